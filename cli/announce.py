@@ -1,0 +1,53 @@
+"""What a run says of itself, once at its start and once at its end."""
+
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from training import Run
+
+
+def announce(run: Run) -> None:
+    """Device, backend, size, data and where everything goes."""
+    prepared, config = run.prepared, run.prepared.config
+    parameters = sum(p.numel() for p in prepared.net.parameters())
+    device = prepared.device.type
+    if device == "cuda":
+        device = torch.cuda.get_device_name(prepared.device)
+    tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
+    rows = {
+        "run": run.directory,
+        "model": f"{parameters:,} parameters, position={config['position']}",
+        "rope": f"{prepared.backend} kernel, asked for: {config['rope']['backend']}",
+        "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
+        "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
+        "curves": f"tensorboard --logdir {run.directory.parent}",
+    }
+    if run.checkpoint:
+        rows["resumed"] = f"at step {run.resume_step:,}, {run.checkpoint}"
+    _print(rows)
+
+
+def summarize(run: Run, results: dict[str, Any]) -> None:
+    """The headline figures and the directory that holds the rest."""
+    rate = results["tokens_per_second"]
+    speed = f"{rate:,.0f} tokens/s" if rate else "too few steps for a rate"
+    mfu = f", {results['mfu']:.1%} of the device's bf16 peak" if results["mfu"] else ""
+    _print(
+        {
+            "val/loss": f"{results['val/loss']:.4f} nats per token (best, "
+            f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
+            "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
+            "run": run.directory,
+        }
+    )
+
+
+def _print(rows: dict[str, Any]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        grid.add_row(name, str(value))
+    # Paths stay whole, to be copied; a pipe has no width of its own.
+    Console(soft_wrap=True, highlight=False).print(grid)

@@ -1,0 +1,43 @@
+"""A trained model out of a checkpoint, for evaluate.py and generate.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data import Tokenizer, tokenizer_from_state
+from model import Transformer, TransformerConfig
+from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
+
+
+@dataclass
+class Trained:
+    """A model as it was trained, with what belongs to it."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    config: dict[str, Any]  # of the run, plain data
+    path: Path
+    step: int
+
+    @property
+    def run(self) -> Path:
+        """The run's directory: the one above `checkpoints/`, or the file's own."""
+        parent = self.path.resolve().parent
+        return parent.parent if parent.name == "checkpoints" else parent
+
+
+def load_trained(path: str, device: torch.device) -> Trained:
+    """The model of a run directory (its best checkpoint) or a checkpoint file, on `device`.
+
+    ValueError where there is none, or where it is damaged.
+    """
+    found = find_checkpoint(path)
+    checkpoint = read_checkpoint(found)
+    identity = checkpoint["ropewalk"]
+    model = Transformer(TransformerConfig.from_config(identity["config"], identity["vocab_size"]))
+    model.load_state_dict(network_weights(checkpoint))
+    tokenizer = tokenizer_from_state(identity["tokenizer"])
+    step = checkpoint["global_step"]
+    return Trained(model.to(device).eval(), tokenizer, identity["config"], found, step)

@@ -1,0 +1,77 @@
+"""One way into every command: Hydra composes, we check, then the task runs.
+
+Hydra's output directory and logging are off (configs/command.yaml), so that nothing is written
+before the whole config has been found right. Whatever the user got wrong, in Hydra's grammar or in
+ours, leaves in the same form: one or two lines on stderr, exit status 2.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cli.errors import UserError
+from cli.overrides import check_overrides, explain, quote_verbatim
+
+PROCESS_START = time.time()
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) -> None:
+    """Run `task(config, overrides)` on the config `configs/<config_name>.yaml` with argv's overrides.
+
+    `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
+    after a mistake of the user's, 130 after Ctrl-C; everything else that is raised is a bug and
+    shows its traceback.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
+    try:
+        with tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
+            _run_hydra(task, config_name, scratch)
+    except UserError as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _refuse(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
+    def job(config: DictConfig) -> Any:
+        composing.clear()
+        try:
+            return task(config, list(HydraConfig.get().overrides.task))
+        except UserError as error:
+            _refuse(error)  # here: Hydra would print a line of its own about any Exception
+
+    arguments = [quote_verbatim(argument) for argument in sys.argv[1:]]
+    check_overrides(arguments, CONFIGS, config_name)
+    # Hydra's sweeper insists on writing a multirun.yaml somewhere.
+    sys.argv[1:] = [*arguments, f"hydra.sweep.dir={scratch}"]
+    composing = [True]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()
+    except (UserError, SystemExit):
+        raise
+    except Exception as error:
+        if not composing and not isinstance(error, OmegaConfBaseException):
+            raise
+        raise UserError(explain(error, arguments, CONFIGS, config_name)) from error
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain dictionaries, lists and scalars."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return container

@@ -1,0 +1,87 @@
+"""From the composed config to the one that will run: resumed where asked, checked as a whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from cli.command import plain
+from cli.errors import user_errors
+from cli.resume import check_unfinished, find_run, resumed_config
+from cli.rules import check
+from cli.rundir import check_free
+from data import TextDataModule
+from kernels import resolve_backend
+from model import TransformerConfig
+from training.checkpoints import read_checkpoint
+from training.run import pick_device
+
+
+class Plan(NamedTuple):
+    """What will run, and where it goes on from: both None for a new run."""
+
+    config: dict[str, Any]
+    run: Path | None
+    checkpoint: Path | None
+
+
+def plan_run(composed: DictConfig, overrides: list[str]) -> Plan:
+    """The config of today's run, complete and right. UserError with every problem otherwise."""
+    config = _checked(plain(composed), overrides)
+    config["name"] = config["name"] or _default_name(config)
+    if config["resume"] is not None:
+        found = find_run(config["resume"], config["run_dir"], config["name"])
+        if found:
+            return _resumed(composed, overrides, *found)
+    check_free(config["run_dir"])
+    return Plan(config, None, None)
+
+
+def _resumed(composed: DictConfig, overrides: list[str], run: Path, checkpoint: Path) -> Plan:
+    config = _checked(resumed_config(composed, overrides, run), overrides)
+    config["init_from"] = None  # its weights went into the checkpoint
+    with user_errors():
+        step = read_checkpoint(checkpoint)["global_step"]
+    check_unfinished(run, step, config["trainer"]["max_steps"])
+    return Plan(config, run, checkpoint)
+
+
+def _checked(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    rooms = (
+        lambda: TransformerConfig.from_config(config, vocab_size=256),  # the real one comes later
+        lambda: TextDataModule(**config["data"]),
+    )
+    check(config, [*_problems(*rooms), *_ignored(config, overrides)])
+    return config
+
+
+def _problems(*makers: Callable[[], Any]) -> list[str]:
+    """What the rooms say of their own keys."""
+    lines = []
+    for make in makers:
+        try:
+            make()
+        except ValueError as error:
+            lines += str(error).splitlines()
+    return lines
+
+
+def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Keys that the user set and that nothing would read."""
+    if config["position"] == "rope":
+        return []
+    keys = ("rope.theta", "rope.interleaved", "rope.fraction", "scaling")
+    return [
+        f"{override}: has no effect with position={config['position']}; leave one of them out"
+        for override in overrides
+        if override.startswith(keys)
+    ]
+
+
+def _default_name(config: dict[str, Any]) -> str:
+    with user_errors():
+        device = pick_device(config["trainer"]["accelerator"])
+        backend = resolve_backend(config["rope"]["backend"], device)
+    return f"{config['data']['corpus']}-{backend}"
+

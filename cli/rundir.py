@@ -1,0 +1,71 @@
+"""The directory of a run: named, claimed, and the first thing written into it."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cli.errors import UserError
+
+RUNS = Path("runs")
+CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
+
+
+def check_free(run_dir: str | None) -> None:
+    """Refuse a `run_dir` that cannot be made or that already holds a run."""
+    if run_dir is None:
+        return
+    path = Path(run_dir)
+    for part in (path, *path.parents):
+        if part.exists() and not part.is_dir():
+            raise UserError(f"run_dir={run_dir}: {part} is a file; take a directory, run_dir=runs/x")
+    if (path / CLAIM).exists():
+        raise UserError(
+            f"run_dir={run_dir}: already holds a run; take another, or resume={run_dir} goes on "
+            "with that one"
+        )
+
+
+def claim(run_dir: str | None, name: str) -> Path:
+    """Make the run's directory, this process's alone, and return it."""
+    if run_dir is not None:
+        path = Path(run_dir)
+        _make(path / CLAIM, run_dir)
+        return path
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1, 1000):
+        suffix = "" if number == 1 else f"-{number}"
+        path = RUNS / name / f"{stamp}{suffix}"
+        if not path.exists():
+            _make(path / CLAIM, str(path))
+            return path
+    raise UserError(f"{RUNS / name / stamp}: a thousand runs in this second; give run_dir=")
+
+
+def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -> None:
+    """`.hydra/config.yaml` and `.hydra/overrides.yaml`, as Hydra itself would write them."""
+    (directory / CLAIM / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    (directory / CLAIM / "overrides.yaml").write_text(OmegaConf.to_yaml(overrides), encoding="utf-8")
+
+
+def evaluation_directory(run: Path, output_dir: str | None) -> Path:
+    """Where an evaluation's results go: `output_dir`, or a new `evaluations/<timestamp>`."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    path = Path(output_dir) if output_dir is not None else run / "evaluations" / stamp
+    try:
+        path.mkdir(parents=True, exist_ok=output_dir is not None)
+    except OSError as error:
+        raise UserError(f"output_dir={path}: cannot be made ({error.strerror}); take another") from error
+    return path
+
+
+def _make(path: Path, shown: str) -> None:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(f"run_dir={shown}: already holds a run; take another") from error
+    except OSError as error:
+        raise UserError(
+            f"run_dir={shown}: cannot be made ({error.strerror}); take a directory you may write to"
+        ) from error

@@ -1,0 +1,55 @@
+"""Runs the project's commands as a user does, in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+# A run of seconds: a tiny network on a text of a few kilobytes.
+TINY = (
+    "model.n_layers=1",
+    "model.d_model=32",
+    "model.n_heads=2",
+    "data=text",
+    "data.seq_len=32",
+    "data.batch_size=4",
+    "trainer.max_steps=20",
+    "trainer.val_check_interval=10",
+    "trainer.log_every_n_steps=1",
+    "evaluation.passages=3",
+    "evaluation.target_tokens=16",
+    "callbacks.samples.max_new_tokens=8",
+)
+
+
+def command(
+    script: str, *arguments: str, cwd: Path, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
+    """`python <script> <arguments>` in `cwd`, with one thread and a cache folder of its own."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "ROPEWALK_CACHE": str(cwd / "cache"),
+        "PYTHONWARNINGS": "default",
+    }
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def write_text(path: Path, lines: int = 1200) -> Path:
+    """A small text with something to learn: counting, in words and digits."""
+    words = "zero one two three four five six seven eight nine".split()
+    path.write_text(
+        "".join(
+            f"line {n}: {' '.join(words[int(d)] for d in str(n))} and {n * 7 % 1000}\n"
+            for n in range(lines)
+        )
+    )
+    return path

@@ -1,0 +1,201 @@
+"""`python train.py` end to end: what a run leaves behind, and that it says the truth."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from commands import TINY, command, write_text
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from training.checkpoints import read_checkpoint
+
+
+def events(directory: Path) -> EventAccumulator:
+    """Everything in the event files of one directory."""
+    accumulator = EventAccumulator(
+        str(directory), size_guidance={"scalars": 0, "tensors": 0, "images": 0}
+    )
+    return accumulator.Reload()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with a finished run in `run`, its output in `run.txt`."""
+    home = tmp_path_factory.mktemp("train")
+    text = write_text(home / "my text, (1).txt")
+    done = command("train.py", *TINY, f"data.path={text}", "run_dir=run", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (home / "run.txt").write_text(done.stdout)
+    (home / "run.err").write_text(done.stderr)
+    return home
+
+
+def test_run_directory_is_complete(home: Path) -> None:
+    files = {str(path.relative_to(home / "run")) for path in (home / "run").rglob("*")}
+    expected = {
+        *(".hydra/config.yaml", "environment.json", "metrics.jsonl", "results.json"),
+        *("samples.txt", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *("extrapolation.json", "extrapolation.csv", "extrapolation.png"),
+    }
+    assert expected <= files
+    assert not [name for name in files if name.endswith(".part")]
+
+
+def test_output_names_the_run_and_the_curves(home: Path) -> None:
+    output = (home / "run.txt").read_text()
+    assert output.count(" run") >= 2  # at the start and at the end
+    assert "tensorboard --logdir" in output
+    assert "pytorch" in output
+    assert "Traceback" not in (home / "run.err").read_text()
+
+
+def test_results_hold_the_promised_figures(home: Path) -> None:
+    results = json.loads((home / "run/results.json").read_text())
+    assert results["steps"] == 20
+    assert results["tokens"] == 20 * 4 * 32
+    assert results["mfu"] is None  # a CPU has no known peak
+    assert results["rope/backend"] == "pytorch"
+    assert results["parameters"] > 0 and results["seconds"] > 0
+    assert results["tokens_per_second"] > 0
+    # Bytes: a nat per token is 1/ln 2 bits per byte.
+    assert results["val/bpb"] == pytest.approx(results["val/loss"] / math.log(2), rel=1e-6)
+    assert results["val/loss"] <= results["val/loss_last"]
+
+
+def test_metrics_lines_and_tensorboard_agree(home: Path) -> None:
+    lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
+    written = events(home / "run/tensorboard")
+    tags = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second")
+    for tag in (*tags, "val/loss", "val/bpb"):
+        expected = [(line["step"], line[tag]) for line in lines if tag in line]
+        found = [(event.step, event.value) for event in written.Scalars(tag)]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [v for _, v in found] == pytest.approx([v for _, v in expected], rel=1e-5)
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 21))
+    assert [line["step"] for line in lines if "val/loss" in line] == [10, 20]
+
+
+def test_training_learns(home: Path) -> None:
+    lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[0] == pytest.approx(math.log(256), abs=0.3)
+    assert losses[-1] < losses[0] - 1
+
+
+def test_tensorboard_has_text_figure_hparams_and_overlaid_methods(home: Path) -> None:
+    root = home / "run/tensorboard"
+    main = events(root)
+    assert "samples/text_summary" in main.Tags()["tensors"]
+    assert any("hparams" in name for name in main.summary_metadata)
+    assert events(root / "extrapolation").Tags()["images"]
+    report = json.loads((home / "run/extrapolation.json").read_text())
+    for method in ("none", "linear", "ntk", "yarn"):
+        scalars = events(root / method).Scalars("extrapolation/bpb")
+        assert [scalar.step for scalar in scalars] == [32, 64, 128, 256]
+        bpb = report["methods"][method]["bpb"]
+        assert [scalar.value for scalar in scalars] == pytest.approx(bpb, rel=1e-5)
+
+
+def test_hparams_carry_the_final_figures(home: Path) -> None:
+    results = json.loads((home / "run/results.json").read_text())
+    found = events(home / "run/tensorboard").Scalars("hp/val_loss")
+    assert found[-1].value == pytest.approx(results["val/loss"], rel=1e-5)
+
+
+def test_extrapolation_files_agree(home: Path) -> None:
+    report = json.loads((home / "run/extrapolation.json").read_text())
+    assert report["train_length"] == 32 and report["lengths"] == [32, 64, 128, 256]
+    with open(home / "run/extrapolation.csv", newline="") as file:
+        rows = {(row["method"], int(row["length"])): row for row in csv.DictReader(file)}
+    for method, values in report["methods"].items():
+        for length, nll in zip(report["lengths"], values["nll"], strict=True):
+            assert float(rows[method, length]["nll"]) == pytest.approx(nll, rel=1e-6)
+
+
+def test_checkpoint_is_plain_and_clean(home: Path) -> None:
+    checkpoint = torch.load(home / "run/checkpoints/best.ckpt", weights_only=True)
+    assert checkpoint["ropewalk"]["config"]["model"]["d_model"] == 32
+    assert not [key for key in checkpoint["state_dict"] if "_orig_mod" in key]
+    assert "phase" not in " ".join(checkpoint["state_dict"])
+
+
+def test_validation_loss_is_what_the_checkpoint_gives(home: Path) -> None:
+    """Recomputed by hand from the weights and the text, without the training code."""
+    from model import Transformer, TransformerConfig
+
+    checkpoint = read_checkpoint(home / "run/checkpoints/best.ckpt")
+    identity = checkpoint["ropewalk"]
+    net = Transformer(TransformerConfig.from_config(identity["config"], identity["vocab_size"]))
+    net.load_state_dict({k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items()})
+    net.eval()
+    text = (home / "my text, (1).txt").read_text()
+    tokens = torch.tensor(list(text[int(len(text) * 0.9) :].encode()))
+    nats = 0.0
+    for start in range(0, len(tokens) - 1, 32):
+        window = tokens[start : start + 33]
+        with torch.no_grad():
+            scores = net(window[None, :-1])[0].double().log_softmax(-1)
+        nats -= scores.gather(1, window[1:, None]).sum().item()
+    results = json.loads((home / "run/results.json").read_text())
+    assert results["val/loss"] == pytest.approx(nats / (len(tokens) - 1), rel=1e-5)
+
+
+def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
+    options = ("passages=3", "target_tokens=16", "methods=[none,yarn]")
+    done = command("evaluate.py", "checkpoint=run", *options, cwd=home)
+    assert done.returncode == 0, done.stderr
+    (directory,) = (home / "run/evaluations").iterdir()
+    again = json.loads((directory / "extrapolation.json").read_text())
+    first = json.loads((home / "run/extrapolation.json").read_text())
+    for method in ("none", "yarn"):
+        expected = first["methods"][method]["nll"]
+        assert again["methods"][method]["nll"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_generate_takes_the_prompt_as_it_is_and_repeats_with_its_seed(home: Path) -> None:
+    prompt = "To be, or {not} [to] 'be': ${x} \\ (1=2)"
+    options = ("checkpoint=run", f"prompt={prompt}", "max_new_tokens=12", "top_k=5")
+    first, second = (command("generate.py", *options, "seed=3", cwd=home) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith(prompt) and len(first.stdout) > len(prompt) + 1
+    assert first.stdout == second.stdout
+
+
+def test_a_directory_that_holds_a_run_is_refused(home: Path) -> None:
+    before = sorted(str(path) for path in (home / "run").rglob("*"))
+    again = command("train.py", *TINY, "data.path=my text, (1).txt", "run_dir=run", cwd=home)
+    assert again.returncode == 2
+    assert re.search(r"run_dir=run.*resume", again.stderr, re.S) and "Traceback" not in again.stderr
+    assert sorted(str(path) for path in (home / "run").rglob("*")) == before
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_backends_train_alike(tmp_path: Path, precision: str) -> None:
+    """The same seed through Triton's interpreter and through PyTorch: the same losses."""
+    text = write_text(tmp_path / "text.txt")
+    options = (*TINY, f"data.path={text}", f"trainer.precision={precision}", "callbacks=null")
+    losses = {}
+    for backend in ("triton", "pytorch"):
+        done = command("train.py", *options, f"rope={backend}", f"run_dir={backend}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / backend / "metrics.jsonl").read_text().splitlines()
+        losses[backend] = [v["train/loss"] for v in map(json.loads, lines) if "train/loss" in v]
+        assert json.loads((tmp_path / backend / "results.json").read_text())["rope/backend"] == backend
+    assert len(losses["triton"]) == 20
+    tolerance = 1e-4 if precision == "32-true" else 2e-2
+    assert losses["triton"] == pytest.approx(losses["pytorch"], abs=tolerance)
+    assert losses["triton"] != losses["pytorch"] or precision == "32-true"
+
+
+def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "text.txt")
+    options = (*TINY, f"data.path={text}", "trainer.max_steps=2", "callbacks=null")
+    done = command("train.py", *options, "rope=pytorch,triton", "-m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("runs/text-pytorch/*/results.json"))) == 1
+    assert len(list(tmp_path.glob("runs/text-triton/*/results.json"))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "runs", "cache"}

@@ -1,0 +1,53 @@
+"""Train a transformer from its config, then measure how far past its training length it goes."""
+
+import time
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cli import run_command, user_errors
+from cli.command import PROCESS_START
+
+
+def main(composed: DictConfig, overrides: list[str]) -> float:
+    """One run. Returns its best validation loss, which is what a sweep compares."""
+    from cli.plan import plan_run  # from here on torch is loaded: --help needs none of it
+    from cli.rundir import claim, save_config
+    from training import Run, prepare
+    from training.environment import environment
+    from training.run import write_json
+
+    plan = plan_run(composed, overrides)
+    with user_errors():
+        prepared = prepare(plan.config)
+
+    # Everything that can be wrong has been tried: now write.
+    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
+    save_config(directory, plan.config, overrides)
+    write_json(directory / "environment.json", environment(prepared.device))
+    return fit_and_measure(Run(prepared, directory, plan.checkpoint))
+
+
+def fit_and_measure(run: Any) -> float:
+    """Train, measure extrapolation on the best checkpoint, write the results."""
+    from cli.announce import announce, summarize
+    from cli.extrapolate import extrapolate
+
+    announce(run)
+    run.fit()
+    data, config = run.prepared.data, run.prepared.config
+    extrapolate(
+        run.best_network(),
+        data.val_documents,
+        data.tokenizer.token_bytes,
+        config["data"]["seq_len"],
+        config["evaluation"],
+        run.directory,
+    )
+    results = run.write_results(seconds=time.time() - PROCESS_START)
+    summarize(run, results)
+    return results["val/loss"]
+
+
+if __name__ == "__main__":
+    run_command(main, config_name="train")

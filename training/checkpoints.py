@@ -1,0 +1,110 @@
+"""Checkpoints: written atomically, the best and the last, read with `weights_only=True`."""
+
+import math
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """A checkpoint appears under its name complete or not at all, and survives a power cut.
+
+    Lightning's own writer stages the file in the temporary directory (a move between file systems
+    is not atomic) and swallows a refused write.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write beside `path`, flush to the disk, then rename over it."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.part")
+        try:
+            with open(part, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+class BestAndLast(L.Callback):
+    """After every validation: last.ckpt, and best.ckpt when the loss has never been lower."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.best_loss = math.inf
+        self.best_bpb = math.inf
+        self.best_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know of the best so far."""
+        return {"loss": self.best_loss, "bpb": self.best_bpb, "step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best so far."""
+        self.best_loss, self.best_bpb = state_dict["loss"], state_dict["bpb"]
+        self.best_step = state_dict["step"]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save; a loss that is not a number is never the best."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        loss = float(trainer.callback_metrics["val/loss"])
+        best = loss < self.best_loss
+        if best:
+            self.best_loss, self.best_step = loss, trainer.global_step
+            self.best_bpb = float(trainer.callback_metrics["val/bpb"])
+            trainer.save_checkpoint(self.directory / BEST, weights_only=False)
+        trainer.save_checkpoint(self.directory / LAST, weights_only=False)
+
+
+def find_checkpoint(path: str | Path, name: str = BEST) -> Path:
+    """The checkpoint file that `path` means: itself, or `name` in a run directory.
+
+    Raises ValueError where there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    found = path / "checkpoints" / name
+    if found.is_file():
+        return found
+    what = "no checkpoint in this run yet" if path.is_dir() else "no such file or directory"
+    raise ValueError(f"{path}: {what}; give a run directory that holds checkpoints/{name}")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint's plain contents on the CPU; nothing in it can run code.
+
+    Raises ValueError for a file that is damaged or not one of ours.
+    """
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path}: damaged, or not a checkpoint ({reason}); take another file of the run"
+        ) from error
+    if not isinstance(contents, dict) or "ropewalk" not in contents:
+        raise ValueError(f"{path}: not a checkpoint of train.py; give one of its run directories")
+    return contents
+
+
+def network_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The state dict of the plain network, without the Lightning module's prefix."""
+    prefix = "net."
+    return {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }

@@ -1,0 +1,114 @@
+"""The Lightning module: loss, metrics and optimizer around a plain `nn.Module`.
+
+B batch, S sequence, V vocabulary.
+"""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from training.optimizers import OptimizerConfig, build_optimizer
+
+IGNORED = -100  # the target of a position that is not scored
+
+
+class LanguageModule(L.LightningModule):
+    """Next-token training of `net`, a module that maps tokens (B, S) to logits (B, S, V).
+
+    `token_bytes` (V,) holds the UTF-8 bytes of each token's text, for bits per byte. `identity` is
+    plain data that every checkpoint carries: config, tokenizer, data fingerprint, vocabulary size.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        optimizer: OptimizerConfig,
+        max_steps: int,
+        token_bytes: Tensor,
+        identity: dict[str, Any],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer_config = optimizer
+        self.max_steps = max_steps
+        self.identity = identity
+        self.seed = seed
+        self.register_buffer("token_bytes", token_bytes, persistent=False)
+        self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
+        self.grad_norm = torch.zeros(())
+        self.lr = optimizer.lr
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Fused AdamW and a schedule that advances with every optimizer step."""
+        optimizer, schedule = build_optimizer(self.net, self.optimizer_config, self.max_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Dropout, like the data, is a function of (seed, step, rank): resuming needs no state."""
+        torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 65_537 + self.global_rank)
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.step_losses = []
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean negative log likelihood of the batch, in nats per token."""
+        loss = self._nll(batch, reduction="mean")
+        self.step_losses.append(loss.detach())
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the global norm and keep it; Lightning's own refuses fused AdamW under bf16."""
+        self.lr = optimizer.param_groups[0]["lr"]  # of this step: the schedule moves on after it
+        largest = math.inf if gradient_clip_val is None else gradient_clip_val
+        self.grad_norm = nn.utils.clip_grad_norm_(self.net.parameters(), largest)
+
+    def on_validation_epoch_start(self) -> None:
+        """Sums over the whole validation set: nats, scored tokens and their bytes."""
+        self.totals = torch.zeros(3, dtype=torch.float64, device=self._sum_device())
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Add one batch of windows to the sums, each target token once."""
+        targets = batch[1]
+        scored = targets != IGNORED
+        counted = self.token_bytes[targets.clamp_min(0)] * scored
+        sums = torch.stack(
+            [self._nll(batch, reduction="sum").double(), scored.sum(), counted.sum()]
+        )
+        self.totals += sums.to(self.totals.device)
+
+    def on_validation_epoch_end(self) -> None:
+        """Loss in nats per token and bits per byte of the original text."""
+        nats, tokens, text_bytes = self.all_gather(self.totals).reshape(-1, 3).sum(0)
+        metrics = {"val/loss": nats / tokens, "val/bpb": nats / math.log(2) / text_bytes}
+        self.log_dict({name: value.float() for name, value in metrics.items()}, logger=False)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint say what it is: it loads without the code that wrote it."""
+        checkpoint["ropewalk"] = self.identity
+
+    def _nll(self, batch: tuple[Tensor, Tensor], reduction: str) -> Tensor:
+        inputs, targets = batch  # (B, S), (B, S)
+        logits = self.net(inputs)  # (B, S, V)
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.flatten(),
+            ignore_index=IGNORED,
+            reduction=reduction,
+        )
+
+    def _sum_device(self) -> torch.device:
+        # Apple's GPUs have no float64.
+        return torch.device("cpu") if self.device.type == "mps" else self.device

@@ -1,0 +1,93 @@
+"""What a person sees while a run trains: a bar with time left, or plain lines where there is no
+terminal."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar
+from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from training.metrics import Metrics
+
+
+class Progress(L.Callback):
+    """Follows the logged figures: it is redrawn when they change, never in between."""
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find the figures, and draw where there is somebody to look."""
+        self.metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))
+        self.first_step, self.started = trainer.global_step, time.monotonic()
+        self.shown = dict(self.metrics.latest)
+        if not trainer.is_global_zero or not sys.stderr.isatty():
+            return
+        self.bar = Bar(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            auto_refresh=False,  # no thread beside the training loop
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "", total=trainer.max_steps, completed=trainer.global_step, figures=""
+        )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Redraw when there are new figures."""
+        if self.bar and self.metrics.latest != self.shown:
+            self._draw(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Redraw, or print a line."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.bar:
+            self._draw(trainer)
+        elif trainer.is_global_zero:
+            print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
+            print(f"  left {self._time_left(trainer)}", flush=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the last picture standing."""
+        if self.bar:
+            self._draw(trainer)
+            self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the terminal back."""
+        if self.bar:
+            self.bar.stop()
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        assert self.bar is not None
+        self.shown = dict(self.metrics.latest)
+        self.bar.update(self.task, completed=trainer.global_step, figures=self._figures())
+        self.bar.refresh()
+
+    def _figures(self) -> str:
+        latest = self.metrics.latest
+        parts = [
+            f"{label} {latest[name]:{form}}"
+            for label, name, form in (
+                ("loss", "train/loss", ".3f"),
+                ("val", "val/loss", ".4f"),
+                ("bpb", "val/bpb", ".3f"),
+                ("tok/s", "train/tokens_per_second", ",.0f"),
+            )
+            if name in latest
+        ]
+        return "  ".join(parts)
+
+    def _time_left(self, trainer: L.Trainer) -> str:
+        done = max(1, trainer.global_step - self.first_step)
+        per_step = (time.monotonic() - self.started) / done
+        seconds = round(per_step * (trainer.max_steps - trainer.global_step))
+        return f"{seconds // 60}:{seconds % 60:02d}"

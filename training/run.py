@@ -1,0 +1,255 @@
+"""A run, put together from its config: data, network, Lightning module, trainer; then its results.
+
+Split in two so that nothing is written before everything that can be wrong has been tried:
+`prepare` reads and builds in memory, `Run` is given a directory that exists.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from data import TextDataModule
+from kernels import resolve_backend
+from model import Transformer, TransformerConfig
+from model.flops import flops_per_token
+from training.checkpoints import (
+    BEST,
+    AtomicCheckpointIO,
+    BestAndLast,
+    find_checkpoint,
+    network_weights,
+    read_checkpoint,
+)
+from training.metrics import JsonLines, Metrics
+from training.module import LanguageModule
+from training.optimizers import OptimizerConfig
+from training.throughput import peak_flops
+
+
+@dataclass
+class Prepared:
+    """What a run consists of before it has a place on the disk."""
+
+    config: dict[str, Any]
+    data: TextDataModule
+    net: nn.Module
+    model_config: TransformerConfig
+    device: torch.device
+    backend: str
+
+
+def prepare(config: dict[str, Any]) -> Prepared:
+    """Data and network for a plain, validated config. ValueError for what the user got wrong."""
+    device = pick_device(config["trainer"]["accelerator"])
+    check_precision(config["trainer"]["precision"], device)
+    backend = resolve_backend(config["rope"]["backend"], device)
+    data = TextDataModule(**config["data"], seed=config["seed"])
+    data.prepare()
+    model_config = TransformerConfig.from_config(config, data.vocab_size)
+    torch.manual_seed(config["seed"])
+    net = Transformer(model_config)
+    if config["init_from"] is not None:
+        load_weights(net, config["init_from"], data)
+    return Prepared(config, data, net, model_config, device, backend)
+
+
+class Run:
+    """A prepared run in its directory: `fit`, then `write_results`."""
+
+    def __init__(self, prepared: Prepared, directory: Path, checkpoint: Path | None) -> None:
+        """`checkpoint` is where a resumed run goes on from; None for a new one."""
+        self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
+        config, data = prepared.config, prepared.data
+        self.resume_step = read_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        settings = config["trainer"]
+        self.best = BestAndLast(directory / "checkpoints")
+        tokens_per_step = (
+            config["data"]["batch_size"]
+            * config["data"]["seq_len"]
+            * settings["accumulate_grad_batches"]
+        )
+        self.metrics = Metrics(settings["log_every_n_steps"], tokens_per_step)
+        self.module = LanguageModule(
+            prepared.net,
+            optimizer=OptimizerConfig(**config["optimizer"]),
+            max_steps=settings["max_steps"],
+            token_bytes=torch.from_numpy(data.tokenizer.token_bytes).long(),
+            identity=identity(prepared),
+            seed=config["seed"],
+        )
+        if config["compile"]:
+            prepared.net.compile()  # in place: the checkpoint's keys stay clean
+        self.trainer = self._trainer(settings)
+
+    def fit(self) -> None:
+        """Train to `max_steps`, from the checkpoint if this run is resumed."""
+        torch.set_float32_matmul_precision("highest")
+        self.trainer.fit(
+            self.module, datamodule=self.prepared.data, ckpt_path=self.checkpoint, weights_only=True
+        )
+
+    def best_network(self) -> Transformer:
+        """The network of the best checkpoint, on the run's device and not compiled."""
+        net = Transformer(self.prepared.model_config)
+        path = find_checkpoint(self.directory, BEST)
+        net.load_state_dict(network_weights(read_checkpoint(path)))
+        return net.to(self.prepared.device)
+
+    def results(self, seconds: float) -> dict[str, Any]:
+        """The final figures; the headline ones are the best checkpoint's. `seconds` since start."""
+        latest, config = self.metrics.latest, self.prepared.config
+        rate = self.metrics.tokens_per_second()
+        peak = peak_flops(self.prepared.device)
+        seq_len = config["data"]["seq_len"]
+        flops = flops_per_token(self.prepared.model_config, seq_len)
+        return {
+            "train/loss": latest.get("train/loss"),
+            "val/loss": self.best.best_loss,
+            "val/bpb": self.best.best_bpb,
+            "val/loss_last": latest["val/loss"],
+            "best_step": self.best.best_step,
+            "steps": self.trainer.global_step,
+            "tokens": self.trainer.global_step * self.metrics.tokens_per_step,
+            "tokens_per_second": rate,
+            "flops_per_token": flops,
+            "mfu": rate * flops / (peak * self.trainer.world_size) if rate and peak else None,
+            "parameters": sum(p.numel() for p in self.prepared.net.parameters()),
+            "seconds": seconds,
+            "rope/backend": self.prepared.backend,
+            "run_dir": str(self.directory),
+        }
+
+    def write_results(self, seconds: float) -> dict[str, Any]:
+        """results.json, and a row of TensorBoard's HParams tab."""
+        results = self.results(seconds)
+        write_json(self.directory / "results.json", results)
+        shown = {
+            f"hp/{name.replace('/', '_')}": float(value)
+            for name, value in results.items()
+            if isinstance(value, (int, float))
+        }
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(hyperparameters(self.prepared), shown)
+                logger.finalize("success")
+        return results
+
+    def _trainer(self, settings: dict[str, Any]) -> L.Trainer:
+        config = self.prepared.config | {"run_dir": str(self.directory)}
+        on_cuda = self.prepared.device.type == "cuda"
+        automatic = "bf16-mixed" if on_cuda else "32-true"
+        precision = automatic if settings["precision"] == "auto" else settings["precision"]
+        # Lightning counts micro-batches there.
+        check = settings["val_check_interval"] * settings["accumulate_grad_batches"]
+        callbacks = [instantiate(callback) for callback in (config["callbacks"] or {}).values()]
+        partial = instantiate(
+            settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
+        )
+        return partial(
+            default_root_dir=str(self.directory),
+            logger=self._loggers(config["logger"] or {}),
+            # The figures come first, the saving last: a checkpoint holds what was logged.
+            callbacks=[self.metrics, *callbacks, ValidateLast(), self.best],
+            plugins=[AtomicCheckpointIO()],
+            max_epochs=-1,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+        )
+
+    def _loggers(self, settings: Mapping[str, Any]) -> list[Any]:
+        loggers: list[Any] = [JsonLines(self.directory / "metrics.jsonl", self.resume_step)]
+        for logger in settings.values():
+            extra = {"save_dir": str(self.directory)} if logger.get("save_dir") is None else {}
+            if self.resume_step is not None and logger["_target_"].endswith("TensorBoardLogger"):
+                extra["purge_step"] = self.resume_step + 1
+            loggers.append(instantiate(logger | extra))
+        return loggers
+
+
+class ValidateLast(L.Callback):
+    """Lets a full validation follow the last step, wherever the interval falls."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Lightning validates once more when it has been told to stop."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device that Lightning's `accelerator` means here. ValueError for a GPU that is absent."""
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: no CUDA GPU is visible; trainer.accelerator=auto"
+        )
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """float16 on a CPU would be run as something else by Lightning: refuse it."""
+    if precision.startswith("16-") and device.type == "cpu":
+        raise ValueError(
+            f"trainer.precision={precision}: float16 needs a GPU; trainer.precision=bf16-mixed or "
+            "32-true work on a CPU"
+        )
+
+
+def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
+    """Start `net` with the weights of another run (`init_from`)."""
+    checkpoint = read_checkpoint(find_checkpoint(path))
+    if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
+        raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
+    weights, own = network_weights(checkpoint), net.state_dict()
+    for key in sorted(weights.keys() | own.keys()):
+        theirs = tuple(weights[key].shape) if key in weights else "absent"
+        ours = tuple(own[key].shape) if key in own else "absent"
+        if theirs != ours:
+            raise ValueError(
+                f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
+            )
+    net.load_state_dict(weights)
+
+
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """What a checkpoint says of itself: plain data, no objects."""
+    config = {key: value for key, value in prepared.config.items() if key != "callbacks"}
+    return {
+        "config": json.loads(json.dumps(config)),
+        "vocab_size": prepared.data.vocab_size,
+        "tokenizer": prepared.data.tokenizer.state(),
+        "fingerprint": prepared.data.fingerprint,
+    }
+
+
+def hyperparameters(prepared: Prepared) -> dict[str, Any]:
+    """The config keys that a person compares runs by, flat."""
+    config = prepared.config
+    flat = {"seed": config["seed"], "position": config["position"], "backend": prepared.backend}
+    for group in ("model", "rope", "scaling", "data", "optimizer"):
+        for key, value in config[group].items():
+            if isinstance(value, (int, float, str, bool)):
+                flat[f"{group}.{key}"] = value
+    return flat
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that appears complete or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,64 @@
+"""Text that the model writes while it learns to."""
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from data import Tokenizer
+from model import generate
+
+
+class Samples(L.Callback):
+    """After every `every_n_validations`-th validation: a sample, in TensorBoard and samples.txt.
+
+    The prompt is the beginning of the validation text. Drawn by a generator of its own, so that
+    sampling changes no result.
+    """
+
+    def __init__(
+        self,
+        every_n_validations: int = 1,
+        max_new_tokens: int = 160,
+        temperature: float = 0.8,
+        prompt_tokens: int = 16,
+    ) -> None:
+        self.every_n_validations = every_n_validations
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.prompt_tokens = prompt_tokens
+        self.validations = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write one sample when its turn has come."""
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
+            return
+        self.validations += 1
+        if self.validations % self.every_n_validations == 0:
+            self._write(trainer, self._sample(trainer, pl_module))
+
+    def _sample(self, trainer: L.Trainer, module: L.LightningModule) -> str:
+        tokenizer: Tokenizer = trainer.datamodule.tokenizer
+        prompt = trainer.datamodule.val_tokens_array[: self.prompt_tokens].astype("int64")
+        # Every length is a new shape: compiling them all would take minutes.
+        with torch.compiler.set_stance("force_eager"):
+            tokens = list(
+                generate(
+                    module.net,
+                    torch.from_numpy(prompt)[None].to(module.device),
+                    max_new_tokens=self.max_new_tokens,
+                    temperature=self.temperature,
+                    seed=module.seed,
+                )
+            )
+        return tokenizer.decode([*prompt.tolist(), *tokens])
+
+    def _write(self, trainer: L.Trainer, text: str) -> None:
+        path = Path(trainer.default_root_dir) / "samples.txt"
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"--- step {trainer.global_step} ---\n{text}\n\n")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                markdown = "\n".join(f"    {line}" for line in text.splitlines())
+                logger.experiment.add_text("samples", markdown, trainer.global_step)
