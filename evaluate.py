@@ -16,7 +16,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     from cli.extrapolate import extrapolate
     from cli.rules import check
     from cli.rundir import evaluation_directory
-    from training.run import pick_device
+    from training import pick_device
 
     config = plain(composed)
     check(config, ignored(overrides))

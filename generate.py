@@ -15,7 +15,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     from cli.checkpoint import load_trained
     from cli.rules import check
     from model import generate
-    from training.run import pick_device
+    from training import pick_device
 
     config = plain(composed)
     check(config)

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cli import run_command, user_errors
+from cli import UserError, run_command, user_errors
 from cli.command import PROCESS_START
 
 
@@ -19,7 +19,7 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
 
     plan = plan_run(composed, overrides)
     with user_errors():
-        prepared = prepare(plan.config)
+        prepared = prepare(plan.config, plan.checkpoint)
 
     # Everything that can be wrong has been tried: now write.
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
@@ -34,7 +34,10 @@ def fit_and_measure(run: Any) -> float:
     from cli.extrapolate import extrapolate
 
     announce(run)
-    run.fit()
+    try:
+        run.fit()
+    except FloatingPointError as error:
+        raise UserError(str(error)) from error
     data, config = run.prepared.data, run.prepared.config
     extrapolate(
         run.best_network(),

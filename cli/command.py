@@ -26,7 +26,7 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 
 
 def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) -> None:
-    """Run `task(config, overrides)` on the config `configs/<config_name>.yaml` with argv's overrides.
+    """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
     after a mistake of the user's, 130 after Ctrl-C; everything else that is raised is a bug and

@@ -46,7 +46,9 @@ def check_overrides(arguments: list[str], configs: Path, config_name: str) -> No
         if (configs / key).is_dir() and not override.is_sweep_override():
             options = group_options(configs, key)
             nullable = _default_is_null(configs, config_name, key)
-            if not isinstance(override.value(), str) and not (nullable and override.value() is None):
+            if not isinstance(override.value(), str) and not (
+                nullable and override.value() is None
+            ):
                 raise UserError(f"{text}: {key} takes the name of one of: {', '.join(options)}")
 
 
@@ -103,7 +105,7 @@ def flatten(config: DictConfig | dict, prefix: str = "") -> dict[str, Any]:
 def _parse(arguments: list[str]) -> list[Override]:
     parsed = []
     for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
+        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             continue  # a flag or its value; Hydra's argparse speaks for itself
         try:
             parsed += OverridesParser.create().parse_overrides([argument])

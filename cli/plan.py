@@ -14,8 +14,8 @@ from cli.rundir import check_free
 from data import TextDataModule
 from kernels import resolve_backend
 from model import TransformerConfig
+from training import pick_device
 from training.checkpoints import read_checkpoint
-from training.run import pick_device
 
 
 class Plan(NamedTuple):
@@ -84,4 +84,3 @@ def _default_name(config: dict[str, Any]) -> str:
         device = pick_device(config["trainer"]["accelerator"])
         backend = resolve_backend(config["rope"]["backend"], device)
     return f"{config['data']['corpus']}-{backend}"
-

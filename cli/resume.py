@@ -57,7 +57,7 @@ def resumed_config(today: DictConfig, overrides: list[str], run: Path) -> dict[s
             _set(config, key, value)
         elif key.startswith(FIXED) and key not in FREE and now[key] != value:
             raise UserError(
-                f"{key}={now[key]}: the run was started with {value}, which cannot change half-way; "
+                f"{key}={now[key]}: the run began with {value}, which cannot change half-way; "
                 f"leave it out, or start a new run with init_from={run}"
             )
     return config | {"run_dir": str(run), "resume": str(run)}

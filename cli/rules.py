@@ -10,9 +10,11 @@ from typing import Any
 from cli.errors import UserError
 from model.checks import BOOLEAN, Rule, above, broken, integer, number, optional
 
-MANY = 2**40  # no key is meant to be larger
 _TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value.strip()))
-_LENGTH = integer(1, MANY)
+
+
+def _at_least(low: int) -> Rule:
+    return integer(low, 2**40)._replace(text=f"an integer of at least {low}")
 
 
 def _one_of(*options: str) -> Rule:
@@ -26,13 +28,12 @@ def _list_of(rule: Rule) -> Rule:
     return Rule(f"a list, each element {rule.text}", holds)
 
 
+_LENGTH = _at_least(1)
 _NAME = Rule(
     "the name of a directory (letters, digits, . _ -)",
     lambda v: isinstance(v, str) and bool(v.strip(".")) and v.replace("/", "") == v.strip(),
 )
-_PRECISION = _one_of(
-    "auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"
-)
+_PRECISION = _one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 
 EVALUATION = {
     "lengths": (optional(_list_of(_LENGTH)), "[256,512]"),
@@ -52,7 +53,7 @@ RULES = {
     "compile": (BOOLEAN, "true"),
     "optimizer.lr": (above(0), "0.001"),
     "optimizer.final_lr_fraction": (number(0, 1), "0.1"),
-    "optimizer.warmup_steps": (integer(0, MANY), "30"),
+    "optimizer.warmup_steps": (_at_least(0), "30"),
     "optimizer.weight_decay": (number(0, 1e6), "0.1"),
     "optimizer.beta1": (number(0, 1 - 1e-12), "0.9"),
     "optimizer.beta2": (number(0, 1 - 1e-12), "0.95"),

@@ -19,7 +19,9 @@ def check_free(run_dir: str | None) -> None:
     path = Path(run_dir)
     for part in (path, *path.parents):
         if part.exists() and not part.is_dir():
-            raise UserError(f"run_dir={run_dir}: {part} is a file; take a directory, run_dir=runs/x")
+            raise UserError(
+                f"run_dir={run_dir}: {part} is a file; take run_dir=runs/mine"
+            )
     if (path / CLAIM).exists():
         raise UserError(
             f"run_dir={run_dir}: already holds a run; take another, or resume={run_dir} goes on "
@@ -46,7 +48,9 @@ def claim(run_dir: str | None, name: str) -> Path:
 def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -> None:
     """`.hydra/config.yaml` and `.hydra/overrides.yaml`, as Hydra itself would write them."""
     (directory / CLAIM / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
-    (directory / CLAIM / "overrides.yaml").write_text(OmegaConf.to_yaml(overrides), encoding="utf-8")
+    (directory / CLAIM / "overrides.yaml").write_text(
+        OmegaConf.to_yaml(overrides), encoding="utf-8"
+    )
 
 
 def evaluation_directory(run: Path, output_dir: str | None) -> Path:
@@ -56,7 +60,9 @@ def evaluation_directory(run: Path, output_dir: str | None) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=output_dir is not None)
     except OSError as error:
-        raise UserError(f"output_dir={path}: cannot be made ({error.strerror}); take another") from error
+        raise UserError(
+            f"output_dir={path}: cannot be made ({error.strerror}); take another"
+        ) from error
     return path
 
 

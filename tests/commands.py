@@ -45,7 +45,7 @@ def command(
 
 def write_text(path: Path, lines: int = 1200) -> Path:
     """A small text with something to learn: counting, in words and digits."""
-    words = "zero one two three four five six seven eight nine".split()
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     path.write_text(
         "".join(
             f"line {n}: {' '.join(words[int(d)] for d in str(n))} and {n * 7 % 1000}\n"

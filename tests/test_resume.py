@@ -127,4 +127,11 @@ def test_another_text_is_refused(home: Path) -> None:
     shutil.copytree(home / "lost", home / "moved")
     write_text(home / "other.txt", lines=1201)
     done = command("train.py", "resume=moved", "data.path=other.txt", cwd=home)
-    assert done.returncode == 2 and "data.path" in done.stderr
+    assert done.returncode == 2 and "data.path=other.txt" in done.stderr
+    shutil.copy(home / "text.txt", home / "kept.txt")
+    try:
+        shutil.copy(home / "other.txt", home / "text.txt")  # other content under the same path
+        done = command("train.py", "resume=moved", cwd=home)
+    finally:
+        shutil.copy(home / "kept.txt", home / "text.txt")
+    assert done.returncode == 2 and "the text is another one" in done.stderr

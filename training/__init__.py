@@ -3,9 +3,10 @@
 import logging
 import warnings
 
-from training.run import Run, prepare
+from training.prepare import pick_device, prepare
+from training.run import Run
 
-__all__ = ["Run", "prepare"]
+__all__ = ["Run", "pick_device", "prepare"]
 
 # What Lightning says of tips, TPUs and its own deprecations helps nobody here.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

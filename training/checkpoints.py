@@ -68,19 +68,19 @@ class BestAndLast(L.Callback):
         trainer.save_checkpoint(self.directory / LAST, weights_only=False)
 
 
-def find_checkpoint(path: str | Path, name: str = BEST) -> Path:
-    """The checkpoint file that `path` means: itself, or `name` in a run directory.
+def find_checkpoint(path: str | Path, key: str = "checkpoint") -> Path:
+    """The checkpoint file that `path` means: itself, or the best one of a run directory.
 
-    Raises ValueError where there is none.
+    Raises ValueError, naming the config key `key`, where there is none.
     """
     path = Path(path)
     if path.is_file():
         return path
-    found = path / "checkpoints" / name
+    found = path / "checkpoints" / BEST
     if found.is_file():
         return found
-    what = "no checkpoint in this run yet" if path.is_dir() else "no such file or directory"
-    raise ValueError(f"{path}: {what}; give a run directory that holds checkpoints/{name}")
+    what = "no checkpoint in there yet" if path.is_dir() else "no such file or directory"
+    raise ValueError(f"{key}={path}: {what}; give a run directory that holds checkpoints/{BEST}")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a run writes down while it trains: a line in metrics.jsonl, the same tags in TensorBoard."""
 
 import json
+import math
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -73,9 +74,7 @@ class Metrics(L.Callback):
         """The clock stands during validation, sampling and saving, and runs from here."""
         self.stopwatch.start()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         """At an optimizer step: count it, and log when its turn has come."""
         step = trainer.global_step
         if step == self._counted_step:
@@ -107,8 +106,14 @@ class Metrics(L.Callback):
 
     def _log_training(self, trainer: L.Trainer, module: L.LightningModule, step: int) -> None:
         steps, seconds = self.stopwatch.lap()
+        loss = float(torch.stack(module.step_losses).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"train/loss={loss} at step {step}: the run diverged; try a lower optimizer.lr "
+                f"(it is {module.optimizer_config.lr:g}) or a longer optimizer.warmup_steps"
+            )
         metrics = {
-            "train/loss": float(torch.stack(module.step_losses).mean()),
+            "train/loss": loss,
             "train/lr": module.lr,
             "train/grad_norm": float(module.grad_norm),
             "train/tokens_per_second": steps * self.tokens_per_step / seconds,

@@ -1,4 +1,4 @@
-"""AdamW with weight decay on matrices only, and the learning rate as a pure function of the step."""
+"""AdamW with weight decay on matrices only, and the learning rate as a function of the step."""
 
 import math
 from dataclasses import dataclass

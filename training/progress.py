@@ -6,8 +6,14 @@ import time
 from typing import Any
 
 import lightning as L
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar
-from rich.progress import TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
 
 from training.metrics import Metrics
 

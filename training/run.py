@@ -1,13 +1,8 @@
-"""A run, put together from its config: data, network, Lightning module, trainer; then its results.
-
-Split in two so that nothing is written before everything that can be wrong has been tried:
-`prepare` reads and builds in memory, `Run` is given a directory that exists.
-"""
+"""The second half of putting a run together: Lightning, in a directory; then the results."""
 
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +10,10 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
 
-from data import TextDataModule
-from kernels import resolve_backend
-from model import Transformer, TransformerConfig
+from model import Transformer
 from model.flops import flops_per_token
 from training.checkpoints import (
-    BEST,
     AtomicCheckpointIO,
     BestAndLast,
     find_checkpoint,
@@ -32,34 +23,8 @@ from training.checkpoints import (
 from training.metrics import JsonLines, Metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
+from training.prepare import Prepared
 from training.throughput import peak_flops
-
-
-@dataclass
-class Prepared:
-    """What a run consists of before it has a place on the disk."""
-
-    config: dict[str, Any]
-    data: TextDataModule
-    net: nn.Module
-    model_config: TransformerConfig
-    device: torch.device
-    backend: str
-
-
-def prepare(config: dict[str, Any]) -> Prepared:
-    """Data and network for a plain, validated config. ValueError for what the user got wrong."""
-    device = pick_device(config["trainer"]["accelerator"])
-    check_precision(config["trainer"]["precision"], device)
-    backend = resolve_backend(config["rope"]["backend"], device)
-    data = TextDataModule(**config["data"], seed=config["seed"])
-    data.prepare()
-    model_config = TransformerConfig.from_config(config, data.vocab_size)
-    torch.manual_seed(config["seed"])
-    net = Transformer(model_config)
-    if config["init_from"] is not None:
-        load_weights(net, config["init_from"], data)
-    return Prepared(config, data, net, model_config, device, backend)
 
 
 class Run:
@@ -83,7 +48,7 @@ class Run:
             optimizer=OptimizerConfig(**config["optimizer"]),
             max_steps=settings["max_steps"],
             token_bytes=torch.from_numpy(data.tokenizer.token_bytes).long(),
-            identity=identity(prepared),
+            identity=prepared.identity(),
             seed=config["seed"],
         )
         if config["compile"]:
@@ -100,7 +65,7 @@ class Run:
     def best_network(self) -> Transformer:
         """The network of the best checkpoint, on the run's device and not compiled."""
         net = Transformer(self.prepared.model_config)
-        path = find_checkpoint(self.directory, BEST)
+        path = find_checkpoint(self.directory)
         net.load_state_dict(network_weights(read_checkpoint(path)))
         return net.to(self.prepared.device)
 
@@ -186,55 +151,6 @@ class ValidateLast(L.Callback):
         """Lightning validates once more when it has been told to stop."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
-
-
-def pick_device(accelerator: str) -> torch.device:
-    """The device that Lightning's `accelerator` means here. ValueError for a GPU that is absent."""
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"trainer.accelerator={accelerator}: no CUDA GPU is visible; trainer.accelerator=auto"
-        )
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
-def check_precision(precision: str, device: torch.device) -> None:
-    """float16 on a CPU would be run as something else by Lightning: refuse it."""
-    if precision.startswith("16-") and device.type == "cpu":
-        raise ValueError(
-            f"trainer.precision={precision}: float16 needs a GPU; trainer.precision=bf16-mixed or "
-            "32-true work on a CPU"
-        )
-
-
-def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
-    """Start `net` with the weights of another run (`init_from`)."""
-    checkpoint = read_checkpoint(find_checkpoint(path))
-    if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
-        raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
-    weights, own = network_weights(checkpoint), net.state_dict()
-    for key in sorted(weights.keys() | own.keys()):
-        theirs = tuple(weights[key].shape) if key in weights else "absent"
-        ours = tuple(own[key].shape) if key in own else "absent"
-        if theirs != ours:
-            raise ValueError(
-                f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
-            )
-    net.load_state_dict(weights)
-
-
-def identity(prepared: Prepared) -> dict[str, Any]:
-    """What a checkpoint says of itself: plain data, no objects."""
-    config = {key: value for key, value in prepared.config.items() if key != "callbacks"}
-    return {
-        "config": json.loads(json.dumps(config)),
-        "vocab_size": prepared.data.vocab_size,
-        "tokenizer": prepared.data.tokenizer.state(),
-        "fingerprint": prepared.data.fingerprint,
-    }
 
 
 def hyperparameters(prepared: Prepared) -> dict[str, Any]:

@@ -1,0 +1,102 @@
+"""The first half of putting a run together: everything in memory, nothing on the disk yet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from data import TextDataModule
+from kernels import resolve_backend
+from model import Transformer, TransformerConfig
+from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
+
+
+@dataclass
+class Prepared:
+    """What a run consists of before it has a place on the disk."""
+
+    config: dict[str, Any]  # composed and checked, plain data
+    data: TextDataModule
+    net: nn.Module
+    model_config: TransformerConfig
+    device: torch.device
+    backend: str  # the one that `rope.backend=auto` means here
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint says of itself: plain data that loads without this code."""
+        return {
+            "config": self.config,
+            "vocab_size": self.data.vocab_size,
+            "tokenizer": self.data.tokenizer.state(),
+            "fingerprint": self.data.fingerprint,
+        }
+
+
+def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
+    """Data and network for a plain, checked config, to go on from `checkpoint` if there is one.
+
+    ValueError for what the user got wrong.
+    """
+    device = pick_device(config["trainer"]["accelerator"])
+    check_precision(config["trainer"]["precision"], device)
+    backend = resolve_backend(config["rope"]["backend"], device)
+    data = TextDataModule(**config["data"], seed=config["seed"])
+    data.prepare()
+    if checkpoint:
+        check_same_text(checkpoint, data)
+    model_config = TransformerConfig.from_config(config, data.vocab_size)
+    torch.manual_seed(config["seed"])
+    net = Transformer(model_config)
+    if config["init_from"] is not None:
+        load_weights(net, config["init_from"], data)
+    return Prepared(config, data, net, model_config, device, backend)
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device that Lightning's `accelerator` means here. ValueError for a GPU that is absent."""
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={accelerator}: no CUDA GPU is visible; trainer.accelerator=auto"
+        )
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """float16 on a CPU would be run as something else by Lightning: refuse it."""
+    if precision.startswith("16-") and device.type == "cpu":
+        raise ValueError(
+            f"trainer.precision={precision}: float16 needs a GPU; trainer.precision=bf16-mixed or "
+            "32-true work on a CPU"
+        )
+
+
+def check_same_text(checkpoint: Path, data: TextDataModule) -> None:
+    """A resumed run must see the text that it began with, under whatever path."""
+    then, now = read_checkpoint(checkpoint)["ropewalk"]["fingerprint"], data.fingerprint
+    if then != now:
+        raise ValueError(
+            f"resume={checkpoint}: the text is another one (sha256 {now['sha256'][:12]}, then "
+            f"{then['sha256'][:12]}); bring it back, or start anew with init_from="
+        )
+
+
+def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
+    """Start `net` with the weights of another run (`init_from`)."""
+    checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"))
+    if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
+        raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
+    weights, own = network_weights(checkpoint), net.state_dict()
+    for key in sorted(weights.keys() | own.keys()):
+        theirs = tuple(weights[key].shape) if key in weights else "absent"
+        ours = tuple(own[key].shape) if key in own else "absent"
+        if theirs != ours:
+            raise ValueError(
+                f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
+            )
+    net.load_state_dict(weights)
