@@ -1,0 +1,159 @@
+"""What is written of an extrapolation, read back with other tools."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from itertools import chain, pairwise
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from evaluation import Extrapolation, figure, log_tensorboard, table, write_report
+
+LENGTHS = [256, 512, 1024, 2048]
+BPB = {
+    "none": [2.5, 3.25, 4.5, None],
+    "linear": [2.5, 3.75, 5.25, 6.0],
+    "yarn": [2.5, 2.375, 2.75, 3.125],
+}
+
+
+@pytest.fixture
+def result():
+    return Extrapolation(
+        train_length=256,
+        lengths=LENGTHS,
+        protocol={"passages": 12, "passages_asked": 16, "target_tokens": 128},
+        methods={
+            name: {
+                "nll": [b and b / 2 for b in bpb],
+                "bpb": list(bpb),
+                "ci95": [b and [b - 0.125, b + 0.25] for b in bpb],
+            }
+            for name, bpb in BPB.items()
+        },
+        reasons={"none": {"2048": "out of GPU memory"}},
+    )
+
+
+def printed(result, width=100):
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(table(result))
+    return capture.get()
+
+
+def test_json_is_the_result_itself(result, tmp_path):
+    write_report(result, tmp_path / "made" / "here")
+    read = json.loads((tmp_path / "made" / "here" / "extrapolation.json").read_text())
+    assert read == asdict(result)
+    assert {"train_length", "lengths", "protocol", "methods", "reasons"} <= set(read)
+    assert read["methods"]["none"]["bpb"][3] is None
+
+
+def test_csv_has_a_line_per_method_and_length(result, tmp_path):
+    write_report(result, tmp_path)
+    with open(tmp_path / "extrapolation.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["method"], int(r["length"])) for r in rows] == [(m, n) for m in BPB for n in LENGTHS]
+    unrun = next(r for r in rows if r["method"] == "none" and r["length"] == "2048")
+    assert list(unrun.values()) == ["none", "2048", "", "", "", "", "out of GPU memory"]
+    for row, bpb in zip(rows, chain(*BPB.values()), strict=True):
+        if bpb is not None:
+            assert float(row["bpb"]) == bpb == 2 * float(row["nll"]) and row["reason"] == ""
+            assert (float(row["ci95_low"]), float(row["ci95_high"])) == (bpb - 0.125, bpb + 0.25)
+
+
+def test_png_is_a_picture_of_reasonable_size(result, tmp_path):
+    write_report(result, tmp_path)
+    assert (tmp_path / "extrapolation.png").stat().st_size < 100_000
+    with Image.open(tmp_path / "extrapolation.png") as image:
+        assert image.format == "PNG" and image.width > 1000 and image.height > 600
+
+
+def test_a_second_report_replaces_the_first_and_leaves_nothing_else(result, tmp_path):
+    write_report(result, tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(first) == ["extrapolation.csv", "extrapolation.json", "extrapolation.png"]
+    write_report(result, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+
+
+def test_figure_draws_the_curves_bands_training_length_and_names(result):
+    (ax,) = figure(result).axes
+    curves = {tuple(line.get_ydata()): list(line.get_xdata()) for line in ax.lines}
+    for bpb in BPB.values():
+        run = tuple(b for b in bpb if b is not None)
+        assert curves[run] == LENGTHS[: len(run)]
+    assert any(list(line.get_xdata()) == [256, 256] for line in ax.lines)
+    assert len(ax.collections) == len(BPB)  # a band each
+    assert ax.get_xscale() == "log"
+    assert [label.get_text() for label in ax.get_xticklabels()] == [
+        "256\n1×",
+        "512\n2×",
+        "1,024\n4×",
+        "2,048\n8×",
+    ]
+    names = " ".join(text.get_text() for text in ax.texts)
+    assert all(name in names for name in BPB)
+
+
+def test_names_of_curves_that_end_together_are_pushed_apart(result):
+    for values in result.methods.values():
+        values["bpb"][3] = 3.0
+    result.reasons.clear()
+    (ax,) = figure(result).axes
+    heights = sorted(text.xy[1] for text in ax.texts if hasattr(text, "xy"))
+    assert len(heights) == 3 and min(b - a for a, b in pairwise(heights)) > 0.05
+
+
+def test_nothing_measured_still_makes_a_report(result, tmp_path):
+    for values in result.methods.values():
+        values.update({field: [None] * 4 for field in values})
+    write_report(result, tmp_path)
+    assert (tmp_path / "extrapolation.png").stat().st_size > 0
+    assert "*" not in printed(result).split("└")[0]
+
+
+def test_table_marks_the_best_method_of_each_length_without_colour(result):
+    text = printed(result)
+    rows = {name: re.findall(rf"│ {name} .*", text)[0] for name in BPB}
+    assert "256 (1x)" in text and "2048 (8x)" in text
+    assert rows["yarn"].count("*") == 3 and "2.500" in rows["yarn"]  # at 1x all are the same
+    assert "* 2.375" in rows["yarn"] and "* 2.750" in rows["yarn"] and "* 3.125" in rows["yarn"]
+    assert "*" not in rows["none"] + rows["linear"]
+    assert "at 2048 (none): out of GPU memory" in text
+    assert "16 passages asked; the text holds 12" in text
+
+
+def test_best_of_the_methods_that_ran(result):
+    result.methods["yarn"]["bpb"][3] = None
+    result.methods["none"]["bpb"][3] = 6.5
+    assert re.search(r"│ linear .*\* 6\.000", printed(result))
+
+
+def test_tensorboard_has_a_sub_run_per_method_and_the_figure(result, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log_tensorboard(result, tmp_path)
+    log_tensorboard(result, tmp_path)  # a repeated evaluation replaces its curves
+    assert {path.name for path in tmp_path.iterdir()} == {*BPB, "extrapolation"}
+    for name, bpb in BPB.items():
+        events = EventAccumulator(str(tmp_path / name)).Reload()
+        assert events.Tags()["scalars"] == ["extrapolation/bpb"]
+        points = [(event.step, event.value) for event in events.Scalars("extrapolation/bpb")]
+        assert points == [(n, b) for n, b in zip(LENGTHS, bpb, strict=True) if b is not None]
+    events = EventAccumulator(str(tmp_path / "extrapolation")).Reload()
+    (image,) = events.Images("extrapolation/figure")
+    assert image.width > 1000 and image.encoded_image_string[:4] == b"\x89PNG"
+
+
+def test_neither_pyplot_nor_tensorboard_is_imported_before_it_is_needed():
+    seen = "print([m for m in ('matplotlib', 'tensorboard') if m in sys.modules])"
+    command = [sys.executable, "-c", f"import sys, evaluation; {seen}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
