@@ -1,0 +1,178 @@
+"""Where the text comes from, and how it is split into training and validation.
+
+stdlib       the running Python's own library: real text, always there, no network
+shakespeare  tiny Shakespeare (a pinned download), split at 90 % of the characters
+books        seven public-domain novels (pinned downloads), split by novel
+text         the user's own file, folder or glob
+"""
+
+import hashlib
+import os
+import re
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data.checks import unknown_name
+from data.download import OnProgress, fetch, pinned_files
+from data.textfiles import read_texts
+
+SEPARATOR = "\0"  # between the documents of a split; no document has one
+
+NOT_STDLIB_FOLDERS = {
+    *("test", "tests", "idlelib"),
+    *("site-packages", "dist-packages", "__pycache__"),  # not of the standard library
+}
+# Written when a Python is built or set up, so different on every machine; all at the top.
+GENERATED = re.compile(r"(_sysconfigdata|_sysconfig_vars|config-|sitecustomize|usercustomize)")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents by split. `sha256` is that of the training and validation texts, in this order.
+
+    Training sees `train`, measures and chooses by `validation`; `report`, where a corpus has one,
+    is for final figures and not looked at before.
+    """
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    sha256: str
+    report: list[str] = field(default_factory=list)
+
+
+def join_documents(documents: list[str]) -> str:
+    """One text of all documents of a split, with a separator between each two."""
+    return SEPARATOR.join(documents)
+
+
+def check_corpus(name: Any, path: Any) -> None:
+    """ValueError if there is no such corpus, or if it is given a path wrongly."""
+    if name not in tuple(CORPORA):  # not a look-up: what a config holds may have no hash
+        raise unknown_name("data.corpus", name, "corpus", CORPORA)
+    if name == "text" and path is None:
+        raise ValueError(
+            "data.path=null: data.corpus=text needs a file, a folder or a glob, "
+            "e.g. data=text data.path=notes.txt"
+        )
+    if name != "text" and path is not None:
+        raise ValueError(
+            f"data.path={path}: data.corpus={name} reads no path; use data=text data.path={path}"
+        )
+
+
+def load_corpus(
+    name: str,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Corpus:
+    """Load the corpus `name`; `path` is for `text` alone, `on_progress` is told of downloads.
+
+    Raises:
+        ValueError: unknown name, wrong path, unusable text, failed download.
+    """
+    check_corpus(name, path)
+    splits = CORPORA[name](path=path, on_progress=on_progress)
+    digest = hashlib.sha256()
+    for split in ("train", "validation"):
+        digest.update(join_documents(splits[split]).encode("utf-8"))
+    return Corpus(name, sha256=digest.hexdigest(), **splits)
+
+
+def split_by_document(documents: dict[str, str], share: float) -> dict[str, list[str]]:
+    """Give whole documents of about `share` of all characters to validation, the rest to train.
+
+    Documents are gone through in the order of their names' sha256, which is as good as random
+    and the same everywhere; each that still fits into the share is taken. Validation keeps this
+    order, so that its head is a fair sample of it; train is in the order given.
+    """
+    room = int(share * sum(map(len, documents.values())))
+    validation = []
+    for name in sorted(documents, key=lambda name: hashlib.sha256(name.encode()).digest()):
+        if len(documents[name]) <= room:
+            validation.append(name)
+            room -= len(documents[name])
+    chosen = set(validation)
+    return {
+        "train": [text for name, text in documents.items() if name not in chosen],
+        "validation": [documents[name] for name in validation],
+    }
+
+
+def split_by_position(documents: list[str]) -> dict[str, list[str]]:
+    """Cut every document at 90 % of its characters: the head to train, the tail to validation."""
+    cuts = [(text, len(text) * 9 // 10) for text in documents]
+    return {
+        "train": [text[:cut] for text, cut in cuts if cut],
+        "validation": [text[cut:] for text, cut in cuts],
+    }
+
+
+def _stdlib(**_: Any) -> dict[str, list[str]]:
+    """The standard library's .py files, 5 % of them for validation."""
+    root = Path(sysconfig.get_path("stdlib"))
+    names = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if name not in NOT_STDLIB_FOLDERS]
+        inside = Path(folder).relative_to(root)
+        names += [(inside / f).as_posix() for f in files if f.endswith(".py")]
+    wanted = sorted(name for name in names if not GENERATED.match(name))
+    texts = {name: _python_source(root / name) for name in wanted}
+    if not any(texts.values()):
+        raise ValueError(
+            f"data.corpus=stdlib: this Python has no .py files in {root}; "
+            "use a text of your own: data=text data.path=notes.txt"
+        )
+    return split_by_document({name: text for name, text in texts.items() if text}, share=0.05)
+
+
+def _python_source(file: Path) -> str:
+    """The file's text, or "" for the few sources in other encodings, which are passed over."""
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return "" if SEPARATOR in text else text
+
+
+def _shakespeare(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str]]:
+    """Tiny Shakespeare, one document; training on its first 90 % is nanoGPT's split."""
+    (file,) = pinned_files("shakespeare")
+    return split_by_position([fetch(file, on_progress).decode(file.encoding)])
+
+
+def _books(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str]]:
+    """Whole novels: those to train on, one to choose by, one to report on."""
+    splits = {"train": [], "choose": [], "report": []}
+    for file in pinned_files("books"):
+        text = fetch(file, on_progress).decode(file.encoding).replace("\r\n", "\n")
+        splits[file.split].append(text_of_the_work(text))
+    return {"train": splits["train"], "validation": splits["choose"], "report": splits["report"]}
+
+
+def text_of_the_work(text: str) -> str:
+    """What stands between the START and END lines of a Project Gutenberg text."""
+    start = re.search(r"^\*\*\* ?START OF .*\n", text, flags=re.MULTILINE)
+    end = re.search(r"^\*\*\* ?END OF ", text, flags=re.MULTILINE)
+    assert start and end, "a pinned text without its markers"
+    return text[start.end() : end.start()]
+
+
+def _text(path: str | os.PathLike[str], **_: Any) -> dict[str, list[str]]:
+    """The user's own texts: 10 % of ten or more documents, or the last 10 % of fewer."""
+    texts = read_texts(path)
+    if len(texts) >= 10:
+        return split_by_document(texts, share=0.1)
+    return split_by_position(list(texts.values()))
+
+
+CORPORA: dict[str, Callable[..., dict[str, list[str]]]] = {
+    "stdlib": _stdlib,
+    "shakespeare": _shakespeare,
+    "books": _books,
+    "text": _text,
+}

@@ -1,0 +1,223 @@
+"""The Lightning data module: corpus, tokenizer and batches behind one object."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from data.batches import batch, count_validation_batches, validation_batch
+from data.cache import map_tokens
+from data.checks import integer_problem
+from data.corpora import SEPARATOR, check_corpus, join_documents, load_corpus
+from data.download import DownloadProgress
+from data.tokenizers import Tokenizer, build_tokenizer, check_tokenizer
+
+ENDLESS = 2**40  # micro-batches, where no trainer says how many
+
+MakeBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
+
+
+class _Batches(Dataset):
+    """A function from an index to a batch, in the form that DataLoader's workers take."""
+
+    def __init__(self, make: MakeBatch) -> None:
+        self.make = make
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.make(index)
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+class BatchLoader:
+    """Batches `first()` to `length - 1` of a function from an index to a batch, in order.
+
+    It is no DataLoader itself, so that Lightning leaves its order alone in distributed runs.
+    `first` is asked when an iteration begins, which is after a checkpoint has been restored.
+    """
+
+    def __init__(
+        self, make: MakeBatch, length: int, *, first: Callable[[], int], num_workers: int
+    ) -> None:
+        self.make, self.length, self.first, self.num_workers = make, length, first, num_workers
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        loader = DataLoader(
+            _Batches(self.make),
+            batch_size=None,  # an item is a whole batch
+            sampler=range(self.first(), self.length),
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            # DataLoader draws a seed even where nothing is random. Drawn from the global
+            # generator it would change the dropout of the run with every validation.
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+
+class TextDataModule(L.LightningDataModule):
+    """Token windows of a corpus, as (inputs, targets) int64 (batch_size, seq_len).
+
+    After `prepare()` it has:
+        tokenizer, vocab_size
+        fingerprint: what was read, as a plain dict (corpus, sha256, tokenizer, token counts)
+        train_tokens (n,), a memory map of uint8, uint16 or uint32
+        val_tokens_array (m,), the first `val_tokens` of the validation split, or all of it
+        val_documents: the whole validation split, an array (tokens,) per document
+    """
+
+    def __init__(
+        self,
+        corpus: str = "stdlib",
+        path: str | None = None,
+        tokenizer: str = "byte",
+        seq_len: int = 256,
+        batch_size: int = 8,
+        val_tokens: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """The keys of the config group `data`, and the run's `seed`.
+
+        Raises:
+            ValueError: settings that no run can have, one line each. Nothing is read yet.
+        """
+        super().__init__()
+        self.corpus, self.path, self.tokenizer_name = corpus, path, tokenizer
+        self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
+        self.num_workers, self.seed = num_workers, seed
+        self.tokenizer: Tokenizer | None = None
+        if problems := self._problems():
+            raise ValueError("\n".join(problems))
+
+    def _problems(self) -> list[str]:
+        problems = [
+            integer_problem("data.seq_len", self.seq_len, 1, 256),
+            integer_problem("data.batch_size", self.batch_size, 1, 8),
+            integer_problem("data.num_workers", self.num_workers, 0, 0),
+            integer_problem("seed", self.seed, 0, 0),
+        ]
+        if self.val_tokens is not None and problems[0] is None:
+            least = self.seq_len + 1
+            rule = integer_problem("data.val_tokens", self.val_tokens, least, least)
+            problems.append(rule and f"{rule} (data.seq_len+1), or null for the whole split")
+        for check in (
+            partial(check_corpus, self.corpus, self.path),
+            partial(check_tokenizer, self.tokenizer_name),
+        ):
+            try:
+                check()
+            except ValueError as error:
+                problems.append(str(error))
+        return [problem for problem in problems if problem]
+
+    def prepare(self) -> None:
+        """Load and tokenize the corpus, or map its cached ids; a second call does nothing.
+
+        Raises:
+            ValueError: the text cannot be had or used, or is shorter than one sequence.
+        """
+        if self.tokenizer is not None:
+            return
+        with DownloadProgress() as on_progress:
+            corpus = load_corpus(self.corpus, path=self.path, on_progress=on_progress)
+        train, validation = join_documents(corpus.train), join_documents(corpus.validation)
+        tokenizer = build_tokenizer(self.tokenizer_name, [train, validation])
+        train_tokens = map_tokens(train, tokenizer, "train")
+        val_tokens = map_tokens(validation, tokenizer, "validation")
+        self._check_length(len(train_tokens), len(val_tokens))
+
+        self.train_tokens = train_tokens
+        self.val_tokens_array = val_tokens[: self.val_tokens]
+        self.val_documents = _split(val_tokens, tokenizer, len(corpus.validation))
+        self.vocab_size = tokenizer.vocab_size
+        self.fingerprint: dict[str, Any] = {
+            "corpus": self.corpus,
+            "sha256": corpus.sha256,
+            "tokenizer": self.tokenizer_name,
+            "n_train_tokens": len(self.train_tokens),
+            "n_val_tokens": len(self.val_tokens_array),
+        }
+        self.tokenizer = tokenizer  # last: it says that all else is there
+
+    def _check_length(self, n_train: int, n_val: int) -> None:
+        """ValueError if a split has no room for one sequence and the target behind it."""
+        n_tokens, split = min((n_val, "validation"), (n_train, "training"))
+        if n_tokens > self.seq_len:
+            return
+        source = f"data.corpus={self.corpus}" if self.path is None else f"data.path={self.path}"
+        shorter = f"data.seq_len={n_tokens - 1} or less, or " if n_tokens > 1 else ""
+        raise ValueError(
+            f"data.seq_len={self.seq_len}: needs {self.seq_len + 1} tokens, but the {split} split "
+            f"of {source} has {n_tokens}\n(of {n_train + n_val} in all); "
+            f"use {shorter}a longer text"
+        )
+
+    def prepare_data(self) -> None:
+        """Lightning's hook for one process of a machine: fill the cache folder."""
+        self.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's hook for every process."""
+        self.prepare()
+
+    def train_dataloader(self) -> BatchLoader:
+        """Micro-batches of this rank, from the trainer's present step to its last."""
+        self.prepare()
+        make = partial(
+            batch,
+            self.seed,
+            rank=self._of_trainer("global_rank", 0),
+            tokens=self.train_tokens,
+            seq_len=self.seq_len,
+            batch_size=self.batch_size,
+        )
+        steps = self._of_trainer("max_steps", -1)
+        length = steps * self._accumulate if steps >= 0 else ENDLESS
+        return BatchLoader(make, length, first=self._position, num_workers=self.num_workers)
+
+    def val_dataloader(self) -> BatchLoader:
+        """One pass over `val_tokens_array`, every target once, shared out among the ranks."""
+        self.prepare()
+        world_size = self._of_trainer("world_size", 1)
+        shape = {"seq_len": self.seq_len, "batch_size": self.batch_size}
+        tokens = self.val_tokens_array
+        make = partial(
+            validation_batch,
+            rank=self._of_trainer("global_rank", 0),
+            world_size=world_size,
+            tokens=tokens,
+            **shape,
+        )
+        length = count_validation_batches(len(tokens), world_size=world_size, **shape)
+        return BatchLoader(make, length, first=lambda: 0, num_workers=self.num_workers)
+
+    def _of_trainer(self, name: str, default: int) -> int:
+        """A number of the trainer's, or `default` where there is no trainer."""
+        return getattr(self.trainer, name, default)
+
+    @property
+    def _accumulate(self) -> int:
+        """Micro-batches per optimizer step."""
+        return self._of_trainer("accumulate_grad_batches", 1)
+
+    def _position(self) -> int:
+        """The micro-batch that comes next: a resumed run goes on where it stopped."""
+        return self._of_trainer("global_step", 0) * self._accumulate
+
+
+def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.ndarray]:
+    """Views of the documents in `tokens`, without the separators between them."""
+    if documents == 1:
+        return [tokens]
+    (separator,) = tokenizer.encode(SEPARATOR)
+    ends = [*np.flatnonzero(tokens == separator), len(tokens)]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -1,0 +1,161 @@
+"""From text to token ids and back: bytes, or the characters of a corpus.
+
+A tokenizer's `state()` is a plain dict of strings, which a checkpoint carries along.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from data.checks import unknown_name
+
+MAX_CHARACTERS = 65_536  # as many as uint16 ids can tell apart
+
+
+class Tokenizer(Protocol):
+    """What the rest of the house may ask of a tokenizer."""
+
+    name: str
+    vocab_size: int
+    token_bytes: np.ndarray  # int64 (vocab_size,): UTF-8 bytes of the text of each token
+
+    def encode(self, text: str) -> np.ndarray:
+        """Token ids of `text`, an unsigned integer array (tokens,)."""
+        ...
+
+    def decode(self, ids: ArrayLike) -> str:
+        """The text of `ids` (tokens,)."""
+        ...
+
+    def state(self) -> dict[str, str]:
+        """All that `tokenizer_from_state` needs to build this tokenizer again."""
+        ...
+
+
+class ByteTokenizer:
+    """The UTF-8 bytes of the text are its ids: 256 tokens, any text, nothing to train."""
+
+    name = "byte"
+    vocab_size = 256
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """One byte each: int64 (256,)."""
+        return np.ones(256, dtype=np.int64)
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 (bytes,), read-only. ValueError for a lone surrogate, which UTF-8 has not."""
+        try:
+            return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
+        except UnicodeEncodeError as error:
+            character = text[error.start]
+            raise ValueError(
+                f"character {error.start} of the text is {character!r}, half of a surrogate pair, "
+                "which is no text by itself; the text must be valid Unicode"
+            ) from error
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Text of the bytes `ids`; bytes that are not UTF-8 become U+FFFD."""
+        return _checked(ids, self.vocab_size).astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def state(self) -> dict[str, str]:
+        """Nothing but the name."""
+        return {"name": self.name}
+
+
+class CharTokenizer:
+    """One token per character of a fixed vocabulary, numbered in code point order."""
+
+    name = "char"
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        """`characters`: any iterable of characters, a text for instance; repeats do no harm.
+
+        Raises:
+            ValueError: none at all, or more than 65,536 different ones.
+        """
+        self.characters = "".join(sorted(set(characters)))
+        self.vocab_size = len(self.characters)
+        if not 0 < self.vocab_size <= MAX_CHARACTERS:
+            raise ValueError(
+                f"data.tokenizer=char: the text has {self.vocab_size:,} different characters; "
+                f"must be 1 to {MAX_CHARACTERS:,}. data.tokenizer=byte takes any text"
+            )
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of each character: int64 (vocab_size,), each 1 to 4."""
+        points = self._points
+        return 1 + sum((points >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        """Code point of each token, ascending."""
+        return _code_points(self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 or uint16 (characters,). ValueError names a character outside the vocabulary."""
+        points = _code_points(text)
+        table = np.full(0x110000, self.vocab_size, dtype=np.uint32)
+        table[self._points] = np.arange(self.vocab_size, dtype=np.uint32)
+        ids = table[points]
+        if unknown := np.flatnonzero(ids == self.vocab_size)[:1].tolist():
+            raise ValueError(
+                f"data.tokenizer=char: character {unknown[0]} of the text, "
+                f"{text[unknown[0]]!r}, is none of the {self.vocab_size} that it was built on: "
+                f"{self.characters[:100]!r}"
+            )
+        return ids.astype(np.min_scalar_type(self.vocab_size - 1))
+
+    def decode(self, ids: ArrayLike) -> str:
+        """Text of `ids`; ValueError for an id outside the vocabulary."""
+        return "".join(self.characters[i] for i in _checked(ids, self.vocab_size).tolist())
+
+    def state(self) -> dict[str, str]:
+        """The name and the vocabulary, as one string in the order of the ids."""
+        return {"name": self.name, "characters": self.characters}
+
+
+TOKENIZERS = (ByteTokenizer.name, CharTokenizer.name)
+
+
+def check_tokenizer(name: Any) -> None:
+    """ValueError, with what there is, if `name` is no tokenizer."""
+    if name not in TOKENIZERS:
+        raise unknown_name("data.tokenizer", name, "tokenizer", TOKENIZERS)
+
+
+def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer `name` for these texts, all that it will have to encode.
+
+    Raises:
+        ValueError: no such tokenizer, or texts that it cannot be built on.
+    """
+    check_tokenizer(name)
+    if name == ByteTokenizer.name:
+        return ByteTokenizer()
+    return CharTokenizer(set().union(*texts))
+
+
+def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
+    """The tokenizer whose `state()` this is; ValueError for a name that there is not."""
+    check_tokenizer(state.get("name"))
+    if state["name"] == ByteTokenizer.name:
+        return ByteTokenizer()
+    return CharTokenizer(state["characters"])
+
+
+def _code_points(text: str) -> np.ndarray:
+    """uint32 (characters,)."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _checked(ids: ArrayLike, vocab_size: int) -> np.ndarray:
+    """`ids` as a 1-D integer array; ValueError for one below 0 or not below `vocab_size`."""
+    ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+    if wrong := ids[(ids < 0) | (ids >= vocab_size)][:1].tolist():
+        raise ValueError(f"token id {wrong[0]}: must be 0 to {vocab_size - 1}")
+    return ids
