@@ -1,0 +1,184 @@
+"""Self-attention whose queries and keys are rotated by their position (RoPE).
+
+Shapes: B batch, S sequence, T keys (S, or more with a cache), H heads of queries, Hk heads of keys
+and values, D head_dim.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kernels import resolve_backend, rope_phases, rotate
+from model.cache import LayerCache
+from model.config import TransformerConfig
+from model.frequencies import rope_frequencies
+
+NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
+
+
+class RoPEAttention(nn.Module):
+    """Multi-head attention with rotary positions; bidirectional unless `causal`.
+
+    Arguments:
+        d_model, n_heads: width, and heads of queries.
+        dropout: of the attention weights, while training.
+        theta: the base of the rotary frequencies theta^(-2i/d).
+        n_kv_heads: heads of keys and values (None: n_heads); fewer are shared by groups (GQA).
+        head_dim: elements of one head (None: d_model / n_heads).
+        causal: a token attends to itself and to earlier ones.
+        qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
+        position: "rope", or "nope" for no positions at all.
+        backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
+        interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
+        fraction: the share of head_dim that is rotated, the first elements.
+
+    Raises ValueError, a line for every argument that breaks a rule.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        dropout: float = 0.1,
+        theta: float = 10000.0,
+        *,
+        n_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        causal: bool = False,
+        qk_norm: bool = False,
+        position: str = "rope",
+        backend: str = "auto",
+        interleaved: bool = True,
+        fraction: float = 1.0,
+    ) -> None:
+        super().__init__()
+        config = TransformerConfig(
+            d_model=d_model,
+            n_heads=n_heads,
+            dropout=dropout,
+            theta=theta,
+            n_kv_heads=n_kv_heads,
+            head_dim=head_dim,
+            qk_norm=qk_norm,
+            position=position,
+            backend=backend,
+            interleaved=interleaved,
+            fraction=fraction,
+        )
+        self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
+        self.head_dim = config.head_width
+        self.dropout, self.causal, self.position = dropout, causal, position
+        self.backend, self.interleaved = backend, interleaved
+
+        q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
+        self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
+        self.out = nn.Linear(q_width, d_model, bias=False)
+        self.q_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
+        self.k_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
+
+        if position == "rope":
+            inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
+            # Integers, so that no cast of the module touches them; derived, so not in checkpoints.
+            self.register_buffer("phases", rope_phases(inv_freq), persistent=False)
+
+    def set_phases(self, phases: Tensor, attention_factor: float) -> None:
+        """Replace the rotary frequencies, in place: `rope_phases(inv_freq)`, (rotary_dim/2,)."""
+        self.phases.copy_(phases)
+        self.attention_factor = attention_factor
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Attend within x (B, S, d_model), and to what `cache` holds; returns (B, S, d_model).
+
+        `mask`: nonzero where a query may attend to a key: (S, T), (B, S, T), or any shape that
+        broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
+        Joined with `causal` by AND; a query that may attend to nothing gets zeros.
+        `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        Raises ValueError for an x or a mask of another shape.
+        """
+        if x.ndim != 3 or x.shape[-1] != self.d_model:
+            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        past = 0 if cache is None else cache.length
+        if past and positions is None:
+            positions = torch.arange(past, past + x.shape[1], device=x.device)
+
+        q, k, v = self._project(x)
+        q, k = self._rotate(q, k, positions)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, T, Hk, D)
+        y = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, past)
+        return self.out(y.transpose(1, 2).flatten(-2))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), as views of one projection unless normalised."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
+        q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
+        if self.q_norm is not None:
+            q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
+        return q, k, v
+
+    def _rotate(self, q: Tensor, k: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        if self.position == "nope":
+            return q, k
+        return rotate(
+            q,
+            k,
+            backend=resolve_backend(self.backend, q.device),
+            positions=positions,
+            phases=self.phases,
+            interleaved=self.interleaved,
+            attention_factor=self.attention_factor,
+        )
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
+        """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""
+        allowed = None if mask is None else _broadcastable(mask, q.shape[:3] + k.shape[2:3])
+        # A query after which no key comes needs no causal mask, and SDPA's own one is quicker.
+        needs_causal = self.causal and q.shape[2] > 1
+        if needs_causal and (past or allowed is not None):
+            causal = _causal_mask(q.shape[2], past, q.device)
+            allowed = causal if allowed is None else allowed & causal
+        attends = None
+        if mask is not None:
+            attends = allowed.any(-1, keepdim=True)  # False: a query that may attend to nothing
+            allowed = allowed | ~attends  # softmax over nothing is NaN, and so is its gradient
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=allowed,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=needs_causal and allowed is None,
+            enable_gqa=self.n_kv_heads != self.n_heads,
+        )
+        return y if attends is None else y.masked_fill(~attends, 0.0)
+
+
+def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:
+    """The norm in x's dtype: under autocast its float32 weight would miss the fused kernel."""
+    return F.rms_norm(x, norm.normalized_shape, norm.weight.type_as(x), norm.eps).type_as(x)
+
+
+def _broadcastable(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The mask as 4-D booleans that broadcast to `shape` = (B, H, S, T)."""
+    view = mask.unsqueeze(1) if mask.ndim == 3 else mask  # (B, S, T): the same for every head
+    padded = (1,) * (4 - view.ndim) + tuple(view.shape)
+    if view.ndim > 4 or any(m not in (1, n) for m, n in zip(padded, shape, strict=True)):
+        b, h, s, t = shape
+        raise ValueError(
+            f"mask: must be ({s}, {t}), ({b}, {s}, {t}) or broadcast to ({b}, {h}, {s}, {t}); "
+            f"got {tuple(mask.shape)}"
+        )
+    return (view != 0).reshape(padded)
+
+
+def _causal_mask(seq_len: int, past: int, device: torch.device) -> Tensor:
+    """(S, T) booleans: query s, the token number past + s, attends to the keys up to itself."""
+    ones = torch.ones(seq_len, past + seq_len, dtype=torch.bool, device=device)
+    return ones.tril(diagonal=past)

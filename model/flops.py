@@ -1,0 +1,25 @@
+"""What training a Transformer on one token costs."""
+
+from model.config import TransformerConfig
+
+
+def matmul_parameters(config: TransformerConfig) -> int:
+    """Parameters that multiply every token: all matrices and the head, not the look-up."""
+    heads = 2 * config.n_heads + 2 * config.kv_heads  # q and out, k and v
+    attention = config.d_model * heads * config.head_width
+    mlp = config.d_model * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
+    return config.n_layers * (attention + mlp) + config.d_model * config.vocab_size
+
+
+def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
+    """Floating-point operations of one token's forward and backward, at `seq_len` of context.
+
+        6 × matmul parameters + 12 × n_layers × n_heads × head_dim × seq_len
+
+    A multiply and an add are two operations; the backward costs twice the forward. The second
+    term is the attention's two products over the whole context, the causal half not taken off:
+    PaLM's convention (arXiv:2204.02311, appendix B), which published MFU figures use. Norms,
+    activations and the rotation are left out.
+    """
+    attention = 12 * config.n_layers * config.n_heads * config.head_width * seq_len
+    return 6 * matmul_parameters(config) + attention

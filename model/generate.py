@@ -1,0 +1,92 @@
+"""Sampling text from a Transformer, token by token, with a KV cache.
+
+Shapes: S prompt tokens, V vocab_size.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from model.checks import broken, integer, number, optional
+from model.transformer import Transformer
+
+
+def generate(
+    model: Transformer,
+    prompt_tokens: Tensor,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int | None = None,
+) -> Iterator[int]:
+    """Continue `prompt_tokens` (1, S) integers; yields the new token ids as they come.
+
+    `temperature` divides the logits, 0 takes the likeliest token; `top_k` keeps that many of the
+    likeliest. Random draws come from a generator of their own: the same `seed` gives the same
+    tokens, and nothing else is disturbed; None draws anew each time. The model is in eval mode
+    until the last token, then as it was. Raises ValueError at the call for a value out of range.
+    """
+    problems = broken("max_new_tokens", max_new_tokens, integer(1, 2**31), 200)
+    problems += broken("temperature", temperature, number(0, 1e6), 0.8)
+    problems += broken("top_k", top_k, optional(integer(1, 2**31)), 50)
+    problems += broken("seed", seed, optional(integer(0, 2**63 - 1)), 0)
+    problems += _prompt_problems(model, prompt_tokens)
+    if problems:
+        raise ValueError("\n".join(problems))
+    random = torch.Generator()
+    if seed is None:
+        random.seed()
+    else:
+        random.manual_seed(seed)
+    prompt_tokens = prompt_tokens.to(model.embedding.weight.device)
+    return _tokens(model, prompt_tokens, max_new_tokens, temperature, top_k, random)
+
+
+def _prompt_problems(model: Transformer, prompt_tokens: Tensor) -> list[str]:
+    if prompt_tokens.ndim != 2 or prompt_tokens.shape[0] != 1 or prompt_tokens.shape[1] == 0:
+        shape = tuple(prompt_tokens.shape)
+        return [f"prompt_tokens: must be (1, S) with a token at least; got {shape}"]
+    least, most = int(prompt_tokens.min()), int(prompt_tokens.max())
+    if least < 0 or most >= model.config.vocab_size:
+        return [
+            f"prompt_tokens: must be from 0 to {model.config.vocab_size - 1} "
+            f"(vocab_size={model.config.vocab_size}); got {least} to {most}"
+        ]
+    return []
+
+
+@torch.inference_mode()  # left at every yield, so that the caller never runs in it
+def _tokens(
+    model: Transformer,
+    tokens: Tensor,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    random: torch.Generator,
+) -> Iterator[int]:
+    was_training = model.training
+    model.eval()
+    try:
+        cache = model.new_cache(1, tokens.shape[1] + max_new_tokens)
+        for _ in range(max_new_tokens):
+            # Past a compiled __call__: the cache's length changes at every step.
+            logits = model.forward(tokens, cache=cache)[0, -1]  # (V,)
+            token = _sample(logits, temperature, top_k, random)
+            yield token
+            tokens = tokens.new_tensor([[token]])
+    finally:
+        model.train(was_training)
+
+
+def _sample(logits: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
+    """One token id, drawn on the CPU so that a seed means the same on every device."""
+    logits = logits.double().cpu()  # (V,)
+    if temperature == 0:
+        return int(logits.argmax())
+    if top_k is not None and top_k < len(logits):
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
+    # The largest is 0 before the division, so that no temperature, however small, overflows.
+    probabilities = ((logits - logits.max()) / temperature).softmax(dim=-1)
+    return int(torch.multinomial(probabilities, 1, generator=random))

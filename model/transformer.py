@@ -1,0 +1,182 @@
+"""A decoder-only transformer: pre-norm blocks of causal RoPEAttention and an MLP.
+
+Shapes: B batch, S sequence, V vocab_size, C d_model.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kernels import rope_phases
+from model.attention import NORM_EPS, RoPEAttention
+from model.cache import KVCache, LayerCache
+from model.config import TransformerConfig
+from model.frequencies import rope_frequencies
+
+
+class MLP(nn.Module):
+    """SwiGLU (arXiv:2002.05202), squared ReLU (arXiv:2109.08668) or GELU, without biases."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.kind = config.mlp
+        hidden = config.mlp_width
+        up_width = 2 * hidden if self.kind == "swiglu" else hidden  # gate and value in one matrix
+        self.up = nn.Linear(config.d_model, up_width, bias=False)
+        self.down = nn.Linear(hidden, config.d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, S, C), each token by itself."""
+        x = self.up(x)
+        if self.kind == "swiglu":
+            gate, value = x.chunk(2, dim=-1)  # (B, S, hidden) each
+            x = F.silu(gate) * value
+        elif self.kind == "relu2":
+            x = F.relu(x).square()
+        else:
+            x = F.gelu(x)
+        return self.down(x)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each normalised before and added to the residual stream."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.attention = RoPEAttention(
+            config.d_model,
+            config.n_heads,
+            config.dropout,
+            config.theta,
+            n_kv_heads=config.n_kv_heads,
+            head_dim=config.head_dim,
+            causal=True,
+            qk_norm=config.qk_norm,
+            position=config.position,
+            backend=config.backend,
+            interleaved=config.interleaved,
+            fraction=config.fraction,
+        )
+        self.mlp_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.mlp = MLP(config)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, x: Tensor, positions: Tensor | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """(B, S, C) -> (B, S, C)."""
+        attended = self.attention(self.attention_norm(x), positions=positions, cache=cache)
+        x = x + self.dropout(attended)
+        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+
+
+class Transformer(nn.Module):
+    """Token embedding, blocks, final norm, and a head that is the embedding again if tied."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_head:
+            self.head.weight = self.embedding.weight
+        self.init_weights()
+        if config.scaling.method != "none":
+            self.set_scaling(**config.scaling.arguments())
+
+    @torch.no_grad()
+    def init_weights(self) -> None:
+        """Set every parameter; the only place that does.
+
+        | parameter                  | value                                                |
+        |----------------------------|------------------------------------------------------|
+        | embedding, tied head       | normal, 0.02                                         |
+        | head, untied               | normal, 0.02                                         |
+        | attention.qkv, mlp.up      | normal, 0.02                                         |
+        | attention.out, mlp.down    | normal, 0.02 / sqrt(2 n_layers): each of the 2       |
+        |                            | n_layers branches adds its variance to the residual  |
+        |                            | stream (GPT-2)                                       |
+        | every RMSNorm              | one                                                  |
+        """
+        residual = 0.02 / math.sqrt(2 * self.config.n_layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                nn.init.ones_(parameter)
+            elif name.endswith(("attention.out.weight", "mlp.down.weight")):
+                nn.init.normal_(parameter, std=residual)
+            else:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(
+        self, tokens: Tensor, positions: Tensor | None = None, cache: KVCache | None = None
+    ) -> Tensor:
+        """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
+
+        `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
+        what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        """
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
+        if cache is not None and positions is None:
+            end = cache.length + tokens.shape[1]
+            positions = torch.arange(cache.length, end, device=tokens.device)
+        x = self.dropout(self.embedding(tokens))  # (B, S, C)
+        for i, block in enumerate(self.blocks):
+            x = block(x, positions, None if cache is None else cache.layers[i])
+        return self.head(self.norm(x))
+
+    def new_cache(self, batch_size: int, max_length: int) -> KVCache:
+        """An empty cache for `max_length` tokens, on the model's device and in its dtype."""
+        weight = self.embedding.weight
+        width = (self.config.kv_heads, self.config.head_width)
+        return KVCache(
+            [
+                LayerCache(batch_size, max_length, *width, dtype=weight.dtype, device=weight.device)
+                for _ in self.blocks
+            ]
+        )
+
+    def set_scaling(
+        self,
+        method: str,
+        *,
+        seq_len: int | None = None,
+        train_length: int | None = None,
+        factor: float | None = None,
+        **options: object,
+    ) -> None:
+        """Replace every layer's frequencies, in place: the arguments of `rope_frequencies`.
+
+        They replace whatever scaling there was, the config's too; `config.scaling.arguments()`
+        restores that one. A cache made before holds keys of the former frequencies.
+        Raises ValueError as `rope_frequencies` does, and where the model rotates nothing.
+        """
+        if self.config.position != "rope":
+            if method == "none":
+                return
+            raise ValueError(
+                f"method={method}: a model with position={self.config.position} has no "
+                "frequencies to scale; use method=none"
+            )
+        inv_freq, attention_factor = rope_frequencies(
+            self.config.rotary_dim,
+            self.config.theta,
+            method=method,
+            seq_len=seq_len,
+            train_length=train_length,
+            factor=factor,
+            **options,
+        )
+        phases = rope_phases(inv_freq)
+        for block in self.blocks:
+            block.attention.set_phases(phases, attention_factor)
+
+    def num_parameters(self) -> int:
+        """Parameters, a tied head counted once."""
+        return sum(parameter.numel() for parameter in self.parameters())
