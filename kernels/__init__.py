@@ -1,0 +1,21 @@
+"""Rotary position embedding (RoPE): one rotation, two backends, exact angles at any position.
+
+`rope_triton` runs a Triton kernel (on a CPU through Triton's interpreter), `rope_pytorch` the
+same arithmetic in plain PyTorch. Both take the same arguments; `rotate` picks one by name.
+Importing this package imports torch and nothing else: triton is touched by the first rotation.
+"""
+
+from kernels.backends import BACKENDS, resolve_backend, rotate
+from kernels.phases import inverse_frequencies, rope_phases
+from kernels.pytorch_backend import rope_pytorch
+from kernels.triton_backend import rope_triton
+
+__all__ = [
+    "BACKENDS",
+    "inverse_frequencies",
+    "resolve_backend",
+    "rope_phases",
+    "rope_pytorch",
+    "rope_triton",
+    "rotate",
+]
