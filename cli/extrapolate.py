@@ -22,8 +22,7 @@ def extrapolate(
 ) -> Extrapolation:
     """Measure `model` on `documents`, print the table, leave files and TensorBoard in `directory`.
 
-    `settings` are the keys under `evaluation`; their null lengths mean 1, 2, 4 and 8 times
-    `train_length`, in tokens.
+    `settings` are the keys under `evaluation`, `train_length` is in tokens.
     """
     console = Console()
     columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
@@ -34,7 +33,7 @@ def extrapolate(
             documents,
             token_bytes,
             train_length=train_length,
-            lengths=settings["lengths"] or [train_length * factor for factor in (1, 2, 4, 8)],
+            lengths=settings["lengths"],
             methods=settings["methods"],
             passages=settings["passages"],
             target_tokens=settings["target_tokens"],

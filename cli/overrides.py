@@ -44,12 +44,9 @@ def check_overrides(arguments: list[str], configs: Path, config_name: str) -> No
             hint = f"write {key}=…" if key in keys else f"no such key{did_you_mean(key, keys)}"
             raise UserError(f"{text}: keys cannot be added here; {hint}")
         if (configs / key).is_dir() and not override.is_sweep_override():
-            options = group_options(configs, key)
-            nullable = _default_is_null(configs, config_name, key)
-            if not isinstance(override.value(), str) and not (
-                nullable and override.value() is None
-            ):
-                raise UserError(f"{text}: {key} takes the name of one of: {', '.join(options)}")
+            if not isinstance(override.value(), str):
+                options = ", ".join(group_options(configs, key))
+                raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
 
 def explain(error: Exception, arguments: list[str], configs: Path, config_name: str) -> str:
@@ -118,11 +115,6 @@ def _parse(arguments: list[str]) -> list[Override]:
                 f"  quote a value with special characters: {quoted}"
             ) from error
     return parsed
-
-
-def _default_is_null(configs: Path, config_name: str, group: str) -> bool:
-    defaults = OmegaConf.load(configs / f"{config_name}.yaml").get("defaults", [])
-    return any(isinstance(d, DictConfig) and group in d and d[group] is None for d in defaults)
 
 
 def _typed(key: str, arguments: list[str]) -> str:

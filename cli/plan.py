@@ -12,6 +12,7 @@ from cli.resume import check_unfinished, find_run, resumed_config
 from cli.rules import check
 from cli.rundir import check_free
 from data import TextDataModule
+from evaluation import check_settings
 from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device
@@ -48,23 +49,25 @@ def _resumed(composed: DictConfig, overrides: list[str], run: Path, checkpoint: 
 
 
 def _checked(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
-    rooms = (
-        lambda: TransformerConfig.from_config(config, vocab_size=256),  # the real one comes later
-        lambda: TextDataModule(**config["data"]),
-    )
-    check(config, [*_problems(*rooms), *_ignored(config, overrides)])
+    # The real vocabulary size comes with the text.
+    model = _problems(lambda: TransformerConfig.from_config(config, vocab_size=256))
+    data = _problems(lambda: TextDataModule(**config["data"]))
+    settings = config["evaluation"]
+    measure = _problems(lambda: check_settings(config["data"]["seq_len"], **settings))
+    if data:
+        measure = []  # its lengths follow from data.seq_len
+    evaluation = [f"evaluation.{line}" for line in measure]
+    check(config, [*model, *data, *evaluation, *_ignored(config, overrides)])
     return config
 
 
-def _problems(*makers: Callable[[], Any]) -> list[str]:
-    """What the rooms say of their own keys."""
-    lines = []
-    for make in makers:
-        try:
-            make()
-        except ValueError as error:
-            lines += str(error).splitlines()
-    return lines
+def _problems(make: Callable[[], Any]) -> list[str]:
+    """What a room says of its own keys."""
+    try:
+        make()
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:

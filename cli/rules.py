@@ -1,10 +1,11 @@
 """The rule of every config key that no room checks itself, in one table.
 
 The rooms check their own: `model.TransformerConfig` the keys under `model`, `rope`, `scaling` and
-`position`, `data.TextDataModule` those under `data`. All problems come out at once.
+`position`, `data.TextDataModule` those under `data`, `evaluation.check_settings` those under
+`evaluation`. All problems come out at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cli.errors import UserError
@@ -21,27 +22,12 @@ def _one_of(*options: str) -> Rule:
     return Rule(f"one of {', '.join(options)}", lambda value: value in options)
 
 
-def _list_of(rule: Rule) -> Rule:
-    holds: Callable[[object], bool] = lambda value: (  # noqa: E731
-        isinstance(value, list) and bool(value) and all(rule.holds(item) for item in value)
-    )
-    return Rule(f"a list, each element {rule.text}", holds)
-
-
 _LENGTH = _at_least(1)
 _NAME = Rule(
     "the name of a directory (letters, digits, . _ -)",
     lambda v: isinstance(v, str) and bool(v.strip(".")) and v.replace("/", "") == v.strip(),
 )
 _PRECISION = _one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-
-EVALUATION = {
-    "lengths": (optional(_list_of(_LENGTH)), "[256,512]"),
-    "methods": (_list_of(_TEXT), "[none,yarn]"),
-    "passages": (_LENGTH, "16"),
-    "target_tokens": (optional(_LENGTH), "128"),
-    "max_tokens_per_batch": (_LENGTH, "16384"),
-}
 
 # Key: its rule, and a value that works.
 RULES = {
@@ -64,8 +50,6 @@ RULES = {
     "trainer.gradient_clip_val": (optional(above(0)), "1.0"),
     "trainer.precision": (_PRECISION, "auto"),
     "trainer.num_nodes": (_LENGTH, "1"),
-    **{f"evaluation.{key}": rule for key, rule in EVALUATION.items()},
-    **EVALUATION,  # evaluate.py has them at the top
     "checkpoint": (_TEXT, "runs/NAME/TIMESTAMP"),
     "output_dir": (optional(_TEXT), "my-evaluation"),
     "accelerator": (_one_of("auto", "cpu", "gpu"), "auto"),

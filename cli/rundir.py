@@ -19,9 +19,7 @@ def check_free(run_dir: str | None) -> None:
     path = Path(run_dir)
     for part in (path, *path.parents):
         if part.exists() and not part.is_dir():
-            raise UserError(
-                f"run_dir={run_dir}: {part} is a file; take run_dir=runs/mine"
-            )
+            raise UserError(f"run_dir={run_dir}: {part} is a file; take run_dir=runs/mine")
     if (path / CLAIM).exists():
         raise UserError(
             f"run_dir={run_dir}: already holds a run; take another, or resume={run_dir} goes on "

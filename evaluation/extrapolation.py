@@ -95,12 +95,9 @@ def measure_extrapolation(
         ValueError: an argument out of range. A cell that cannot be run (documents too short, out
             of memory on CUDA, a scaling the model refuses) is None with its reason instead.
     """
-    lengths = _check_lengths(lengths, train_length)
-    methods = check_methods(methods)
-    target_tokens = _check_target_tokens(target_tokens, lengths, train_length)
-    _check_count("passages", passages)
-    _check_count("max_tokens_per_batch", max_tokens_per_batch)
-
+    lengths, methods, target_tokens = check_settings(
+        train_length, lengths, methods, passages, target_tokens, max_tokens_per_batch
+    )
     chosen, too_long = passages_for_longest(documents, lengths, passages)
     sources, unrun = _plan(model, methods, lengths, train_length, too_long)
     n_bytes = np.asarray(token_bytes)[chosen[:, -target_tokens:]].sum(axis=1)  # (P,)
@@ -125,6 +122,25 @@ def measure_extrapolation(
     }
     cells = unrun | {key: measured[source] for key, source in sources.items()}
     return _assemble(train_length, lengths, methods, protocol, cells)
+
+
+def check_settings(
+    train_length: int,
+    lengths: Sequence[int] | None,
+    methods: Sequence[str],
+    passages: int,
+    target_tokens: int | None,
+    max_tokens_per_batch: int,
+) -> tuple[list[int], list[str], int]:
+    """The lengths, methods and target tokens that `measure_extrapolation` would use.
+
+    ValueError for what it would refuse, so that this is known before a model has been trained.
+    """
+    _check_count("passages", passages)
+    _check_count("max_tokens_per_batch", max_tokens_per_batch)
+    lengths = _check_lengths(lengths, train_length)
+    target_tokens = _check_target_tokens(target_tokens, lengths, train_length)
+    return lengths, check_methods(methods), target_tokens
 
 
 def _plan(

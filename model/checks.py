@@ -58,7 +58,8 @@ def broken(key: str, value: object, rule: Rule, example: object) -> list[str]:
     """The error line for a value that breaks its rule, as a list of one; else an empty list."""
     if rule.holds(value):
         return []
-    return [f"{key}={value!r}: must be {rule.text}; try {key}={example}"]
+    shown = "null" if value is None else value
+    return [f"{key}={shown}: must be {rule.text}; try {key}={example}"]
 
 
 def among(key: str, known: Iterable[str], prefix: str = "") -> str:

@@ -55,7 +55,7 @@ MISTAKES = [
     ("+foo=1", "+foo=1", "no such key"),
     ("~model", "~model", "cannot be deleted"),
     ("foo=(", "foo=(", "quote"),
-    ("seed=-1", "seed=-1", "0 to 2^32"),
+    ("seed=-1", "seed=-1", "from 0 to 4294967295"),
     ("position=ropee", "position=ropee", "rope"),
     ("scaling.factor=4", "scaling.factor=4", "none"),
     ("run_dir=text.txt/run", "run_dir=text.txt/run", "is a file"),

@@ -52,8 +52,8 @@ def test_files_hold_every_key_and_build(model, rope):
 
 
 def test_rope_files_differ_in_the_backend_alone():
-    assert set(ROPES) == {"base", "auto", *BACKENDS}
-    for name in set(ROPES) - {"base"}:
+    assert set(ROPES) == {"_base", "auto", *BACKENDS}
+    for name in set(ROPES) - {"_base"}:
         config = composed(rope=name)["rope"]
         assert config.pop("backend") == name
         assert config == {"theta": 10000.0, "interleaved": True, "fraction": 1.0}
@@ -136,7 +136,7 @@ def test_every_problem_is_reported_at_once():
         "model.dropout=-1",
         "rope.backend=trition",
         "rope.theta=nan",
-        "rope.interleaved='yes'",
+        "rope.interleaved=yes",
         "position=robe",
         "model.n_heads=3",
         "scaling.factor=0.5",
@@ -199,8 +199,8 @@ def test_rotary_dim_has_a_limit():
         ({"n_kv_heads": 2}, "model.n_kv_heads=2: must divide model.n_heads=3; valid: 1, 3"),
         ({"head_dim": 15}, "model.head_dim=15: must be null or an even integer"),
         ({"d_model": 10**24}, "model.d_model=1000000000000000000000000: must be"),
-        ({"n_layers": "3"}, "model.n_layers='3': must be an integer"),
-        ({"n_layers": None}, "model.n_layers=None: must be an integer"),
+        ({"n_layers": "3"}, "model.n_layers=3: must be an integer"),
+        ({"n_layers": None}, "model.n_layers=null: must be an integer"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
         ({"theta": math.inf}, "rope.theta=inf"),
         ({"mlp": ["gelu"]}, "model.mlp=['gelu']"),

@@ -177,7 +177,7 @@ def test_a_directory_that_holds_a_run_is_refused(home: Path) -> None:
 def test_backends_train_alike(tmp_path: Path, precision: str) -> None:
     """The same seed through Triton's interpreter and through PyTorch: the same losses."""
     text = write_text(tmp_path / "text.txt")
-    options = (*TINY, f"data.path={text}", f"trainer.precision={precision}", "callbacks=null")
+    options = (*TINY, f"data.path={text}", f"trainer.precision={precision}", "callbacks=none")
     losses = {}
     for backend in ("triton", "pytorch"):
         done = command("train.py", *options, f"rope={backend}", f"run_dir={backend}", cwd=tmp_path)
@@ -194,7 +194,7 @@ def test_backends_train_alike(tmp_path: Path, precision: str) -> None:
 
 def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:
     text = write_text(tmp_path / "text.txt")
-    options = (*TINY, f"data.path={text}", "trainer.max_steps=2", "callbacks=null")
+    options = (*TINY, f"data.path={text}", "trainer.max_steps=2", "callbacks=none")
     done = command("train.py", *options, "rope=pytorch,triton", "-m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("runs/text-pytorch/*/results.json"))) == 1
