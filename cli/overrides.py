@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cli.errors import UserError, did_you_mean
 
@@ -43,10 +43,10 @@ def check_overrides(arguments: list[str], configs: Path, config_name: str) -> No
             keys = known_keys(configs, config_name)
             hint = f"write {key}=…" if key in keys else f"no such key{did_you_mean(key, keys)}"
             raise UserError(f"{text}: keys cannot be added here; {hint}")
-        if (configs / key).is_dir() and not override.is_sweep_override():
-            if not isinstance(override.value(), str):
-                options = ", ".join(group_options(configs, key))
-                raise UserError(f"{text}: {key} takes the name of one of: {options}")
+        named = override.is_sweep_override() or isinstance(override.value(), str)
+        if (configs / key).is_dir() and not named:
+            options = ", ".join(group_options(configs, key))
+            raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
 
 def explain(error: Exception, arguments: list[str], configs: Path, config_name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.errors import UserError
-from model.checks import BOOLEAN, Rule, above, broken, integer, number, optional
+from model.checks import Rule, above, broken, integer, number, optional
 
 _TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value.strip()))
 
@@ -29,6 +29,11 @@ _NAME = Rule(
 )
 _PRECISION = _one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 
+_COMPILE = Rule(
+    "true, false, reduce-overhead or max-autotune",
+    lambda value: value is True or value is False or value in ("reduce-overhead", "max-autotune"),
+)
+
 # Key: its rule, and a value that works.
 RULES = {
     "seed": (integer(0, 2**32 - 1), "0"),
@@ -36,7 +41,7 @@ RULES = {
     "run_dir": (optional(_TEXT), "runs/mine"),
     "resume": (optional(_TEXT), "auto"),
     "init_from": (optional(_TEXT), "runs/mine"),
-    "compile": (BOOLEAN, "true"),
+    "compile": (_COMPILE, "true"),
     "optimizer.lr": (above(0), "0.001"),
     "optimizer.final_lr_fraction": (number(0, 1), "0.1"),
     "optimizer.warmup_steps": (_at_least(0), "30"),

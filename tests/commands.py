@@ -15,6 +15,7 @@ TINY = (
     "data=text",
     "data.seq_len=32",
     "data.batch_size=4",
+    "optimizer.warmup_steps=2",
     "trainer.max_steps=20",
     "trainer.val_check_interval=10",
     "trainer.log_every_n_steps=1",

@@ -2,7 +2,6 @@
 terminal."""
 
 import sys
-import time
 from typing import Any
 
 import lightning as L
@@ -27,7 +26,6 @@ class Progress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Find the figures, and draw where there is somebody to look."""
         self.metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))
-        self.first_step, self.started = trainer.global_step, time.monotonic()
         self.shown = dict(self.metrics.latest)
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
@@ -93,7 +91,6 @@ class Progress(L.Callback):
         return "  ".join(parts)
 
     def _time_left(self, trainer: L.Trainer) -> str:
-        done = max(1, trainer.global_step - self.first_step)
-        per_step = (time.monotonic() - self.started) / done
-        seconds = round(per_step * (trainer.max_steps - trainer.global_step))
+        tokens = (trainer.max_steps - trainer.global_step) * self.metrics.tokens_per_step
+        seconds = round(tokens / self.metrics.latest["train/tokens_per_second"])
         return f"{seconds // 60}:{seconds % 60:02d}"

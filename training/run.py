@@ -54,7 +54,8 @@ class Run:
         if config["compile"]:
             # In place, so that the checkpoint's keys stay clean; whole, so that a graph break
             # is an error and not a silent loss of half the speed.
-            prepared.net.compile(fullgraph=True)
+            mode = None if config["compile"] is True else config["compile"]
+            prepared.net.compile(fullgraph=True, mode=mode)
         self.trainer = self._trainer(settings)
 
     def fit(self) -> None:
