@@ -52,9 +52,9 @@ class TransformerConfig:
 
     vocab_size: int = 256
     # Group `model`
-    n_layers: int = 3
-    d_model: int = 96
-    n_heads: int = 3
+    n_layers: int = 2
+    d_model: int = 128
+    n_heads: int = 4
     n_kv_heads: int | None = None  # None: n_heads; fewer share keys and values (GQA)
     head_dim: int | None = None  # None: d_model / n_heads
     mlp: str = "swiglu"

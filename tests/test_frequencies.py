@@ -158,7 +158,7 @@ def test_smallest_rotary_dim(method):
         ({"method": "linear"}, ["factor", "seq_len"]),
         ({"method": "linear", "factor": 0.5}, ["factor=0.5", "1"]),
         ({"method": "linear", "factor": math.nan}, ["factor=nan"]),
-        ({"method": "linear", "factor": "4"}, ["factor='4'"]),
+        ({"method": "linear", "factor": "4"}, ["factor=4", "number"]),
         ({"method": "linear", "factor": True}, ["factor=True"]),
         ({"method": "yarn", "factor": 2.0, "train_length": 8, "beta_slow": 64}, ["beta_fast"]),
         ({"method": "yarn", "factor": 2.0, "train_length": 8, "mscale": 1.0}, ["mscale_all_dim"]),

@@ -59,8 +59,8 @@ def test_rope_files_differ_in_the_backend_alone():
         assert config == {"theta": 10000.0, "interleaved": True, "fraction": 1.0}
 
 
-def test_nano_is_the_dataclass_default():
-    assert TransformerConfig.from_config(composed(), vocab_size=256) == TransformerConfig()
+def test_nano_is_the_dataclass_default_with_shared_keys_and_values():
+    assert TransformerConfig.from_config(composed(), 256) == TransformerConfig(n_kv_heads=1)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_rotary_dim_has_a_limit():
 @pytest.mark.parametrize(
     ("kwargs", "start"),
     [
-        ({"n_kv_heads": 2}, "model.n_kv_heads=2: must divide model.n_heads=3; valid: 1, 3"),
+        ({"n_kv_heads": 3}, "model.n_kv_heads=3: must divide model.n_heads=4; valid: 1, 2, 4"),
         ({"head_dim": 15}, "model.head_dim=15: must be null or an even integer"),
         ({"d_model": 10**24}, "model.d_model=1000000000000000000000000: must be"),
         ({"n_layers": "3"}, "model.n_layers=3: must be an integer"),
@@ -242,5 +242,5 @@ def test_from_config_names_unknown_keys_beside_other_problems():
 
 def test_defaults_follow_the_widths_when_a_config_is_replaced():
     config = dataclasses.replace(TransformerConfig(), d_model=192, mlp="gelu", fraction=0.5)
-    assert (config.head_width, config.kv_heads, config.mlp_width) == (64, 3, 768)
-    assert config.rotary_dim == 32
+    assert (config.head_width, config.kv_heads, config.mlp_width) == (48, 4, 768)
+    assert config.rotary_dim == 24
