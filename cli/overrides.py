@@ -55,7 +55,8 @@ def explain(error: Exception, arguments: list[str], configs: Path, config_name: 
     if found := re.search(r"Could not override '([^']+)'", message):
         key = found[1]
         keys = known_keys(configs, config_name)
-        return f"{_typed(key, arguments)}: no such key{did_you_mean(key, keys)}"
+        hint = " with the groups chosen" if key in keys else did_you_mean(key, keys)
+        return f"{_typed(key, arguments)}: no such key{hint}"
     if found := re.search(r"Could not find '([^']+)'", message):
         group, _, option = found[1].rpartition("/")
         options = group_options(configs, group)

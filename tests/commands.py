@@ -21,7 +21,6 @@ TINY = (
     "trainer.log_every_n_steps=1",
     "evaluation.passages=3",
     "evaluation.target_tokens=16",
-    "callbacks.samples.max_new_tokens=8",
 )
 
 

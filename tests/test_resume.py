@@ -17,6 +17,7 @@ OPTIONS = (
     "trainer.accumulate_grad_batches=2",
     "trainer.val_check_interval=5",
     "data.path=text.txt",
+    "callbacks=none",
 )
 
 

@@ -27,7 +27,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with a finished run in `run`, its output in `run.txt`."""
     home = tmp_path_factory.mktemp("train")
     text = write_text(home / "my text, (1).txt")
-    done = command("train.py", *TINY, f"data.path={text}", "run_dir=run", cwd=home)
+    options = (f"data.path={text}", "callbacks.samples.max_new_tokens=8", "run_dir=run")
+    done = command("train.py", *TINY, *options, cwd=home)
     assert done.returncode == 0, done.stderr
     (home / "run.txt").write_text(done.stdout)
     (home / "run.err").write_text(done.stderr)

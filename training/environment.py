@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ PACKAGES = ("torch", "triton", "lightning", "hydra-core", "tensorboard", "numpy"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, git revision and command line, as plain data."""
+    """Date, command line, versions, device and git revision, as plain data."""
     cuda = device.type == "cuda"
     return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),
         "python": platform.python_version(),
         "platform": platform.platform(),
