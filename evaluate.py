@@ -22,7 +22,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     check(config, ignored(overrides))
     with user_errors():
         trained = load_trained(config["checkpoint"], pick_device(config["accelerator"]))
-        documents = validation_documents(trained, config["data"] or trained.config["data"])
+        documents = validation_documents(trained, config.get("data") or trained.config["data"])
         directory = evaluation_directory(trained.run, config["output_dir"])
         print(f"{trained.path} at step {trained.step}", flush=True)
         extrapolate(

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cli import UserError, run_command, user_errors
-from cli.command import PROCESS_START
+from cli.command import COMMAND, PROCESS_START
 
 
 def main(composed: DictConfig, overrides: list[str]) -> float:
@@ -24,7 +24,7 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
     # Everything that can be wrong has been tried: now write.
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
     save_config(directory, plan.config, overrides)
-    write_json(directory / "environment.json", environment(prepared.device))
+    write_json(directory / "environment.json", environment(prepared.device, COMMAND))
     return fit_and_measure(Run(prepared, directory, plan.checkpoint))
 
 

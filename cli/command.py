@@ -6,6 +6,7 @@ ours, leaves in the same form: one or two lines on stderr, exit status 2.
 """
 
 import os
+import shlex
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from cli.errors import UserError
 from cli.overrides import check_overrides, explain, quote_verbatim
 
 PROCESS_START = time.time()
+COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
@@ -57,8 +59,11 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
 
     arguments = [quote_verbatim(argument) for argument in sys.argv[1:]]
     check_overrides(arguments, CONFIGS, config_name)
-    # Hydra's sweeper insists on writing a multirun.yaml somewhere.
-    sys.argv[1:] = [*arguments, f"hydra.sweep.dir={scratch}"]
+    # Hydra's sweeper insists on writing a multirun.yaml somewhere. Its parser wants all overrides
+    # in a row, so this one goes before the first.
+    typed = (i for i, a in enumerate(arguments) if "=" in a and not a.startswith("-"))
+    first = next(typed, len(arguments))
+    sys.argv[1:] = [*arguments[:first], f"hydra.sweep.dir={scratch}", *arguments[first:]]
     composing = [True]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()

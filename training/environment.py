@@ -1,9 +1,7 @@
 """Where and with what a run was made: environment.json."""
 
 import platform
-import shlex
 import subprocess
-import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -14,12 +12,12 @@ import torch
 PACKAGES = ("torch", "triton", "lightning", "hydra-core", "tensorboard", "numpy")
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Date, command line, versions, device and git revision, as plain data."""
+def environment(device: torch.device, command: str) -> dict[str, Any]:
+    """Date, `command` line, versions, device and git revision, as plain data."""
     cuda = device.type == "cuda"
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(device) if cuda else platform.machine(),
