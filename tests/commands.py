@@ -25,13 +25,16 @@ TINY = (
 
 
 def command(
-    script: str, *arguments: str, cwd: Path, timeout: float = 240
+    script: str, *arguments: str, cwd: Path, python_path: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """`python <script> <arguments>` in `cwd`, with one thread and a cache folder of its own."""
+    """`python <script> <arguments>` in `cwd`, with one thread and a cache folder of its own.
+
+    `python_path` is where a callback of the test's own is found.
+    """
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ROPEWALK_CACHE": str(cwd / "cache"),
-        "PYTHONWARNINGS": "default",
+        "PYTHONPATH": str(python_path or ""),
     }
     return subprocess.run(
         [sys.executable, str(ROOT / script), *arguments],
@@ -39,7 +42,7 @@ def command(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=240,
     )
 
 

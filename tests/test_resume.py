@@ -1,8 +1,8 @@
 """A run that was interrupted and resumed equals the one that was not, bit for bit on a CPU."""
 
 import json
-import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -37,11 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "        if trainer.global_step == 13:\n"
         "            os.kill(os.getpid(), 9)\n"
     )
-    os.environ["PYTHONPATH"] = str(home)
-    try:
-        killed = command("train.py", *OPTIONS, killer, "run_dir=cut", cwd=home)
-    finally:
-        del os.environ["PYTHONPATH"]
+    killed = command("train.py", *OPTIONS, killer, "run_dir=cut", cwd=home, python_path=home)
     assert killed.returncode == -9, killed.stderr
     shutil.copytree(home / "cut", home / "lost")
     return home
@@ -136,3 +132,20 @@ def test_another_text_is_refused(home: Path) -> None:
     finally:
         shutil.copy(home / "kept.txt", home / "text.txt")
     assert done.returncode == 2 and "the text is another one" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
+    write_text(tmp_path / "text.txt")
+    (tmp_path / "signaller.py").write_text(
+        "import os\nimport lightning as L\n\n"
+        "class Signaller(L.Callback):\n"
+        "    def on_train_batch_end(self, trainer, *_):\n"
+        "        if trainer.global_step == 7:\n"
+        f"            os.kill(os.getpid(), {int(number)})\n"
+    )
+    extra = ("+callbacks.signaller._target_=signaller.Signaller", "run_dir=run")
+    stopped = command("train.py", *OPTIONS, *extra, cwd=tmp_path, python_path=tmp_path)
+    assert stopped.returncode == 128 + number
+    assert "resume=run" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[-1])["step"] >= 5

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from model import Transformer
 from model.flops import flops_per_token
 from training.checkpoints import (
+    LAST,
     AtomicCheckpointIO,
     BestAndLast,
     find_checkpoint,
@@ -25,6 +28,14 @@ from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.prepare import Prepared
 from training.throughput import peak_flops
+
+
+class Interrupted(Exception):
+    """The run was told to stop, by the signal `number`."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(f"interrupted by {number.name}")
+        self.number = number
 
 
 class Run:
@@ -59,11 +70,25 @@ class Run:
         self.trainer = self._trainer(settings)
 
     def fit(self) -> None:
-        """Train to `max_steps`, from the checkpoint if this run is resumed."""
+        """Train to `max_steps`, from the checkpoint if this run is resumed.
+
+        Raises Interrupted after Ctrl-C or SIGTERM, FloatingPointError where the loss diverged.
+        """
         torch.set_float32_matmul_precision("highest")
-        self.trainer.fit(
-            self.module, datamodule=self.prepared.data, ckpt_path=self.checkpoint, weights_only=True
-        )
+        data, checkpoint = self.prepared.data, self.checkpoint
+        try:
+            self.trainer.fit(self.module, None, None, data, checkpoint, weights_only=True)
+        except SystemExit as stop:  # Lightning's answer to either signal, with a status of its own
+            number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
+            raise Interrupted(number) from None
+
+    def how_to_go_on(self) -> str:
+        """The command that resumes this run, or why there is none."""
+        if not (self.directory / "checkpoints" / LAST).exists():
+            return (
+                "the first checkpoint comes with the first validation, so there is none to resume"
+            )
+        return f"go on with: python train.py resume={self.directory}"
 
     def best_network(self) -> Transformer:
         """The network of the best checkpoint, on the run's device and not compiled."""
