@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from cli import run_command, user_errors
 from cli.command import plain
 
+SETTINGS = ("lengths", "methods", "passages", "target_tokens", "max_tokens_per_batch")
 SOURCE_KEYS = ("data.corpus", "data.path")
 
 
@@ -16,23 +17,21 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     from cli.extrapolate import extrapolate
     from cli.rules import check
     from cli.rundir import evaluation_directory
+    from evaluation import check_settings
     from training import pick_device
 
     config = plain(composed)
     check(config, ignored(overrides))
+    settings = {key: config[key] for key in SETTINGS}
     with user_errors():
         trained = load_trained(config["checkpoint"], pick_device(config["accelerator"]))
+        train_length = trained.config["data"]["seq_len"]
+        check_settings(train_length, **settings)
         documents = validation_documents(trained, config.get("data") or trained.config["data"])
-        directory = evaluation_directory(trained.run, config["output_dir"])
-        print(f"{trained.path} at step {trained.step}", flush=True)
-        extrapolate(
-            trained.model,
-            documents,
-            trained.tokenizer.token_bytes,
-            trained.config["data"]["seq_len"],
-            config,
-            directory,
-        )
+    directory = evaluation_directory(trained.run, config["output_dir"])
+    print(f"{trained.path} at step {trained.step}", flush=True)
+    token_bytes = trained.tokenizer.token_bytes
+    extrapolate(trained.model, documents, token_bytes, train_length, settings, directory)
     print(f"results: {directory}")
 
 

@@ -22,7 +22,10 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     with user_errors():
         device = pick_device(config["accelerator"])
         trained = load_trained(config["checkpoint"], device)
-        prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")
+        try:
+            prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")
+        except (ValueError, UnicodeError) as error:
+            raise ValueError(f"prompt={config['prompt']!r}: {error}") from error
     tokens = generate(
         trained.model,
         torch.from_numpy(prompt)[None].to(device),

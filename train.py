@@ -1,13 +1,12 @@
 """Train a transformer from its config, then measure how far past its training length it goes."""
 
 import sys
-import time
 from typing import Any
 
 from omegaconf import DictConfig
 
 from cli import UserError, run_command, user_errors
-from cli.command import COMMAND, PROCESS_START
+from cli.command import COMMAND, seconds_since_start
 
 
 def main(composed: DictConfig, overrides: list[str]) -> float:
@@ -24,9 +23,10 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
 
     # Everything that can be wrong has been tried: now write.
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, plan.config, overrides)
+    save_config(directory, prepared.config, overrides)
     write_json(directory / "environment.json", environment(prepared.device, COMMAND))
-    return fit_and_measure(Run(prepared, directory, plan.checkpoint))
+    resumed = plan.run is not None
+    return fit_and_measure(Run(prepared, directory, plan.checkpoint, resumed))
 
 
 def fit_and_measure(run: Any) -> float:
@@ -52,7 +52,7 @@ def fit_and_measure(run: Any) -> float:
         config["evaluation"],
         run.directory,
     )
-    results = run.write_results(seconds=time.time() - PROCESS_START)
+    results = run.write_results(seconds_since_start())
     summarize(run, results)
     return results["val/loss"]
 

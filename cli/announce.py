@@ -20,10 +20,10 @@ def announce(run: Run) -> None:
     rows = {
         "run": run.directory,
         "model": f"{parameters:,} parameters, position={config['position']}",
-        "rope": f"{prepared.backend} kernel, asked for: {config['rope']['backend']}",
+        "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
-        "curves": f"tensorboard --logdir {run.directory.parent}",
+        "curves": f"tensorboard --logdir {run.directory}",
     }
     if run.checkpoint:
         rows["resumed"] = f"at step {run.resume_step:,}, {run.checkpoint}"

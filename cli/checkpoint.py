@@ -35,9 +35,14 @@ def load_trained(path: str, device: torch.device) -> Trained:
     """
     found = find_checkpoint(path)
     checkpoint = read_checkpoint(found)
-    identity = checkpoint["ropewalk"]
-    model = Transformer(TransformerConfig.from_config(identity["config"], identity["vocab_size"]))
-    model.load_state_dict(network_weights(checkpoint))
-    tokenizer = tokenizer_from_state(identity["tokenizer"])
-    step = checkpoint["global_step"]
+    try:
+        identity = checkpoint["ropewalk"]
+        config = TransformerConfig.from_config(identity["config"], identity["vocab_size"])
+        model = Transformer(config)
+        model.load_state_dict(network_weights(checkpoint))
+        tokenizer = tokenizer_from_state(identity["tokenizer"])
+        step = checkpoint["global_step"]
+    except (KeyError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"checkpoint={found}: incomplete ({reason}); take another one") from error
     return Trained(model.to(device).eval(), tokenizer, identity["config"], found, step)

@@ -5,6 +5,7 @@ before the whole config has been found right. Whatever the user got wrong, in Hy
 ours, leaves in the same form: one or two lines on stderr, exit status 2.
 """
 
+import io
 import os
 import shlex
 import sys
@@ -22,9 +23,16 @@ from omegaconf.errors import OmegaConfBaseException
 from cli.errors import UserError
 from cli.overrides import check_overrides, explain, quote_verbatim
 
-PROCESS_START = time.time()
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+_job_start = [time.time()]
+
+
+def seconds_since_start() -> float:
+    """Wall clock since the process began; in a sweep, since the job before this one ended."""
+    return time.time() - _job_start[0]
 
 
 def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) -> None:
@@ -34,6 +42,9 @@ def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) 
     after a mistake of the user's, 130 after Ctrl-C; everything else that is raised is a bug and
     shows its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that has not every character
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
@@ -56,14 +67,18 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
             return task(config, list(HydraConfig.get().overrides.task))
         except UserError as error:
             _refuse(error)  # here: Hydra would print a line of its own about any Exception
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        finally:
+            _job_start[0] = time.time()
 
     arguments = [quote_verbatim(argument) for argument in sys.argv[1:]]
     check_overrides(arguments, CONFIGS, config_name)
-    # Hydra's sweeper insists on writing a multirun.yaml somewhere. Its parser wants all overrides
-    # in a row, so this one goes before the first.
-    typed = (i for i, a in enumerate(arguments) if "=" in a and not a.startswith("-"))
-    first = next(typed, len(arguments))
-    sys.argv[1:] = [*arguments[:first], f"hydra.sweep.dir={scratch}", *arguments[first:]]
+    # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.
+    typed = [a for a in arguments if "=" in a and not a.startswith("-")]
+    flags = [a for a in arguments if a not in typed]
+    sys.argv[1:] = [f"hydra.sweep.dir={scratch}", *typed, *flags]
     composing = [True]
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()

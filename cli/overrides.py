@@ -35,6 +35,8 @@ def quote_verbatim(argument: str) -> str:
 
 def check_overrides(arguments: list[str], configs: Path, config_name: str) -> None:
     """Refuse what Hydra would take in silence or answer with a traceback."""
+    if {"-m", "--multirun"} & set(arguments) and any(a.startswith("run_dir=") for a in arguments):
+        raise UserError("run_dir: a sweep has a directory for each job; leave it out, or use name=")
     for override in _parse(arguments):
         key, text = override.key_or_group, override.input_line
         if override.is_delete():

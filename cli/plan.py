@@ -8,19 +8,19 @@ from omegaconf import DictConfig
 
 from cli.command import plain
 from cli.errors import user_errors
-from cli.resume import check_unfinished, find_run, resumed_config
+from cli.resume import check_meaningful, check_unfinished, find_run, resumed_config
 from cli.rules import check
-from cli.rundir import check_free
+from cli.rundir import CLAIM, RESULTS, check_free
 from data import TextDataModule
 from evaluation import check_settings
 from kernels import resolve_backend
 from model import TransformerConfig
-from training import pick_device
+from training import pick_device, trainer_problems
 from training.checkpoints import read_checkpoint
 
 
 class Plan(NamedTuple):
-    """What will run, and where it goes on from: both None for a new run."""
+    """What will run. `run` is None for a new one; `checkpoint` where an old one goes on from."""
 
     config: dict[str, Any]
     run: Path | None
@@ -29,26 +29,34 @@ class Plan(NamedTuple):
 
 def plan_run(composed: DictConfig, overrides: list[str]) -> Plan:
     """The config of today's run, complete and right. UserError with every problem otherwise."""
-    config = _checked(plain(composed), overrides)
-    config["name"] = config["name"] or _default_name(config)
-    if config["resume"] is not None:
-        found = find_run(config["resume"], config["run_dir"], config["name"])
-        if found:
-            return _resumed(composed, overrides, *found)
-    check_free(config["run_dir"])
+    config = plain(composed)
+    resume, run_dir = config["resume"], config["run_dir"]
+    if not isinstance(resume, str) or resume == "auto":
+        _check(config, overrides)  # one named by its path answers for its own config
+        config["name"] = config["name"] or _default_name(config)
+    if resume is None:
+        check_free(run_dir)
+        return Plan(config, None, None)
+    check_meaningful(resume, overrides)
+    if found := find_run(resume, run_dir, config["name"]):
+        return _resumed(composed, overrides, *found)
+    if run_dir is not None and (Path(run_dir) / CLAIM).exists():
+        if (Path(run_dir) / RESULTS).exists():
+            check_free(run_dir)
+        return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
     return Plan(config, None, None)
 
 
 def _resumed(composed: DictConfig, overrides: list[str], run: Path, checkpoint: Path) -> Plan:
-    config = _checked(resumed_config(composed, overrides, run), overrides)
-    config["init_from"] = None  # its weights went into the checkpoint
+    config = resumed_config(composed, overrides, run)
+    _check(config, overrides)
     with user_errors():
         step = read_checkpoint(checkpoint)["global_step"]
     check_unfinished(run, step, config["trainer"]["max_steps"])
     return Plan(config, run, checkpoint)
 
 
-def _checked(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def _check(config: dict[str, Any], overrides: list[str]) -> None:
     # The real vocabulary size comes with the text.
     model = _problems(lambda: TransformerConfig.from_config(config, vocab_size=256))
     data = _problems(lambda: TextDataModule(**config["data"]))
@@ -57,8 +65,8 @@ def _checked(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     if data:
         measure = []  # its lengths follow from data.seq_len
     evaluation = [f"evaluation.{line}" for line in measure]
-    check(config, [*model, *data, *evaluation, *_ignored(config, overrides)])
-    return config
+    trainer = trainer_problems(config["trainer"])
+    check(config, [*model, *data, *evaluation, *trainer, *_ignored(config, overrides)])
 
 
 def _problems(make: Callable[[], Any]) -> list[str]:
@@ -74,7 +82,7 @@ def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:
     """Keys that the user set and that nothing would read."""
     if config["position"] == "rope":
         return []
-    keys = ("rope.theta", "rope.interleaved", "rope.fraction", "scaling")
+    keys = ("rope.theta", "rope.interleaved", "rope.fraction")
     return [
         f"{override}: has no effect with position={config['position']}; leave one of them out"
         for override in overrides

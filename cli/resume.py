@@ -1,9 +1,11 @@
 """`resume=`: which run goes on, and with which config.
 
-The config is the interrupted run's, with what the user changes today laid over it. It is read as
-data: a `_target_` in it is never used, those come from the project's own files.
+The config is the interrupted run's, with what the user types today laid over it. It is read as
+data: a `_target_` in it is never used, those come from the project's own files or from today's
+command line.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from cli.command import CONFIGS, plain
 from cli.errors import UserError
-from cli.overrides import compose_plain, flatten
-from cli.rundir import CLAIM, RUNS
+from cli.overrides import flatten
+from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 
-LAST = Path("checkpoints") / "last.ckpt"
-FINISHED = "results.json"
-# Groups that decide what the weights and the data order mean: they cannot change half-way.
-FIXED = ("model.", "rope.", "scaling.", "data.", "position", "seed")
-FREE = ("rope.backend", "data.num_workers")
+# What the weights, the data order and the optimizer's state mean cannot change half-way.
+FIXED = ("model.", "rope.", "scaling.", "data.", "optimizer.", "position", "seed")
+FIXED_KEYS = ("trainer.accumulate_grad_batches",)
+FREE = ("rope.backend", "data.num_workers", "data.path")  # the text itself is compared by content
+# They say where a run is or how it began, so they mean nothing for one that is named by its path.
+MEANINGLESS = ("run_dir", "name", "init_from")
 
 
 def find_run(resume: str, run_dir: str | None, name: str) -> tuple[Path, Path] | None:
@@ -26,7 +29,7 @@ def find_run(resume: str, run_dir: str | None, name: str) -> tuple[Path, Path] |
     if resume == "auto":
         runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
         for run in runs:
-            if (run / LAST).is_file() and not (run / FINISHED).exists():
+            if (run / LAST).is_file() and not (run / RESULTS).exists():
                 return run, run / LAST
         return None
     path = Path(resume)
@@ -46,36 +49,75 @@ def resumed_config(today: DictConfig, overrides: list[str], run: Path) -> dict[s
     """The run's own config under today's changes. UserError where one of them cannot be made."""
     saved = OmegaConf.load(run / CLAIM / "config.yaml")
     assert isinstance(saved, DictConfig)
-    config, default = plain(today), plain(compose_plain(CONFIGS, "train"))
-    now, before, then = flatten(config), flatten(default), flatten(plain(saved))
-    typed = {override.partition("=")[0].lstrip("+") for override in overrides}
-    for key, value in then.items():
-        if isinstance(value, dict) or key.endswith("_target_") or key not in now:
-            continue
-        changed = key in typed or now[key] != before.get(key)
-        if not changed:
-            _set(config, key, value)
-        elif key.startswith(FIXED) and key not in FREE and now[key] != value:
+    then, now = flatten(plain(saved)), flatten(plain(today))
+    config = trusted(plain(saved), plain(today))
+    for key in typed_keys(overrides, now):
+        fixed = key.startswith(FIXED) or key in FIXED_KEYS
+        if fixed and key not in FREE and now[key] != then.get(key):
             raise UserError(
-                f"{key}={now[key]}: the run began with {value}, which cannot change half-way; "
-                f"leave it out, or start a new run with init_from={run}"
+                f"{key}={now[key]}: the run began with {then.get(key)}, which cannot change "
+                f"half-way; leave it out, or start a new run with init_from={run}"
             )
+        _set(config, key, now[key])
     return config | {"run_dir": str(run), "resume": str(run)}
+
+
+def check_meaningful(resume: str, overrides: list[str]) -> None:
+    """Refuse keys that a run named by its path would ignore."""
+    for override in overrides:
+        if resume != "auto" and override.split("=")[0] in MEANINGLESS:
+            raise UserError(f"{override}: has no effect with resume={resume}; leave it out")
 
 
 def check_unfinished(run: Path, step: int, max_steps: int) -> None:
     """Refuse to go on with a run that has nothing left to do."""
-    if step >= max_steps:
+    if step >= max_steps and (run / RESULTS).exists():
         raise UserError(
             f"resume={run}: already at step {step} of {max_steps}; go further with "
             f"trainer.max_steps={step * 2}"
         )
 
 
+def trusted(saved: dict[str, Any], today: dict[str, Any]) -> dict[str, Any]:
+    """A copy of `saved` whose every `_target_` is today's; an object unknown today is left out.
+
+    Keys that the project has got since the run was made take today's values.
+    """
+    kept = {}
+    for key, value in saved.items():
+        known = today.get(key)
+        if key == "_target_":
+            kept[key] = known
+        elif not isinstance(value, dict):
+            kept[key] = value
+        elif _is_object(known) or not _is_object(value):
+            kept[key] = trusted(value, known if isinstance(known, dict) else {})
+    new = {key: value for key, value in today.items() if key not in saved and not _is_object(value)}
+    return kept | deepcopy(new)
+
+
+def _is_object(node: Any) -> bool:
+    return isinstance(node, dict) and "_target_" in node
+
+
+def typed_keys(overrides: list[str], now: dict[str, Any]) -> list[str]:
+    """The leaves of today's config that the user set: by name, or by choosing a group's option."""
+    keys = []
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        option = CONFIGS / name / f"{value}.yaml"
+        if option.is_file():
+            content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
+            prefix = "" if name == "experiment" else f"{name}."
+            names = [f"{prefix}{key}" for key in flatten(content)]
+        else:
+            names = [name, *(key for key in now if key.startswith(f"{name}."))]
+        keys += [key for key in names if key in now and not isinstance(now[key], dict)]
+    return [key for key in keys if key not in ("resume", *MEANINGLESS)]
+
+
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
     *parents, last = key.split(".")
     for parent in parents:
-        config = config[parent]
-        if not isinstance(config, dict):
-            return  # a group that is null today
+        config = config.setdefault(parent, {})
     config[last] = value

@@ -29,6 +29,7 @@ _NAME = Rule(
 )
 _PRECISION = _one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 
+_ONE = Rule("1: a run takes one device", lambda value: value == 1 and value is not True)
 _COMPILE = Rule(
     "true, false, reduce-overhead or max-autotune",
     lambda value: value is True or value is False or value in ("reduce-overhead", "max-autotune"),
@@ -54,12 +55,16 @@ RULES = {
     "trainer.accumulate_grad_batches": (_LENGTH, "1"),
     "trainer.gradient_clip_val": (optional(above(0)), "1.0"),
     "trainer.precision": (_PRECISION, "auto"),
-    "trainer.num_nodes": (_LENGTH, "1"),
+    "trainer.accelerator": (_one_of("auto", "cpu", "gpu", "cuda", "mps"), "auto"),
+    # Several processes would each claim the run's directory: not supported yet.
+    "trainer.devices": (_ONE, "1"),
+    "trainer.num_nodes": (_ONE, "1"),
+    "trainer.strategy": (_one_of("auto"), "auto"),
     "checkpoint": (_TEXT, "runs/NAME/TIMESTAMP"),
     "output_dir": (optional(_TEXT), "my-evaluation"),
     "accelerator": (_one_of("auto", "cpu", "gpu"), "auto"),
     "prompt": (_TEXT._replace(holds=lambda value: isinstance(value, str) and value != ""), "def"),
-    "max_new_tokens": (_LENGTH, "200"),
+    "max_new_tokens": (integer(1, 1_000_000), "200"),
     "temperature": (number(0, 1e6), "0.8"),
     "top_k": (optional(_LENGTH), "40"),
 }

@@ -1,5 +1,6 @@
 """The directory of a run: named, claimed, and the first thing written into it."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from cli.errors import UserError
 
 RUNS = Path("runs")
 CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
+LAST = Path("checkpoints") / "last.ckpt"  # what it goes on from
+RESULTS = "results.json"  # the last thing: a run that has it is finished
 
 
 def check_free(run_dir: str | None) -> None:
@@ -18,13 +21,14 @@ def check_free(run_dir: str | None) -> None:
         return
     path = Path(run_dir)
     for part in (path, *path.parents):
-        if part.exists() and not part.is_dir():
+        if os.path.exists(part) and not os.path.isdir(part):
             raise UserError(f"run_dir={run_dir}: {part} is a file; take run_dir=runs/mine")
-    if (path / CLAIM).exists():
-        raise UserError(
-            f"run_dir={run_dir}: already holds a run; take another, or resume={run_dir} goes on "
-            "with that one"
-        )
+    if not os.path.exists(path / CLAIM):
+        return
+    how = f"resume={run_dir} goes on with that one"
+    if not (path / LAST).exists():
+        how = "resume=auto begins that one anew, which has no checkpoint yet"
+    raise UserError(f"run_dir={run_dir}: already holds a run; take another, or {how}")
 
 
 def claim(run_dir: str | None, name: str) -> Path:
@@ -53,6 +57,8 @@ def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -
 
 def evaluation_directory(run: Path, output_dir: str | None) -> Path:
     """Where an evaluation's results go: `output_dir`, or a new `evaluations/<timestamp>`."""
+    if output_dir is not None and (Path(output_dir) / CLAIM).exists():
+        raise UserError(f"output_dir={output_dir}: holds a run, whose files it would replace")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     path = Path(output_dir) if output_dir is not None else run / "evaluations" / stamp
     try:

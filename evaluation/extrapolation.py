@@ -277,6 +277,8 @@ def _check_lengths(lengths: Sequence[int] | None, train_length: int) -> list[int
     works = [multiple * train_length for multiple in MULTIPLES]
     if lengths is None:
         return works
+    if not isinstance(lengths, (list, tuple)):
+        raise ValueError(f"lengths={lengths}: must be a list; for instance {works}")
     wrong = [n for n in lengths if isinstance(n, bool) or not isinstance(n, int) or n < 1]
     if wrong or not lengths:
         shown = ", ".join(map(str, wrong))

@@ -23,6 +23,8 @@ METHODS: dict[str, str] = {
 def check_methods(methods: Sequence[str]) -> list[str]:
     """The methods without repeats, in the order given; ValueError for one that does not exist."""
     known = ", ".join(METHODS)
+    if not isinstance(methods, (list, tuple)):
+        raise ValueError(f"methods={methods}: must be a list; for instance [none,yarn]")
     if not methods:
         raise ValueError(f"methods=[]: at least one is needed; there are: {known}")
     for name in methods:

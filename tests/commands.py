@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PYTHONPATH = os.environ.get("PYTHONPATH")
 
 # A run of seconds: a tiny network on a text of a few kilobytes.
 TINY = (
@@ -34,7 +35,7 @@ def command(
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "ROPEWALK_CACHE": str(cwd / "cache"),
-        "PYTHONPATH": str(python_path or ""),
+        "PYTHONPATH": os.pathsep.join(map(str, filter(None, [python_path, PYTHONPATH]))),
     }
     return subprocess.run(
         [sys.executable, str(ROOT / script), *arguments],

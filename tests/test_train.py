@@ -174,23 +174,38 @@ def test_a_directory_that_holds_a_run_is_refused(home: Path) -> None:
     assert sorted(str(path) for path in (home / "run").rglob("*")) == before
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_backends_train_alike(tmp_path: Path, precision: str) -> None:
-    """The same seed through Triton's interpreter and through PyTorch: the same losses."""
-    text = write_text(tmp_path / "text.txt")
-    options = (*TINY, f"data.path={text}", f"trainer.precision={precision}", "callbacks=none")
-    losses = {}
-    for backend in ("triton", "pytorch"):
-        done = command("train.py", *options, f"rope={backend}", f"run_dir={backend}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        lines = (tmp_path / backend / "metrics.jsonl").read_text().splitlines()
-        losses[backend] = [v["train/loss"] for v in map(json.loads, lines) if "train/loss" in v]
-        assert (
-            json.loads((tmp_path / backend / "results.json").read_text())["rope/backend"] == backend
-        )
-    assert len(losses["triton"]) == 20
-    tolerance = 1e-4 if precision == "32-true" else 2e-2
-    assert losses["triton"] == pytest.approx(losses["pytorch"], abs=tolerance)
+# A rate at which the positions soon matter; the control shows that they do.
+FAST = ("model.d_model=64", "optimizer.lr=0.02", "optimizer.weight_decay=0", "callbacks=none")
+
+
+def losses(home: Path, name: str, *options: str) -> list[float]:
+    """The training losses of a run in `home/name`, one a step."""
+    text = write_text(home / "text.txt")
+    run = (f"data.path={text}", f"run_dir={name}")
+    done = command("train.py", *TINY, *FAST, *run, *options, cwd=home)
+    assert done.returncode == 0, done.stderr
+    lines = map(json.loads, (home / name / "metrics.jsonl").read_text().splitlines())
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def furthest(one: list[float], other: list[float]) -> float:
+    """The largest difference at any step."""
+    return max(abs(a - b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-4), ("bf16-mixed", 2e-2)])
+def test_backends_train_alike(tmp_path: Path, precision: str, tolerance: float) -> None:
+    """The same seed by the kernel and by PyTorch: the same losses, and not those without RoPE."""
+    option = f"trainer.precision={precision}"
+    triton = losses(tmp_path, "triton", option, "rope=triton")
+    pytorch = losses(tmp_path, "pytorch", option, "rope=pytorch")
+    without = losses(tmp_path, "without", option, "position=nope")
+    for name in ("triton", "pytorch"):
+        results = json.loads((tmp_path / name / "results.json").read_text())
+        assert results["rope/backend"] == name
+    assert len(triton) == 20
+    assert furthest(triton, pytorch) < tolerance
+    assert furthest(without, pytorch) > 3 * tolerance  # negative control
 
 
 def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:

@@ -52,6 +52,9 @@ def test_only_matrices_decay() -> None:
         ("NVIDIA GeForce RTX 4090 D", None),
         ("NVIDIA GH200 480GB", None),
         ("NVIDIA H20", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("GRID A100-10C", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
         ("Some other card", None),
     ],
 )

@@ -4,9 +4,9 @@ import logging
 import warnings
 
 from training.prepare import pick_device, prepare
-from training.run import Interrupted, Run
+from training.run import Interrupted, Run, trainer_problems
 
-__all__ = ["Interrupted", "Run", "pick_device", "prepare"]
+__all__ = ["Interrupted", "Run", "pick_device", "prepare", "trainer_problems"]
 
 # What Lightning says of tips, TPUs and its own deprecations helps nobody here.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

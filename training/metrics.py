@@ -4,6 +4,7 @@ import json
 import math
 import os
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ def cut_back(path: Path, step: int) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text("".join(kept), encoding="utf-8")
     os.replace(part, path)
+
+
+def latest_metrics(path: Path, step: int) -> dict[str, float]:
+    """The last value of every tag up to `step`, as a run that goes on from there had them."""
+    latest: dict[str, float] = {}
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for line in lines:
+        with suppress(json.JSONDecodeError):  # a last line that was cut off
+            latest |= {} if (values := json.loads(line))["step"] > step else values
+    return {tag: value for tag, value in latest.items() if tag != "step"}
 
 
 class Metrics(L.Callback):

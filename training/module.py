@@ -54,7 +54,8 @@ class LanguageModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Dropout, like the data, is a function of (seed, step, rank): resuming needs no state."""
-        torch.manual_seed((self.seed * 1_000_003 + batch_idx) * 65_537 + self.global_rank)
+        mixed = (self.seed * 1_000_003 + batch_idx) * 65_537 + self.global_rank
+        torch.manual_seed(mixed % 2**63)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.step_losses = []
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 from data import TextDataModule
@@ -23,6 +25,7 @@ class Prepared:
     model_config: TransformerConfig
     device: torch.device
     backend: str  # the one that `rope.backend=auto` means here
+    callbacks: list[L.Callback]
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint says of itself: plain data that loads without this code."""
@@ -44,14 +47,30 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     backend = resolve_backend(config["rope"]["backend"], device)
     data = TextDataModule(**config["data"], seed=config["seed"])
     data.prepare()
+    if config["data"]["path"] is not None:  # so that it is found again from anywhere
+        path = str(Path(config["data"]["path"]).absolute())
+        config = config | {"data": config["data"] | {"path": path}}
     if checkpoint:
         check_same_text(checkpoint, data)
     model_config = TransformerConfig.from_config(config, data.vocab_size)
     torch.manual_seed(config["seed"])
     net = Transformer(model_config)
-    if config["init_from"] is not None:
+    if config["init_from"] is not None and checkpoint is None:
         load_weights(net, config["init_from"], data)
-    return Prepared(config, data, net, model_config, device, backend)
+    callbacks = build_callbacks(config["callbacks"] or {})
+    return Prepared(config, data, net, model_config, device, backend, callbacks)
+
+
+def build_callbacks(settings: dict[str, Any]) -> list[L.Callback]:
+    """The objects of the group `callbacks`. ValueError for one that cannot be made."""
+    callbacks = []
+    for name, callback in settings.items():
+        try:
+            callbacks.append(instantiate(callback))
+        except Exception as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise ValueError(f"callbacks.{name}: cannot be made ({reason})") from error
+    return callbacks
 
 
 def pick_device(accelerator: str) -> torch.device:

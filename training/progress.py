@@ -91,6 +91,9 @@ class Progress(L.Callback):
         return "  ".join(parts)
 
     def _time_left(self, trainer: L.Trainer) -> str:
+        rate = self.metrics.latest.get("train/tokens_per_second")
+        if rate is None:
+            return "?"  # nothing has been logged yet
         tokens = (trainer.max_steps - trainer.global_step) * self.metrics.tokens_per_step
-        seconds = round(tokens / self.metrics.latest["train/tokens_per_second"])
+        seconds = round(tokens / rate)
         return f"{seconds // 60}:{seconds % 60:02d}"

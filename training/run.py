@@ -1,5 +1,6 @@
 """The second half of putting a run together: Lightning, in a directory; then the results."""
 
+import inspect
 import json
 import os
 import signal
@@ -23,11 +24,33 @@ from training.checkpoints import (
     network_weights,
     read_checkpoint,
 )
-from training.metrics import JsonLines, Metrics
+from training.metrics import JsonLines, Metrics, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.prepare import Prepared
 from training.throughput import peak_flops
+
+# Steps, never epochs; checkpoints, progress and data order are ours.
+OWN_SETTINGS: dict[str, Any] = {
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "use_distributed_sampler": False,
+}
+BUILT_HERE = {*OWN_SETTINGS, "default_root_dir", "logger", "callbacks", "plugins"}
+
+
+def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
+    """A line for each key under `trainer` that Lightning's Trainer does not have or we set."""
+    keys = sorted(settings.keys() - {"_target_"})
+    known = inspect.signature(L.Trainer.__init__).parameters
+    taken = [f"trainer.{key}: is set by train.py itself" for key in keys if key in BUILT_HERE]
+    return taken + [
+        f"trainer.{key}: Lightning's Trainer has no such key" for key in keys if key not in known
+    ]
 
 
 class Interrupted(Exception):
@@ -41,11 +64,15 @@ class Interrupted(Exception):
 class Run:
     """A prepared run in its directory: `fit`, then `write_results`."""
 
-    def __init__(self, prepared: Prepared, directory: Path, checkpoint: Path | None) -> None:
-        """`checkpoint` is where a resumed run goes on from; None for a new one."""
+    def __init__(
+        self, prepared: Prepared, directory: Path, checkpoint: Path | None, resumed: bool = False
+    ) -> None:
+        """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
         config, data = prepared.config, prepared.data
-        self.resume_step = read_checkpoint(checkpoint)["global_step"] if checkpoint else None
+        step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+        self.resume_step = step if resumed else None
+        (directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
         settings = config["trainer"]
         self.best = BestAndLast(directory / "checkpoints")
         tokens_per_step = (
@@ -54,6 +81,8 @@ class Run:
             * settings["accumulate_grad_batches"]
         )
         self.metrics = Metrics(settings["log_every_n_steps"], tokens_per_step)
+        if checkpoint:
+            self.metrics.latest = latest_metrics(directory / "metrics.jsonl", step)
         self.module = LanguageModule(
             prepared.net,
             optimizer=OptimizerConfig(**config["optimizer"]),
@@ -85,9 +114,7 @@ class Run:
     def how_to_go_on(self) -> str:
         """The command that resumes this run, or why there is none."""
         if not (self.directory / "checkpoints" / LAST).exists():
-            return (
-                "the first checkpoint comes with the first validation, so there is none to resume"
-            )
+            return "nothing to resume yet: the first checkpoint comes with the first validation"
         return f"go on with: python train.py resume={self.directory}"
 
     def best_network(self) -> Transformer:
@@ -137,13 +164,12 @@ class Run:
         return results
 
     def _trainer(self, settings: dict[str, Any]) -> L.Trainer:
-        config = self.prepared.config | {"run_dir": str(self.directory)}
+        config = self.prepared.config
         on_cuda = self.prepared.device.type == "cuda"
         automatic = "bf16-mixed" if on_cuda else "32-true"
         precision = automatic if settings["precision"] == "auto" else settings["precision"]
         # Lightning counts micro-batches there.
         check = settings["val_check_interval"] * settings["accumulate_grad_batches"]
-        callbacks = [instantiate(callback) for callback in (config["callbacks"] or {}).values()]
         partial = instantiate(
             settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
         )
@@ -151,21 +177,15 @@ class Run:
             default_root_dir=str(self.directory),
             logger=self._loggers(config["logger"] or {}),
             # The figures come first, the saving last: a checkpoint holds what was logged.
-            callbacks=[self.metrics, *callbacks, ValidateLast(), self.best],
+            callbacks=[self.metrics, *self.prepared.callbacks, ValidateLast(), self.best],
             plugins=[AtomicCheckpointIO()],
-            max_epochs=-1,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            use_distributed_sampler=False,
+            **OWN_SETTINGS,
         )
 
     def _loggers(self, settings: Mapping[str, Any]) -> list[Any]:
         loggers: list[Any] = [JsonLines(self.directory / "metrics.jsonl", self.resume_step)]
         for logger in settings.values():
-            extra = {"save_dir": str(self.directory)} if logger.get("save_dir") is None else {}
+            extra: dict[str, Any] = {"save_dir": str(self.directory)}
             if self.resume_step is not None and logger["_target_"].endswith("TensorBoardLogger"):
                 extra["purge_step"] = self.resume_step + 1
             loggers.append(instantiate(logger | extra))

@@ -1,5 +1,6 @@
 """Text that the model writes while it learns to."""
 
+import math
 from pathlib import Path
 
 import lightning as L
@@ -24,6 +25,10 @@ class Samples(L.Callback):
         temperature: float = 0.8,
         prompt_tokens: int = 16,
     ) -> None:
+        if min(every_n_validations, max_new_tokens, prompt_tokens) < 1:
+            raise ValueError("every_n_validations, max_new_tokens, prompt_tokens: at least 1 each")
+        if not 0 <= temperature < math.inf:
+            raise ValueError(f"temperature={temperature}: a finite number of at least 0")
         self.every_n_validations = every_n_validations
         self.max_new_tokens = max_new_tokens
         self.temperature = temperature
@@ -41,17 +46,13 @@ class Samples(L.Callback):
     def _sample(self, trainer: L.Trainer, module: L.LightningModule) -> str:
         tokenizer: Tokenizer = trainer.datamodule.tokenizer
         prompt = trainer.datamodule.val_tokens_array[: self.prompt_tokens].astype("int64")
-        # Every length is a new shape: compiling them all would take minutes.
-        with torch.compiler.set_stance("force_eager"):
-            tokens = list(
-                generate(
-                    module.net,
-                    torch.from_numpy(prompt)[None].to(module.device),
-                    max_new_tokens=self.max_new_tokens,
-                    temperature=self.temperature,
-                    seed=module.seed,
-                )
-            )
+        tokens = generate(
+            module.net,
+            torch.from_numpy(prompt)[None].to(module.device),
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            seed=module.seed,
+        )
         return tokenizer.decode([*prompt.tolist(), *tokens])
 
     def _write(self, trainer: L.Trainer, text: str) -> None:

@@ -18,6 +18,8 @@ PEAK_BF16 = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
+# Other chips under the same number, and slices of one.
+NOT_THE_WHOLE_CARD = ("Laptop", " D ", " Ti ", "MIG", "GRID")
 SKIPPED_STEPS = 10  # at the start: compilation, caches, the allocator
 
 
@@ -26,7 +28,7 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    if "Laptop" in name or name.endswith(" D"):  # slower chips under the same number
+    if any(part in f"{name} " for part in NOT_THE_WHOLE_CARD):
         return None
     words = f" {name} "
     for part in sorted(PEAK_BF16, key=len, reverse=True):
