@@ -45,6 +45,9 @@ def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that has not every character
+    # Threads that wait must not spin: beside any other program they would cost most of the speed.
+    # It is read when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:

@@ -104,9 +104,11 @@ def flatten(config: DictConfig | dict, prefix: str = "") -> dict[str, Any]:
 
 def _parse(arguments: list[str]) -> list[Override]:
     parsed = []
-    for argument in arguments:
-        if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.startswith("-") or (before.startswith("-") and "=" not in argument):
             continue  # a flag or its value; Hydra's argparse speaks for itself
+        if "=" not in argument and not argument.startswith("~"):
+            raise UserError(f"{argument}: must be key=value without spaces around the =")
         try:
             parsed += OverridesParser.create().parse_overrides([argument])
         except HydraException as error:

@@ -44,6 +44,7 @@ def plan_run(composed: DictConfig, overrides: list[str]) -> Plan:
         if (Path(run_dir) / RESULTS).exists():
             check_free(run_dir)
         return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
+    print(f"resume=auto: no unfinished run of {run_dir or config['name']}; a new one begins")
     return Plan(config, None, None)
 
 

@@ -63,6 +63,7 @@ MISTAKES = [
     ("+foo=1", "+foo=1", "no such key"),
     ("~model", "~model", "cannot be deleted"),
     ("foo=(", "foo=(", "quote"),
+    ("model.n_heads", "model.n_heads", "key=value"),
     ("seed=-1", "seed=-1", "from 0 to 4294967295"),
     ("position=ropee", "position=ropee", "rope"),
     ("scaling.factor=4", "scaling.factor=4", "none"),

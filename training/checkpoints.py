@@ -91,9 +91,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"{path}: damaged, or not a checkpoint ({reason}); take another file of the run"
+            f"{path}: damaged, or not a checkpoint; take another file of the run"
         ) from error
     if not isinstance(contents, dict) or "ropewalk" not in contents:
         raise ValueError(f"{path}: not a checkpoint of train.py; give one of its run directories")

@@ -2,6 +2,7 @@
 terminal."""
 
 import sys
+import time
 from typing import Any
 
 import lightning as L
@@ -9,12 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 
 from training.metrics import Metrics
+
+FIRST_LINE_AFTER = 5.0  # seconds
 
 
 class Progress(L.Callback):
@@ -27,14 +29,14 @@ class Progress(L.Callback):
         """Find the figures, and draw where there is somebody to look."""
         self.metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))
         self.shown = dict(self.metrics.latest)
+        self.started, self.spoken = time.monotonic(), False
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
         self.bar = Bar(
             TextColumn("step"),
             MofNCompleteColumn(),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             auto_refresh=False,  # no thread beside the training loop
@@ -45,9 +47,13 @@ class Progress(L.Callback):
         )
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Redraw when there are new figures."""
-        if self.bar and self.metrics.latest != self.shown:
+        """Redraw when there are new figures; without a terminal, say once that it goes on."""
+        if self.metrics.latest == self.shown:
+            return
+        if self.bar:
             self._draw(trainer)
+        elif not self.spoken and time.monotonic() - self.started > FIRST_LINE_AFTER:
+            self._print_line(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Redraw, or print a line."""
@@ -55,9 +61,8 @@ class Progress(L.Callback):
             return
         if self.bar:
             self._draw(trainer)
-        elif trainer.is_global_zero:
-            print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
-            print(f"  left {self._time_left(trainer)}", flush=True)
+        else:
+            self._print_line(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the last picture standing."""
@@ -69,6 +74,12 @@ class Progress(L.Callback):
         """Give the terminal back."""
         if self.bar:
             self.bar.stop()
+
+    def _print_line(self, trainer: L.Trainer) -> None:
+        self.spoken = True
+        if trainer.is_global_zero:
+            print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
+            print(f"  left {self._time_left(trainer)}", flush=True)
 
     def _draw(self, trainer: L.Trainer) -> None:
         assert self.bar is not None
@@ -83,7 +94,6 @@ class Progress(L.Callback):
             for label, name, form in (
                 ("loss", "train/loss", ".3f"),
                 ("val", "val/loss", ".4f"),
-                ("bpb", "val/bpb", ".3f"),
                 ("tok/s", "train/tokens_per_second", ",.0f"),
             )
             if name in latest
