@@ -12,14 +12,13 @@ from training import Run
 def announce(run: Run) -> None:
     """Device, backend, size, data and where everything goes."""
     prepared, config = run.prepared, run.prepared.config
-    parameters = sum(p.numel() for p in prepared.net.parameters())
     device = prepared.device.type
     if device == "cuda":
         device = torch.cuda.get_device_name(prepared.device)
     tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
     rows = {
         "run": run.directory,
-        "model": f"{parameters:,} parameters, position={config['position']}",
+        "model": f"{prepared.net.num_parameters():,} parameters, position={config['position']}",
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",

@@ -20,11 +20,9 @@ OPEN_GROUPS = ("trainer", "callbacks", "logger", "hydra")
 
 
 def quote_verbatim(argument: str) -> str:
-    """`prompt=To be, or not` in quotes for Hydra's grammar; null, lists and quoted values stay."""
+    """`prompt=To be, or not` in quotes for Hydra's grammar; null and quoted values stay."""
     key, equals, value = argument.partition("=")
     if key not in VERBATIM or not equals or value == "null":
-        return argument
-    if key == "checkpoint" and value.startswith("[") and value.endswith("]"):
         return argument
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]

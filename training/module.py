@@ -88,7 +88,7 @@ class LanguageModule(L.LightningModule):
         scored = targets != IGNORED
         counted = self.token_bytes[targets.clamp_min(0)] * scored
         for i, value in enumerate((nats, scored.sum(), counted.sum())):
-            self.totals[i] += value
+            self.totals[i] += value.to(self.totals.device)
 
     def on_validation_epoch_end(self) -> None:
         """Loss in nats per token and bits per byte of the original text."""

@@ -21,7 +21,7 @@ class Prepared:
 
     config: dict[str, Any]  # composed and checked, plain data
     data: TextDataModule
-    net: nn.Module
+    net: Transformer
     model_config: TransformerConfig
     device: torch.device
     backend: str  # the one that `rope.backend=auto` means here

@@ -142,7 +142,7 @@ class Run:
             "tokens_per_second": rate,
             "flops_per_token": flops,
             "mfu": rate * flops / (peak * self.trainer.world_size) if rate and peak else None,
-            "parameters": sum(p.numel() for p in self.prepared.net.parameters()),
+            "parameters": self.prepared.net.num_parameters(),
             "seconds": seconds,
             "rope/backend": self.prepared.backend,
             "run_dir": str(self.directory),
