@@ -6,9 +6,10 @@ Importing this package imports torch and nothing else: triton is touched by the 
 """
 
 from kernels.backends import BACKENDS, resolve_backend, rotate
+from kernels.packed import rope_qkv
 from kernels.phases import inverse_frequencies, rope_phases
 from kernels.pytorch_backend import rope_pytorch
-from kernels.triton_backend import rope_triton
+from kernels.triton_backend import rope_triton, rope_triton_
 
 __all__ = [
     "BACKENDS",
@@ -16,6 +17,8 @@ __all__ = [
     "resolve_backend",
     "rope_phases",
     "rope_pytorch",
+    "rope_qkv",
     "rope_triton",
+    "rope_triton_",
     "rotate",
 ]

@@ -7,26 +7,29 @@ Shapes: B batch, S sequence, H heads, D head_dim, P rotated pairs (rotary_dim / 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 DEFAULT_THETA = 10000.0
 MAX_ROTARY_DIM = 512
+SAME_MEMORY = "q and k are the same memory: each must have its own, in place"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+class Placement(NamedTuple):
+    """Where tokens stand; at most one is given, none means 0 ... S - 1 in every sequence."""
+
+    positions: Tensor | None = None  # (S,) or (B, S), int32 or int64: of every token
+    offsets: Tensor | None = None  # (B,), int32 or int64: where each sequence starts
+    cu_seqlens: Tensor | None = None  # (segments + 1,), int32 or int64: positions restart at each
 
 
 def check_tensors(q: Tensor, k: Tensor, seq_len: int | None) -> None:
     """Refuse q and k that are not (B, S, H, D) of one dtype, device, batch, length and head_dim."""
-    for name, x in (("q", q), ("k", k)):
-        if not isinstance(x, Tensor):
-            raise ValueError(f"{name} is {type(x).__name__}: must be a tensor")
-        if x.dim() != 4:
-            shape = tuple(x.shape)
-            raise ValueError(f"{name} has shape {shape}: must be (batch, seq_len, heads, head_dim)")
-        if x.dtype not in DTYPES:
-            raise ValueError(f"{name} is {x.dtype}: must be float64, float32, float16 or bfloat16")
-        if x.device.type not in ("cpu", "cuda"):
-            raise ValueError(f"{name} is on {x.device}: must be on a CPU or a CUDA device")
+    _check_data("q", q, "(batch, seq_len, heads, head_dim)")
+    _check_data("k", k, "(batch, seq_len, heads, head_dim)")
     if q.dtype != k.dtype:
         raise ValueError(f"q is {q.dtype} and k is {k.dtype}: must be of one dtype")
     if q.device != k.device:
@@ -34,29 +37,100 @@ def check_tensors(q: Tensor, k: Tensor, seq_len: int | None) -> None:
     for dim, name in ((0, "batch"), (1, "seq_len"), (3, "head_dim")):
         if q.shape[dim] != k.shape[dim]:
             raise ValueError(f"{name} is {q.shape[dim]} in q and {k.shape[dim]} in k: must be one")
-    if q.shape[3] % 2 or q.shape[3] == 0:
-        raise ValueError(f"head_dim={q.shape[3]}: must be even and positive, to be made of pairs")
+    _check_head_dim(q.shape[3])
     if seq_len is not None and seq_len != q.shape[1]:
         raise ValueError(f"seq_len={seq_len}: must be that of q and k, {q.shape[1]}, or None")
 
 
-def check_positions(positions: Tensor | None, q: Tensor) -> None:
-    """Refuse positions that are not int32 or int64 (S,) or (B, S) on q's device."""
-    if positions is None:
-        return
-    if not isinstance(positions, Tensor):
-        raise ValueError(f"positions is {type(positions).__name__}: must be a tensor or None")
-    if positions.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"positions is {positions.dtype}: must be int32 or int64")
-    batch, seq_len = q.shape[0], q.shape[1]
-    if positions.shape != (seq_len,) and positions.shape != (batch, seq_len):
-        shape = tuple(positions.shape)
+def check_packed(
+    qkv: Tensor,
+    n_heads: int,
+    n_kv_heads: int,
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    eps: float,
+) -> int:
+    """Refuse a qkv that does not hold whole heads, or norms that do not fit them: head_dim."""
+    _check_data("qkv", qkv, "(batch, seq_len, (n_heads + 2 n_kv_heads) head_dim)")
+    for name, count in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}={count}: must be a positive integer")
+    heads = n_heads + 2 * n_kv_heads
+    if qkv.shape[2] % heads:
         raise ValueError(
-            f"positions has shape {shape}: must be (seq_len,) = ({seq_len},)"
+            f"qkv has shape {tuple(qkv.shape)}: its last dimension must be a multiple of"
+            f" n_heads + 2 n_kv_heads = {heads}"
+        )
+    head_dim = qkv.shape[2] // heads
+    _check_head_dim(head_dim)
+    _check_norm("q_norm", q_norm, head_dim, qkv.device)
+    _check_norm("k_norm", k_norm, head_dim, qkv.device)
+    if isinstance(eps, Tensor) or not 0 <= eps < float("inf"):
+        raise ValueError(f"eps={eps}: must be a finite number, at least 0")
+    return head_dim
+
+
+def _check_data(name: str, x: Tensor, layout: str) -> None:
+    """Refuse what no kernel reads: other dimensions than the layout's, other dtypes or devices."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name} is {type(x).__name__}: must be a tensor")
+    if x.dim() != layout.count(",") + 1:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: must be {layout}")
+    if x.dtype not in DTYPES:
+        raise ValueError(f"{name} is {x.dtype}: must be float64, float32, float16 or bfloat16")
+    if x.device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{name} is on {x.device}: must be on a CPU or a CUDA device")
+
+
+def _check_head_dim(head_dim: int) -> None:
+    if head_dim % 2 or head_dim == 0:
+        raise ValueError(f"head_dim={head_dim}: must be even and positive, to be made of pairs")
+
+
+def _check_norm(name: str, weight: Tensor | None, head_dim: int, device: torch.device) -> None:
+    """Refuse a weight that is not (D,), of any dtype that data may have, on the data's device."""
+    if weight is None:
+        return
+    _check_data(name, weight, "(head_dim)")
+    if weight.shape[0] != head_dim:
+        shape = tuple(weight.shape)
+        raise ValueError(f"{name} has shape {shape}: must be (head_dim,) = ({head_dim},)")
+    if weight.device != device:
+        raise ValueError(f"{name} is on {weight.device}: must be on qkv's device, {device}")
+
+
+def check_placement(placement: Placement, q: Tensor) -> None:
+    """Refuse more than one of positions, offsets and cu_seqlens, and one that does not fit q."""
+    given = [name for name in Placement._fields if getattr(placement, name) is not None]
+    if len(given) > 1:
+        names = " and ".join(given[:2])
+        raise ValueError(f"{names} are both given: at most one may say where tokens stand")
+    for name in given:
+        _check_integers(name, getattr(placement, name), q.device)
+    batch, seq_len = q.shape[0], q.shape[1]
+    positions, offsets, cu_seqlens = placement
+    if positions is not None and positions.shape not in ((seq_len,), (batch, seq_len)):
+        raise ValueError(
+            f"positions has shape {tuple(positions.shape)}: must be (seq_len,) = ({seq_len},)"
             f" or (batch, seq_len) = ({batch}, {seq_len})"
         )
-    if positions.device != q.device:
-        raise ValueError(f"positions is on {positions.device}: must be on q's device, {q.device}")
+    if offsets is not None and offsets.shape != (batch,):
+        shape = tuple(offsets.shape)
+        raise ValueError(f"offsets has shape {shape}: must be (batch,) = ({batch},)")
+    if cu_seqlens is not None and (cu_seqlens.dim() != 1 or cu_seqlens.shape[0] < 2):
+        shape = tuple(cu_seqlens.shape)
+        raise ValueError(f"cu_seqlens has shape {shape}: must be (segments + 1,), two or more")
+    if cu_seqlens is not None and batch != 1:
+        raise ValueError(f"batch is {batch} with cu_seqlens given: must be 1, one packed row")
+
+
+def _check_integers(name: str, given: Tensor, device: torch.device) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} is {type(given).__name__}: must be a tensor or None")
+    if given.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} is {given.dtype}: must be int32 or int64")
+    if given.device != device:
+        raise ValueError(f"{name} is on {given.device}: must be on q's device, {device}")
 
 
 def check_frequencies(
@@ -99,3 +173,23 @@ def check_factor(attention_factor: float) -> None:
     infinity = float("inf")
     if isinstance(attention_factor, Tensor) or not -infinity < attention_factor < infinity:
         raise ValueError(f"attention_factor={attention_factor}: must be a finite number")
+
+
+def check_own_memory(q: Tensor, k: Tensor) -> None:
+    """Refuse to write where one element stands for several."""
+    for name, x in (("q", q), ("k", k)):
+        if any(n > 1 and step == 0 for n, step in zip(x.shape, x.stride(), strict=True)):
+            raise ValueError(f"{name} has stride {x.stride()}: must not be expanded, in place")
+    if q is k:
+        raise ValueError(SAME_MEMORY)
+
+
+def check_gradient_in_place(q: Tensor, k: Tensor) -> None:
+    """Refuse to write where autograd cannot follow."""
+    for name, x in (("q", q), ("k", k)):
+        if x.requires_grad and (x.is_leaf or x._is_view()):
+            what = "a leaf" if x.is_leaf else "a view"
+            raise ValueError(
+                f"{name} is {what} that requires a gradient: cannot be rotated in place; use"
+                " rope_triton, or rope_qkv for a projection"
+            )

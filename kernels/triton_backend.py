@@ -1,4 +1,4 @@
-"""RoPE by the Triton kernel: the public function, its derivatives, and its custom operator.
+"""RoPE by the Triton kernel: the public functions, their derivatives, and their operators.
 
 The rotation is linear and orthogonal (up to attention_factor), so its derivative is the rotation
 by the negative angles. Forward, backward, backward of the backward and forward-mode derivative
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
-from kernels.rotation import checked_phases
+from kernels.arguments import SAME_MEMORY, Placement, check_gradient_in_place, check_own_memory
+from kernels.rotation import checked, token_positions
 
 
 def rope_triton(
@@ -25,6 +28,8 @@ def rope_triton(
     theta: float = 10000.0,
     *,
     positions: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    offsets: Tensor | None = None,
     inv_freq: Tensor | None = None,
     phases: Tensor | None = None,
     interleaved: bool = True,
@@ -43,9 +48,14 @@ def rope_triton(
         seq_len: S, or None. It says nothing new; given, it is checked.
         theta: base of the frequencies theta^(-2i/D), where neither inv_freq nor phases is given.
         positions: int32 or int64 (S,) or (B, S), of any sign; None means 0 ... S - 1.
+        cu_seqlens: int32 or int64 (segments + 1,), for a batch of 1 that packs several sequences:
+            the index where each starts, and their end. Positions count from 0 in each.
+        offsets: int32 or int64 (B,): the position of each sequence's first token, the length of
+            its cache when decoding. At most one of positions, cu_seqlens and offsets is given.
         inv_freq: float64 (P,), radians per position, taken as exact. With 2P < D the first 2P
             components of a head rotate and the others pass through. 2P is at most 512.
-        phases: `rope_phases(inv_freq)` in its place, int64 (P,).
+        phases: `rope_phases(inv_freq)` in its place, int64 (P,): made once, it saves every call
+            some twenty small kernels.
         interleaved: pairs are (2i, 2i + 1) as in RoFormer, otherwise (i, i + P) as in Llama.
         attention_factor: multiplies cosine and sine (YaRN, arXiv 2309.00071, section 3.4).
 
@@ -55,62 +65,179 @@ def rope_triton(
     Raises:
         ValueError: an argument breaks one of these rules, or triton is not installed.
     """
-    phases = checked_phases(q, k, seq_len, theta, positions, inv_freq, phases, attention_factor)
+    placement = Placement(positions, offsets, cu_seqlens)
+    phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+    options = (phases, *placement, interleaved, attention_factor)
     if torch.compiler.is_compiling():
-        rotation = torch.ops.ropewalk.rotate
-        return rotation(q, k, phases, positions, interleaved, attention_factor, False)
-    return _Rotation.apply(q, k, phases, positions, interleaved, attention_factor, False)
+        return torch.ops.ropewalk.rotate(q, k, *options, False)
+    if needs_transform():
+        return _FunctionalRotation.apply(q, k, *options, False)
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        return _Rotation.apply(q, k, *options, False)
+    return _rotate(q, k, *options, False)
+
+
+def rope_triton_(
+    q: Tensor,  # (B, S, H, D)
+    k: Tensor,  # (B, S, H_kv, D)
+    seq_len: int | None = None,
+    theta: float = 10000.0,
+    *,
+    positions: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    offsets: Tensor | None = None,
+    inv_freq: Tensor | None = None,
+    phases: Tensor | None = None,
+    interleaved: bool = True,
+    attention_factor: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Rotate q and k where they lie, in memory that the caller owns; returns q and k.
+
+    Arguments are those of `rope_triton`. A gradient flows through tensors that an operation made,
+    not through views of them: for slices of a projection there is `rope_qkv`.
+
+    Raises:
+        ValueError: as `rope_triton`, and where the elements of q and k are not each their own:
+            expanded tensors, one tensor as both, leaves or views that require a gradient.
+    """
+    placement = Placement(positions, offsets, cu_seqlens)
+    phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+    check_own_memory(q, k)
+    options = (phases, *placement, interleaved, attention_factor)
+    wants_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+    if torch.compiler.is_compiling():
+        if wants_gradient:
+            raise ValueError(
+                "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
+                " rope_triton"
+            )
+        torch.ops.ropewalk.rotate_(q, k, *options)
+    elif needs_transform():
+        raise ValueError("rope_triton_ under torch.func: cannot write in place; use rope_triton")
+    elif wants_gradient:
+        check_gradient_in_place(q, k)
+        return _InPlaceRotation.apply(q, k, *options)
+    else:
+        _rotate_in_place(q, k, *options)
+    return q, k
+
+
+def needs_transform() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work, which want more than grad."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 @functools.cache
-def _kernel():
-    """The launch of the kernel: triton is imported when a rotation first asks for it."""
+def kernel_calls() -> ModuleType:
+    """The calls of the kernels: triton is imported when a rotation first asks for it."""
     if importlib.util.find_spec("triton") is None:
         raise ValueError("rope_triton: triton is not installed here; rope_pytorch works")
-    from kernels.triton_kernel import launch
+    from kernels import triton_rotate
 
-    return launch
+    return triton_rotate
+
+
+def _rotate(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor, backwards):
+    calls = kernel_calls()
+    placement = Placement(positions, offsets, cu_seqlens)
+    return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor), backwards)
+
+
+def _rotate_in_place(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor) -> None:
+    if q.numel() and q.data_ptr() == k.data_ptr():
+        raise ValueError(SAME_MEMORY)
+    calls = kernel_calls()
+    placement = Placement(positions, offsets, cu_seqlens)
+    rotation = calls.Rotation(phases, placement, interleaved, factor)
+    calls.rotate_into((q, k), (q, k), rotation)
 
 
 class _Rotation(torch.autograd.Function):
-    """The rotation in eager mode, where autograd.Function is the cheapest dispatch there is."""
+    """The rotation in eager mode, where autograd.Function is the cheapest dispatch there is.
+
+    Its forward takes ctx: a setup_context would make `apply` look up the signature in every call.
+    """
 
     @staticmethod
-    def forward(q, k, phases, positions, interleaved, factor, backwards):
-        return _kernel()(q, k, phases, positions, interleaved, factor, backwards)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        _, _, phases, positions, *options = inputs
-        ctx.save_for_backward(phases, positions)
-        ctx.save_for_forward(phases, positions)
-        ctx.options = options
+    def forward(ctx, q, k, *arguments):
+        _keep(ctx, arguments)
+        return _rotate(q, k, *arguments)
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
-        interleaved, factor, backwards = ctx.options
-        arguments = (*ctx.saved_tensors, interleaved, factor, not backwards)
-        return (*_Rotation.apply(grad_q, grad_k, *arguments), *[None] * 5)
+        *options, backwards = ctx.options
+        arguments = (*ctx.saved_tensors, *options, not backwards)
+        if torch.is_grad_enabled():  # derivatives of this are wanted in turn
+            return (*_Rotation.apply(grad_q, grad_k, *arguments), *[None] * 7)
+        return (*_rotate(grad_q, grad_k, *arguments), *[None] * 7)
+
+
+class _InPlaceRotation(torch.autograd.Function):
+    """The rotation into its own inputs."""
+
+    @staticmethod
+    def forward(ctx, q, k, *arguments):
+        _keep(ctx, (*arguments, False))
+        _rotate_in_place(q, k, *arguments)
+        ctx.mark_dirty(q, k)
+        return q, k
+
+    @staticmethod
+    def backward(ctx, grad_q, grad_k):
+        return _Rotation.backward(ctx, grad_q, grad_k)[:-1]
+
+
+def _keep(ctx, arguments) -> None:
+    phases, positions, offsets, cu_seqlens, *ctx.options = arguments
+    ctx.save_for_backward(phases, positions, offsets, cu_seqlens)
+
+
+class _FunctionalRotation(torch.autograd.Function):
+    """The rotation under the transforms of torch.func and in forward mode."""
+
+    @staticmethod
+    def forward(*arguments):
+        return _rotate(*arguments)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _keep(ctx, inputs[2:])
+        ctx.save_for_forward(*inputs[2:6])
+
+    @staticmethod
+    def backward(ctx, grad_q, grad_k):
+        *options, backwards = ctx.options
+        arguments = (*ctx.saved_tensors, *options, not backwards)
+        return (*_FunctionalRotation.apply(grad_q, grad_k, *arguments), *[None] * 7)
 
     @staticmethod
     def jvp(ctx, tangent_q, tangent_k, *_):
-        return _Rotation.apply(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
+        return _FunctionalRotation.apply(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
 
     @staticmethod
-    def vmap(info, in_dims, q, k, phases, positions, *options):
+    def vmap(info, in_dims, q, k, phases, positions, offsets, cu_seqlens, *options):
         """Vectorized axes join the batch: the kernel wants no more axes than it has."""
-        q_dim, k_dim, phases_dim, positions_dim, *_ = in_dims
-        if phases_dim is not None:
-            raise ValueError("phases under vmap: must be the same for all, not an axis of vmap")
-        q, k = (
-            _leading(x, dim, info.batch_size) for x, dim in ((q, q_dim), (k, k_dim))
-        )  # (V, B, S, H, D)
+        q_dim, k_dim, phases_dim, positions_dim, offsets_dim, cu_dim, *_ = in_dims
+        for name, dim in (("phases", phases_dim), ("cu_seqlens", cu_dim)):
+            if dim is not None:
+                raise ValueError(
+                    f"{name} under vmap: must be the same for all, not an axis of vmap"
+                )
+        size = info.batch_size
+        q, k = _leading(q, q_dim, size), _leading(k, k_dim, size)  # (V, B, S, H, D)
+        batch, seq_len = q.shape[1:3]
+        if cu_seqlens is not None:
+            placement = Placement(cu_seqlens=cu_seqlens)
+            positions, cu_seqlens = token_positions(seq_len, placement, q.device), None
         if positions_dim is not None or (positions is not None and positions.dim() == 2):
-            positions = _leading(positions, positions_dim, info.batch_size)  # (V, S), (V, B, S)
-            positions = positions.view(info.batch_size, -1, q.shape[2])
-            positions = positions.expand(q.shape[:3]).flatten(0, 1)
-        rotated = _Rotation.apply(q.flatten(0, 1), k.flatten(0, 1), phases, positions, *options)
-        return tuple(x.unflatten(0, (info.batch_size, -1)) for x in rotated), (0, 0)
+            positions = _leading(positions, positions_dim, size)  # (V, S) or (V, B, S)
+            positions = positions.view(size, -1, seq_len)
+            positions = positions.expand(size, batch, seq_len).flatten(0, 1)
+        if offsets is not None:
+            offsets = _leading(offsets, offsets_dim, size).flatten()  # (V, B)
+        arguments = (phases, positions, offsets, cu_seqlens, *options)
+        rotated = _FunctionalRotation.apply(q.flatten(0, 1), k.flatten(0, 1), *arguments)
+        return tuple(x.unflatten(0, (size, -1)) for x in rotated), (0, 0)
 
 
 def _leading(x: Tensor, dim: int | None, size: int) -> Tensor:
@@ -118,18 +245,25 @@ def _leading(x: Tensor, dim: int | None, size: int) -> Tensor:
     return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
-# The same rotation as an opaque operator, for graphs that torch.compile captures. Its derivatives
-# are an autograd.Function too: torch.library.register_autograd knows no forward mode, and a
-# missing one gives a silent zero there.
+# The same rotation as opaque operators, for graphs that torch.compile captures. The derivatives of
+# the first are an autograd.Function too: torch.library.register_autograd knows no forward mode, and
+# a missing one gives a silent zero there.
 _library = torch.library.Library("ropewalk", "FRAGMENT")
+_ROTATION = (
+    "Tensor phases, Tensor? positions, Tensor? offsets, Tensor? cu_seqlens, bool interleaved,"
+    " float factor"
+)
 _library.define(
-    "rotate(Tensor q, Tensor k, Tensor phases, Tensor? positions, bool interleaved, float factor,"
-    " bool backwards) -> (Tensor, Tensor)",
+    f"rotate(Tensor q, Tensor k, {_ROTATION}, bool backwards) -> (Tensor, Tensor)",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+_library.define(
+    f"rotate_(Tensor(a!) q, Tensor(b!) k, {_ROTATION}) -> ()",
     tags=torch.Tag.pt2_compliant_tag,
 )
 
 
-class _OpRotation(_Rotation):
+class _OpRotation(_FunctionalRotation):
     """Derivatives of the operator, by the operator."""
 
     @staticmethod
@@ -139,24 +273,26 @@ class _OpRotation(_Rotation):
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
-        interleaved, factor, backwards = ctx.options
-        arguments = (*ctx.saved_tensors, interleaved, factor, not backwards)
-        return (*torch.ops.ropewalk.rotate(grad_q, grad_k, *arguments), *[None] * 5)
+        *options, backwards = ctx.options
+        arguments = (*ctx.saved_tensors, *options, not backwards)
+        return (*torch.ops.ropewalk.rotate(grad_q, grad_k, *arguments), *[None] * 7)
 
     @staticmethod
     def jvp(ctx, tangent_q, tangent_k, *_):
         return torch.ops.ropewalk.rotate(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
 
 
-def _rotate_op(*arguments):
-    return _kernel()(*arguments)
-
-
 for _key in ("CPU", "CUDA"):
-    _library.impl("rotate", _rotate_op, _key)
+    _library.impl("rotate", lambda *arguments: _rotate(*arguments), _key)
+    _library.impl("rotate_", lambda *arguments: _rotate_in_place(*arguments), _key)
 _library.impl("rotate", lambda *arguments: _OpRotation.apply(*arguments), "Autograd")
 
 
 @torch.library.register_fake("ropewalk::rotate", lib=_library)
-def _(q, k, phases, positions, interleaved, factor, backwards):
+def _(q, k, *arguments):
     return torch.empty_like(q), torch.empty_like(k)
+
+
+@torch.library.register_fake("ropewalk::rotate_", lib=_library)
+def _(q, k, *arguments):
+    return None

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import resolve_backend, rope_phases, rotate
+from kernels import rope_phases, rope_qkv
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
@@ -108,33 +108,34 @@ class RoPEAttention(nn.Module):
         if past and positions is None:
             positions = torch.arange(past, past + x.shape[1], device=x.device)
 
-        q, k, v = self._project(x)
-        q, k = self._rotate(q, k, positions)
+        q, k, v = self._project(x, positions)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
         y = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, past)
         return self.out(y.transpose(1, 2).flatten(-2))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, S, H, D), k and v (B, S, Hk, D), as views of one projection unless normalised."""
-        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
+    def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
+        qkv = self.qkv(x)
+        if self.position == "rope":
+            return rope_qkv(
+                qkv,
+                self.n_heads,
+                self.n_kv_heads,
+                positions=positions,
+                phases=self.phases,
+                interleaved=self.interleaved,
+                attention_factor=self.attention_factor,
+                q_norm=None if self.q_norm is None else self.q_norm.weight,
+                k_norm=None if self.k_norm is None else self.k_norm.weight,
+                eps=NORM_EPS,
+                backend=self.backend,
+            )
+        heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
         q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
         if self.q_norm is not None:
             q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
         return q, k, v
-
-    def _rotate(self, q: Tensor, k: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
-        if self.position == "nope":
-            return q, k
-        return rotate(
-            q,
-            k,
-            backend=resolve_backend(self.backend, q.device),
-            positions=positions,
-            phases=self.phases,
-            interleaved=self.interleaved,
-            attention_factor=self.attention_factor,
-        )
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
         """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""

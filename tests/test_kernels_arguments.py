@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from oracle import DEVICES, ROPES
+from torch import Tensor
 
 import kernels
-from kernels import BACKENDS, inverse_frequencies, resolve_backend, rotate
+from kernels import (
+    BACKENDS,
+    inverse_frequencies,
+    resolve_backend,
+    rope_qkv,
+    rope_triton,
+    rope_triton_,
+    rotate,
+)
 
 ROOT = Path(__file__).parent.parent
 Q, K = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 2, 8)
 PHASES = torch.ones(4, dtype=torch.int64)
 INV_FREQ = inverse_frequencies(8)
+OFFSETS, CU_SEQLENS = torch.tensor([5, 9]), torch.tensor([0, 1, 3])
+QKV, WEIGHT = torch.randn(2, 3, (4 + 2 * 2) * 8), torch.ones(8)  # 4 heads of q, 2 of k and v
 
 BAD_ARGUMENTS = [
     (Q[0], K, {}, r"q has shape \(3, 4, 8\): must be \(batch, seq_len, heads, head_dim\)"),
@@ -38,6 +51,20 @@ BAD_ARGUMENTS = [
     (Q, K, {"positions": torch.arange(3.0)}, r"positions is torch\.float32: must be int32 or"),
     (Q, K, {"positions": torch.arange(4)}, r"positions has shape \(4,\): must be \(seq_len,\) = "),
     (Q, K, {"positions": torch.ones(3, 2).long()}, r"or \(batch, seq_len\) = \(2, 3\)"),
+    (Q, K, {"offsets": 5}, "offsets is int: must be a tensor or None"),
+    (Q, K, {"offsets": OFFSETS.short()}, r"offsets is torch\.int16: must be int32 or int64"),
+    (Q, K, {"offsets": torch.arange(3)}, r"offsets has shape \(3,\): must be \(batch,\) = \(2,\)"),
+    (Q, K, {"offsets": torch.tensor(1)}, r"offsets has shape \(\): must be \(batch,\) = \(2,\)"),
+    (Q, K, {"offsets": OFFSETS.to("meta")}, "offsets is on meta: must be on q's device, cpu"),
+    (Q[:1], K[:1], {"cu_seqlens": [0, 3]}, "cu_seqlens is list: must be a tensor or None"),
+    (Q[:1], K[:1], {"cu_seqlens": CU_SEQLENS.float()}, r"cu_seqlens is torch\.float32: must be"),
+    (Q[:1], K[:1], {"cu_seqlens": CU_SEQLENS[:1]}, r"shape \(1,\): must be \(segments \+ 1,\)"),
+    (Q[:1], K[:1], {"cu_seqlens": CU_SEQLENS[None]}, r"cu_seqlens has shape \(1, 3\): must be"),
+    (Q[:1], K[:1], {"cu_seqlens": CU_SEQLENS.to("meta")}, "cu_seqlens is on meta: must be on q's"),
+    (Q, K, {"cu_seqlens": CU_SEQLENS}, "batch is 2 with cu_seqlens given: must be 1"),
+    (Q, K, {"positions": CU_SEQLENS, "offsets": OFFSETS}, "positions and offsets are both given"),
+    (Q, K, {"positions": OFFSETS, "cu_seqlens": OFFSETS}, "positions and cu_seqlens are both"),
+    (Q, K, {"offsets": OFFSETS, "cu_seqlens": OFFSETS}, "offsets and cu_seqlens are both given"),
     (Q, K, {"inv_freq": INV_FREQ.float()}, r"inv_freq is torch\.float32: must be torch\.float64"),
     (Q, K, {"inv_freq": INV_FREQ.tolist()}, "inv_freq is list: must be a tensor"),
     (Q, K, {"inv_freq": INV_FREQ[None]}, r"inv_freq has shape \(1, 4\): must be"),
@@ -52,11 +79,54 @@ BAD_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("rope", ROPES)
+# What rope_qkv refuses beside these: its three arguments, its options, the rule.
+BAD_PACKED_ARGUMENTS = [
+    ((QKV.numpy(), 4, 2), {}, "qkv is ndarray: must be a tensor"),
+    ((QKV[0], 4, 2), {}, r"qkv has shape \(3, 64\): must be \(batch, seq_len, \(n_heads \+ 2"),
+    ((Q, 4, 2), {}, r"qkv has shape \(2, 3, 4, 8\): must be \(batch, seq_len, \(n_heads"),
+    ((QKV.int(), 4, 2), {}, r"qkv is torch\.int32: must be float64, float32, float16 or bfloat16"),
+    ((QKV.to("meta"), 4, 2), {}, "qkv is on meta: must be on a CPU or a CUDA device"),
+    ((QKV, 0, 2), {}, "n_heads=0: must be a positive integer"),
+    ((QKV, 4.0, 2), {}, r"n_heads=4\.0: must be a positive integer"),
+    ((QKV, 4, -2), {}, "n_kv_heads=-2: must be a positive integer"),
+    ((QKV, 4, 3), {}, r"\(2, 3, 64\): its last dimension must be a multiple of .* = 10"),
+    ((QKV[..., :56], 4, 2), {}, "head_dim=7: must be even and positive"),
+    ((QKV[..., :0], 4, 2), {}, "head_dim=0: must be even and positive"),
+    ((QKV, 4, 2), {"q_norm": [1.0] * 8}, "q_norm is list: must be a tensor"),
+    ((QKV, 4, 2), {"k_norm": WEIGHT.int()}, r"k_norm is torch\.int32: must be float64, float32,"),
+    (
+        (QKV, 4, 2),
+        {"q_norm": WEIGHT[:6]},
+        r"q_norm has shape \(6,\): must be \(head_dim,\) = \(8,\)",
+    ),
+    ((QKV, 4, 2), {"k_norm": WEIGHT[None]}, r"k_norm has shape \(1, 8\): must be \(head_dim\)"),
+    ((QKV, 4, 2), {"k_norm": WEIGHT.to("meta")}, "k_norm is on meta"),
+    ((QKV, 4, 2), {"eps": -1e-6}, "eps=-1e-06: must be a finite number, at least 0"),
+    ((QKV, 4, 2), {"eps": float("nan")}, "eps=nan: must be a finite number, at least 0"),
+    ((QKV, 4, 2), {"eps": torch.ones(())}, r"eps=1\.0: must be a finite number, at least 0"),
+]
+
+
+@pytest.mark.parametrize("rope", [*ROPES, rope_triton_])
 @pytest.mark.parametrize("q, k, options, message", BAD_ARGUMENTS)
 def test_bad_arguments(rope, q, k, options, message):
     with pytest.raises(ValueError, match=message):
         rope(q, k, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("arguments, options, message", BAD_PACKED_ARGUMENTS)
+def test_bad_arguments_of_the_packed_operator(backend, arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        rope_qkv(*arguments, **options, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_packed_operator_refuses_what_the_rotation_refuses(backend):
+    for q, k, options, message in BAD_ARGUMENTS:
+        if options and q.shape[1:] == Q.shape[1:] and k.shape[1:] == K.shape[1:]:
+            with pytest.raises(ValueError, match=message):
+                rope_qkv(QKV[: q.shape[0]], 4, 2, **options, backend=backend)
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -71,22 +141,47 @@ def test_more_rotated_components_than_512(rope):
 def test_mixed_devices(rope):
     with pytest.raises(ValueError, match="q is on cuda:0 and k is on cpu: must be on one device"):
         rope(Q.cuda(), K)
-    with pytest.raises(ValueError, match="positions is on cpu: must be on q's device, cuda:0"):
-        rope(Q.cuda(), K.cuda(), positions=torch.arange(3))
+    for options in (
+        {"positions": torch.arange(3)},
+        {"offsets": OFFSETS[:1]},
+        {"cu_seqlens": CU_SEQLENS},
+    ):
+        with pytest.raises(ValueError, match="is on cpu: must be on q's device, cuda:0"):
+            rope(Q[:1].cuda(), K[:1].cuda(), **options)
+    with pytest.raises(ValueError, match="k_norm is on cpu: must be on qkv's device, cuda:0"):
+        rope_qkv(QKV.cuda(), 4, 2, k_norm=WEIGHT)
+
+
+def calls_on_the_gpu() -> list[Callable[[], object]]:
+    """One of each kind, on tensors that are there."""
+    q, k, qkv = Q[:1].cuda(), K[:1].cuda(), QKV[:1].cuda().requires_grad_()
+    inv_freq, weight = INV_FREQ.cuda(), WEIGHT.cuda()
+    placements = [
+        {},
+        {"positions": torch.arange(3).cuda(), "inv_freq": inv_freq},
+        {"offsets": OFFSETS[:1].cuda()},
+        {"cu_seqlens": CU_SEQLENS.cuda()},
+    ]
+    calls = [
+        partial(rope, q, k, **placement)
+        for rope in (*ROPES, rope_triton_)
+        for placement in placements
+    ]
+    for backend in BACKENDS:
+        options = {"offsets": OFFSETS[:1].cuda(), "q_norm": weight, "backend": backend}
+        calls.append(lambda options=options: rope_qkv(qkv, 4, 2, **options)[0].sum().backward())
+    return calls
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rope", ROPES)
-def test_a_call_does_not_wait_for_the_gpu(rope):
-    q, k, positions = Q.cuda(), K.cuda(), torch.arange(3).cuda()
-    inv_freq = INV_FREQ.cuda()
-    for mode in ("default", "error"):  # the first call compiles the kernel and copies tables
-        torch.cuda.set_sync_debug_mode(mode)
-        try:
-            rope(q, k, positions=positions, inv_freq=inv_freq)
-            rope(q, k)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+def test_a_call_does_not_wait_for_the_gpu():
+    for call in calls_on_the_gpu():
+        for mode in ("default", "error"):  # the first call compiles the kernel and copies tables
+            torch.cuda.set_sync_debug_mode(mode)
+            try:
+                call()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -109,6 +204,7 @@ def test_auto_and_unknown_backends():
     for call in (
         lambda: resolve_backend("trition", "cpu"),
         lambda: rotate(Q, K, backend="trition"),
+        lambda: rope_qkv(QKV, 4, 2, backend="trition"),
     ):
         with pytest.raises(ValueError) as error:
             call()
@@ -135,8 +231,11 @@ def test_without_triton():
         "import torch, kernels\n"
         "x = torch.randn(1, 2, 1, 4)\n"
         "kernels.rope_pytorch(x, x)\n"
+        "qkv = torch.randn(1, 2, 12)\n"
+        "kernels.rope_qkv(qkv, 1, 1, q_norm=torch.ones(4))\n"
         "print(kernels.resolve_backend('auto', 'cuda'))\n"
         "for call in (lambda: kernels.rope_triton(x, x),\n"
+        "             lambda: kernels.rope_qkv(qkv, 1, 1, backend='triton'),\n"
         "             lambda: kernels.resolve_backend('triton', 'cpu')):\n"
         "    try: call()\n"
         "    except ValueError as error: print(error)\n"
@@ -144,6 +243,7 @@ def test_without_triton():
     assert output.splitlines() == [
         "pytorch",
         "rope_triton: triton is not installed here; rope_pytorch works",
+        "backend=triton: triton is not installed here; pytorch works",
         "backend=triton: triton is not installed here; pytorch works",
     ]
 
@@ -165,36 +265,57 @@ def test_transformers_imports_beside_this_package():
     python("import kernels, transformers; from transformers import LlamaConfig, LlamaForCausalLM")
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp64"])
-def test_the_kernel_compiles_for_a_gpu_on_a_machine_without_one(dtype):
-    """After the interpreter ran, too: it patches triton.language, and has to put it back."""
+@pytest.fixture
+def launches(monkeypatch):
+    """Every launch of a kernel in a test, and its tensors."""
+    from kernels.triton_launch import Launch
+
+    recorded = []
+    run = Launch.__call__
+
+    def record(launch, *tensors):
+        recorded.append((launch, tensors))
+        run(launch, *tensors)
+
+    monkeypatch.setattr(Launch, "__call__", record)
+    return recorded
+
+
+def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) -> str:
+    """PTX of the kernel that was launched, for data of that type (float32 in `tensors`)."""
     import triton
     from triton.backends.compiler import GPUTarget
 
-    kernels.rope_triton(Q, K)
-    from kernels.triton_kernel import rotate_tiles
+    types = {torch.int32: "*i32", torch.int64: "*i64", torch.float32: f"*{data}"}
 
-    pair_of_strides = (("i64",) * 4,) * 2
-    signature = {
-        "inputs": (f"*{dtype}",) * 2,
-        "input_strides": pair_of_strides,
-        "outputs": (f"*{dtype}",) * 2,
-        "output_strides": pair_of_strides,
-        "phases_ptr": "*i64",
-        "positions_ptr": "*i64",
-        **dict.fromkeys(("positions_stride_b", "positions_stride_s"), "i64"),
-        **dict.fromkeys(("n_tokens", "seq_len"), "i32"),
-        **dict.fromkeys(("cos_factor", "sin_factor"), "fp64"),
-    }
-    constants = [(8, 2), 10, 6, True, 16, (4, 1), 4, 4, dtype == "fp64", False]
-    kernel = triton.jit(rotate_tiles)
-    names = kernel.arg_names[len(signature) :]
-    compiled = triton.compile(
-        triton.compiler.ASTSource(
-            kernel,
-            signature | dict.fromkeys(names, "constexpr"),
-            {(kernel.arg_names.index(n),): c for n, c in zip(names, constants, strict=True)},
-        ),
-        target=GPUTarget("cuda", 90, 32),
-    )
-    assert ".target sm_90" in compiled.asm["ptx"]
+    def type_of(value: object) -> object:
+        if isinstance(value, tuple):
+            return tuple(type_of(item) for item in value)
+        if isinstance(value, Tensor):
+            return types.get(value.dtype, "*fp64")
+        return "fp64" if isinstance(value, float) else "i32"
+
+    kernel = triton.jit(launch.kernel)
+    not_interpreted = (*launch.numbers[:-1], False)
+    signature, constants = {}, {}
+    for i, value in enumerate((*tensors, *not_interpreted)):
+        constant = kernel.params[i].is_constexpr or value is None
+        signature[kernel.arg_names[i]] = "constexpr" if constant else type_of(value)
+        if constant:
+            constants[(i,)] = value
+    source = triton.compiler.ASTSource(kernel, signature, constants)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+
+
+@pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])
+def test_the_kernels_compile_for_a_gpu_on_a_machine_without_one(launches, data, dtype):
+    """After the interpreter ran, too: it patches triton.language, and has to put it back."""
+    q, k, qkv = Q.to(dtype), K.to(dtype), QKV[:1].to(dtype).requires_grad_()
+    rope_triton(q, k, offsets=OFFSETS)
+    rope_triton_(q, k, positions=CU_SEQLENS, interleaved=False)
+    outputs = rope_qkv(qkv, 4, 2, cu_seqlens=CU_SEQLENS, q_norm=WEIGHT.to(dtype), backend="triton")
+    sum(y.sum() for y in outputs).backward()
+    assert len(launches) == 4
+    assert len({launch.kernel for launch, _ in launches}) == 2
+    for launch, tensors in launches:
+        assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, data)

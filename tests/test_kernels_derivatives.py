@@ -213,7 +213,8 @@ def test_compiled_transforms_are_right_or_raise(transform):
 def test_opcheck_rotate(device, dtype, with_positions):
     q, k, positions = tensors(device, dtype)
     phases = rope_phases(inverse_frequencies(4)).to(device)
-    arguments = (q, k, phases, positions if with_positions else None, True, 1.5, False)
+    where = (positions if with_positions else None, None, None)
+    arguments = (q, k, phases, *where, True, 1.5, False)
     torch.library.opcheck(torch.ops.ropewalk.rotate, arguments)
 
 
@@ -231,6 +232,6 @@ def test_the_operator_knows_forward_mode():
     phases = rope_phases(INV_FREQ)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(q, q)
-        rotated, _ = torch.ops.ropewalk.rotate(dual, k, phases, None, True, 1.0, False)
+        rotated, _ = torch.ops.ropewalk.rotate(dual, k, phases, None, None, None, True, 1.0, False)
         value, tangent = torch.autograd.forward_ad.unpack_dual(rotated)
         torch.testing.assert_close(tangent, value)

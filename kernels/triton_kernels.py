@@ -1,0 +1,224 @@
+"""The kernels of the rotation, forward and backward, in Triton.
+
+One kernel rotates q and k. It serves the packed projection too: it may take a third tensor, v,
+which it copies, and weights of an RMS norm that every head goes through before it is rotated. The
+other kernel is the derivative of the one with norms.
+
+Shapes: B batch, S sequence, D head_dim; T tokens, H heads and P pairs of a tile.
+"""
+
+# No `from __future__ import annotations` here: triton.jit reads the annotations as they stand.
+
+import triton.language as tl
+
+from kernels.triton_tiles import (
+    cos_sin,
+    load_head,
+    load_weight,
+    mean_of_products,
+    positions_of,
+    store_head,
+    store_weight,
+)
+
+
+def rotate_kernel(
+    q,
+    k,
+    v,  # to be copied; None: there is no such tensor
+    q_out,
+    k_out,
+    v_out,
+    q_weight,  # (D,) of an RMS norm, or None
+    k_weight,
+    phases_ptr,
+    positions_ptr,
+    offsets_ptr,
+    cu_seqlens_ptr,
+    strides,  # of q, k and v, each (batch, token, head, component)
+    out_strides,
+    positions_strides,  # (batch, token)
+    n_tokens,
+    seq_len,
+    n_boundaries,
+    search_steps,
+    cos_factor: tl.float64,
+    sin_factor: tl.float64,  # negative: turn back
+    eps: tl.float64,
+    N_HEADS: tl.constexpr,  # of q, k and v
+    HEAD: tl.constexpr,  # see load_head
+    IN_PLACE: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    SHARES: tl.constexpr,  # how many blocks of heads a program takes, of q, k and v
+    DOUBLE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """Rotate some tokens: program (i, g) takes token block i, and the g-th share of the heads.
+
+    A thread holds both members of a pair, reads them before it writes, and nobody else touches
+    them: outputs may be the inputs.
+    """
+    token = tl.program_id(0) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
+    batch = token // seq_len
+    step = (token - batch * seq_len).to(tl.int64)
+    batch = batch.to(tl.int64)
+    position = positions_of(
+        token,
+        batch,
+        step,
+        positions_ptr,
+        positions_strides,
+        offsets_ptr,
+        cu_seqlens_ptr,
+        n_tokens,
+        n_boundaries,
+        search_steps,
+    )
+    cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED)
+    inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
+
+    for i in tl.static_range(3):  # q, k, v
+        if inputs[i] is not None:
+            stride, out_stride = strides[i], out_strides[i]
+            x_token = inputs[i] + (batch * stride[0] + step * stride[1])[None, :, None]
+            out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
+            if weights[i] is not None:
+                w_first, w_second, w_tail = load_weight(weights[i], HEAD)
+            for share in range(SHARES[i]):
+                block = tl.program_id(1) * SHARES[i] + share
+                head = block * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)
+                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
+                head = head.to(tl.int64)[:, None, None]
+                first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
+                if IN_PLACE:
+                    tl.debug_barrier()  # of a small tile several threads hold the same element
+                if i < 2:
+                    first, second = first.to(cos.dtype), second.to(cos.dtype)
+                    if weights[i] is not None:
+                        tail = tail.to(cos.dtype)
+                        square = mean_of_products(first, second, tail, first, second, tail, HEAD)
+                        scale = 1.0 / tl.sqrt(square + tl.full((1, 1, 1), eps, cos.dtype))
+                        first = first * scale * w_first.to(cos.dtype)
+                        second = second * scale * w_second.to(cos.dtype)
+                        tail = tail * scale * w_tail.to(cos.dtype)
+                    first, second = first * cos - second * sin, first * sin + second * cos
+                out = out_token + head * out_stride[2]
+                store_head(out, out_stride[3], mask, first, second, tail, HEAD)
+
+
+def norm_backward_kernel(
+    q,  # before their norms
+    k,
+    dq,  # gradients of what was made of them
+    dk,
+    dv,
+    dq_out,
+    dk_out,
+    dv_out,
+    q_weight,  # None: no norm
+    k_weight,
+    dweights,  # (programs, 2, D): sums over the tokens of each program
+    phases_ptr,
+    positions_ptr,
+    offsets_ptr,
+    cu_seqlens_ptr,
+    strides,  # of q and k, each (batch, token, head, component)
+    grad_strides,  # of dq, dk and dv
+    out_strides,
+    positions_strides,  # (batch, token)
+    n_tokens,
+    seq_len,
+    n_boundaries,
+    search_steps,
+    n_blocks,
+    cos_factor: tl.float64,
+    sin_factor: tl.float64,
+    eps: tl.float64,
+    N_HEADS: tl.constexpr,  # of q, k and v
+    HEAD: tl.constexpr,  # see load_head
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    SHARES: tl.constexpr,
+    DOUBLE: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
+    """The derivative of rotate_kernel with norms, and a copy of dv.
+
+    With y = R(w · x̂) and x̂ = x / rms(x): g = R⁻¹ dy, dw = Σ g · x̂ and
+    dx = (w · g - x̂ · mean(w · g · x̂)) / rms(x). x̂ is computed again: x has to be read anyway.
+    Every program takes many blocks of tokens, so that few sums of dw are left to be added up.
+    """
+    precision: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    inputs, weights = (q, k, None), (q_weight, k_weight, None)
+    grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
+    for i in tl.static_range(3):  # q, k, v
+        grad_stride, out_stride = grad_strides[i], out_strides[i]
+        if weights[i] is not None:
+            w_first, w_second, w_tail = load_weight(weights[i], HEAD)
+            w_first, w_second = w_first.to(precision), w_second.to(precision)
+            w_tail = w_tail.to(precision)
+            dw_first = tl.full((BLOCK_HEADS, BLOCK_TOKENS, HEAD[3]), 0, precision)
+            dw_second, dw_tail = dw_first, dw_first
+            if HEAD[4] > 0:
+                dw_tail = tl.full((BLOCK_HEADS, BLOCK_TOKENS, HEAD[4]), 0, precision)
+        for token_block in range(tl.program_id(0), n_blocks, tl.num_programs(0)):
+            token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
+            batch = token // seq_len
+            step = (token - batch * seq_len).to(tl.int64)
+            batch = batch.to(tl.int64)
+            if i < 2:
+                position = positions_of(
+                    token,
+                    batch,
+                    step,
+                    positions_ptr,
+                    positions_strides,
+                    offsets_ptr,
+                    cu_seqlens_ptr,
+                    n_tokens,
+                    n_boundaries,
+                    search_steps,
+                )
+                cos, sin = cos_sin(
+                    position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED
+                )
+            grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
+            out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
+            for share in range(SHARES[i]):
+                head = share * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)
+                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
+                head = head.to(tl.int64)[:, None, None]
+                grad = grad_token + head * grad_stride[2]
+                first, second, tail = load_head(grad, grad_stride[3], mask, HEAD)
+                if i < 2:
+                    first, second = first.to(cos.dtype), second.to(cos.dtype)
+                    first, second = first * cos - second * sin, first * sin + second * cos
+                if weights[i] is not None:
+                    stride = strides[i]
+                    x = inputs[i] + (batch * stride[0] + step * stride[1])[None, :, None]
+                    x_first, x_second, x_tail = load_head(
+                        x + head * stride[2], stride[3], mask, HEAD
+                    )
+                    x_first, x_second = x_first.to(precision), x_second.to(precision)
+                    x_tail, tail = x_tail.to(precision), tail.to(precision)
+                    square = mean_of_products(
+                        x_first, x_second, x_tail, x_first, x_second, x_tail, HEAD
+                    )
+                    scale = 1.0 / tl.sqrt(square + tl.full((1, 1, 1), eps, precision))
+                    x_first, x_second, x_tail = x_first * scale, x_second * scale, x_tail * scale
+                    dw_first += first * x_first
+                    dw_second += second * x_second
+                    first, second = first * w_first, second * w_second
+                    if HEAD[4] > 0:
+                        dw_tail += tail * x_tail
+                        tail = tail * w_tail
+                    mean = mean_of_products(first, second, tail, x_first, x_second, x_tail, HEAD)
+                    first = (first - x_first * mean) * scale
+                    second = (second - x_second * mean) * scale
+                    tail = (tail - x_tail * mean) * scale
+                out = out_token + head * out_stride[2]
+                store_head(out, out_stride[3], mask, first, second, tail, HEAD)
+        if weights[i] is not None:
+            partial = dweights + (tl.program_id(0) * 2 + i) * HEAD[0]
+            store_weight(partial, dw_first, dw_second, dw_tail, HEAD)

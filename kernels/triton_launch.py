@@ -1,0 +1,125 @@
+"""Launching a Triton kernel with as little work on the host as there can be.
+
+A kernel here is a plain function. `triton.jit` compiles it for CUDA tensors; Triton's interpreter
+runs the very same function on CPU tensors. A `Launch` is a kernel with everything settled but the
+tensors. `triton.jit` looks at every argument in every call, to find the compiled kernel that fits;
+a Launch does that once, keeps the kernel, and then hands it addresses and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import types
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+# What Triton calls aligned: a compiled kernel may read 16 bytes at a time from such an address.
+ALIGNMENT = 16
+# Parameters of kernels that vary from call to call: what they are divisible by, or that they are
+# 1, is not worth a compilation.
+LENGTHS = ("n_tokens", "seq_len", "n_boundaries", "search_steps", "n_blocks")
+
+
+class Launch:
+    """A kernel's launch of one grid with one set of numbers, again and again.
+
+    Arguments:
+        kernel: a plain function whose first parameters are tensors, and then `numbers`.
+        grid: programs along the kernel's two axes.
+        numbers: the rest of its arguments: integers, floats, tuples of these, constants.
+        device: where the tensors are.
+        num_warps: warps of a program (of 32 threads each); nothing to the interpreter.
+    """
+
+    def __init__(
+        self,
+        kernel: Callable[..., None],
+        grid: tuple[int, int],
+        numbers: tuple[object, ...],
+        device: torch.device,
+        num_warps: int,
+    ) -> None:
+        self.kernel, self.grid, self.numbers = kernel, grid, numbers
+        self.device, self.num_warps = device, num_warps
+        self.compiled = None  # the kernel that triton.jit found for aligned tensors
+
+    def __call__(self, *tensors: Tensor | None) -> None:
+        """Launch it on the current stream of the tensors' device; None where there is no tensor."""
+        if self.device.type == "cpu":
+            with np.errstate(all="ignore"):  # NaN and Inf are data here, as they are on a GPU
+                interpreted(self.kernel)[self.grid](*tensors, *self.numbers)
+        elif self.device.index == torch._C._cuda_getDevice():
+            self._launch(tensors)
+        else:
+            with torch.cuda.device(self.device):
+                self._launch(tensors)
+
+    def _launch(self, tensors: tuple[Tensor | None, ...]) -> None:
+        addresses, bits = [], 0
+        for tensor in tensors:
+            address = None if tensor is None else tensor.data_ptr()
+            addresses.append(address)
+            bits |= address or 0
+        compiled = self.compiled
+        watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
+        if bits % ALIGNMENT or compiled is None or watched:
+            found = _jitted(self.kernel)[self.grid](
+                *tensors, *self.numbers, num_warps=self.num_warps
+            )
+            if not bits % ALIGNMENT:
+                self.compiled = found
+            return
+        stream = torch._C._cuda_getCurrentRawStream(self.device.index)
+        compiled.run(
+            *self.grid,
+            1,
+            stream,
+            compiled.function,
+            compiled.packed_metadata,
+            None,
+            None,
+            None,
+            *addresses,
+            *self.numbers,
+        )
+
+
+@functools.cache
+def _jitted(kernel: Callable[..., None]) -> triton.runtime.JITFunction:
+    return triton.jit(kernel, do_not_specialize=[n for n in LENGTHS if n in _parameters(kernel)])
+
+
+def _parameters(function: Callable[..., None]) -> tuple[str, ...]:
+    return function.__code__.co_varnames[: function.__code__.co_argcount]
+
+
+@functools.cache
+def interpreted(kernel: Callable[..., None]) -> InterpretedFunction:
+    """The kernel for Triton's interpreter, which says once that it is in use."""
+    _warn()
+    return InterpretedFunction(_plain(kernel))
+
+
+def _plain(function: Callable[..., object]) -> types.FunctionType:
+    """The same code, whose helpers are plain functions too: compiled ones cannot be called."""
+    if function.__module__.startswith("triton."):
+        return function  # the interpreter knows what Triton's own helpers call
+    scope = dict(function.__globals__)
+    for name in function.__code__.co_names:
+        if isinstance(scope.get(name), triton.runtime.KernelInterface):
+            scope[name] = _plain(scope[name].fn)
+    name, defaults = function.__name__, function.__defaults__
+    return types.FunctionType(function.__code__, scope, name, defaults)
+
+
+@functools.cache
+def _warn() -> None:
+    logging.getLogger(__name__).warning(
+        "Triton kernels on CPU tensors run in Triton's interpreter, far slower than PyTorch"
+    )
