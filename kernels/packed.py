@@ -92,7 +92,8 @@ class _Packed(torch.autograd.Function):
         ctx.save_for_backward(
             qkv if has_norm else None, q_norm, k_norm, phases, positions, offsets, cu_seqlens
         )
-        q, k = torch.ops.ropewalk.qkv(qkv, q_norm, k_norm, *options)
+        forward = torch.ops.ropewalk.qkv if torch.compiler.is_compiling() else _forward
+        q, k = forward(qkv, q_norm, k_norm, *options)
         n_heads, n_kv_heads = ctx.options[:2]
         return q, k, split_heads(qkv, n_heads, n_kv_heads)[2]
 
@@ -101,8 +102,10 @@ class _Packed(torch.autograd.Function):
         arguments = (*ctx.saved_tensors, *ctx.options)
         if torch.is_grad_enabled():  # derivatives of this are wanted in turn
             grads = _differentiable_backward(dq, dk, dv, *arguments)
-        else:
+        elif torch.compiler.is_compiling():
             grads = torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
+        else:
+            grads = _backward(dq, dk, dv, *arguments)
         _, q_norm, k_norm, *_ = ctx.saved_tensors
         dqkv, dq_norm, dk_norm = grads
         dq_norm = None if q_norm is None else dq_norm
@@ -155,25 +158,25 @@ _library.define(
 def _forward(
     qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, n_heads, n_kv_heads, *options
 ):
-    calls = kernel_calls()
     interleaved, factor, eps = options
     placement = Placement(positions, offsets, cu_seqlens)
-    rotation = calls.Rotation(phases, placement, interleaved, factor)
+    calls = kernel_calls()
     q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
     outputs = _like(q), _like(k)
-    calls.rotate_into((q, k), outputs, rotation, norm=calls.Norm(*_dense(q_norm, k_norm), eps))
+    rotation = calls.Rotation(phases, placement, interleaved, factor, False)
+    calls.rotate_into((q, k), outputs, rotation, calls.Norm(*_dense(q_norm, k_norm), eps))
     return outputs
 
 
 def _backward(dq, dk, dv, qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, *options):
-    calls = kernel_calls()
     n_heads, n_kv_heads, interleaved, factor, eps = options
     placement = Placement(positions, offsets, cu_seqlens)
-    rotation = calls.Rotation(phases, placement, interleaved, factor)
+    calls = kernel_calls()
+    rotation = calls.Rotation(phases, placement, interleaved, factor, True)
     dqkv, dq_norm, dk_norm = _empty_gradients(dq, dk, q_norm, k_norm)
     outputs = split_heads(dqkv, n_heads, n_kv_heads)
     if qkv is None:
-        calls.rotate_into((dq, dk, dv), outputs, rotation, backwards=True)
+        calls.rotate_into((dq, dk, dv), outputs, rotation)
         return dqkv, dq_norm, dk_norm
     q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
     norm = calls.Norm(*_dense(q_norm, k_norm), eps)

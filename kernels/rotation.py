@@ -25,7 +25,7 @@ def checked(
     phases: Tensor | None,
     attention_factor: float,
 ) -> Tensor:
-    """Phases int64 (rotary_dim / 2,) on q's device, once all arguments are known to be good."""
+    """Phases int64 (rotary_dim / 2,), dense, on q's device, once all arguments are found good."""
     check_tensors(q, k, seq_len)
     check_placement(placement, q)
     check_frequencies(q, theta, inv_freq, phases)
@@ -34,7 +34,7 @@ def checked(
         return phases_from_theta(q.shape[3], theta, q.device)
     if phases is None:
         phases = rope_phases(inv_freq)
-    return phases if phases.device == q.device else phases.to(q.device)
+    return phases.to(q.device).contiguous()
 
 
 def token_positions(seq_len: int, placement: Placement, device: torch.device) -> Tensor:

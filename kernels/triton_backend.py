@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,6 +20,11 @@ from torch.autograd import forward_ad
 
 from kernels.arguments import SAME_MEMORY, Placement, check_gradient_in_place, check_own_memory
 from kernels.rotation import checked, token_positions
+
+if TYPE_CHECKING:
+    from kernels.triton_launch import Launch
+
+_MOST_KNOWN = 4096  # calls that are kept
 
 
 def rope_triton(
@@ -65,16 +71,22 @@ def rope_triton(
     Raises:
         ValueError: an argument breaks one of these rules, or triton is not installed.
     """
-    placement = Placement(positions, offsets, cu_seqlens)
-    phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-    options = (phases, *placement, interleaved, attention_factor)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or type(q) not in _PLAIN or type(k) not in _PLAIN:
+        placement = Placement(positions, offsets, cu_seqlens)
+        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+        options = (phases, *placement, interleaved, attention_factor)
         return torch.ops.ropewalk.rotate(q, k, *options, False)
+    options = (theta, positions, offsets, cu_seqlens, inv_freq, phases, interleaved)
+    phases, launch = _known_call(q, k, seq_len, *options, attention_factor)
+    options = (phases, positions, offsets, cu_seqlens, interleaved, attention_factor, False)
     if needs_transform():
-        return _FunctionalRotation.apply(q, k, *options, False)
+        return _FunctionalRotation.apply(q, k, *options)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
-        return _Rotation.apply(q, k, *options, False)
-    return _rotate(q, k, *options, False)
+        return _Rotation.apply(q, k, *options, launch)
+    return _rotate(q, k, *options, launch)
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses have a dispatch of their own
 
 
 def rope_triton_(
@@ -137,10 +149,54 @@ def kernel_calls() -> ModuleType:
     return triton_rotate
 
 
-def _rotate(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor, backwards):
+_known: dict[tuple[object, ...], tuple[Tensor | None, Launch | None]] = {}
+
+
+def _known_call(
+    q, k, seq_len, theta, positions, offsets, cu_seqlens, inv_freq, phases, interleaved, factor
+) -> tuple[Tensor, Launch | None]:
+    """Phases, and the launch for tensors on a GPU, of arguments that were found to be good.
+
+    Nothing is looked at twice: a second call with tensors of the same kinds costs one look-up.
+    """
+    placement = (positions, offsets, cu_seqlens)
+    if inv_freq is not None:
+        phases = checked(q, k, seq_len, theta, Placement(*placement), inv_freq, phases, factor)
+    key = (q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device, seq_len)
+    key += (theta, interleaved, factor, _kind(phases), *[_kind(x) for x in placement])
+    known = _known.get(key)
+    if known is None:
+        checked_phases = checked(q, k, seq_len, theta, Placement(*placement), None, phases, factor)
+        launch = None
+        if q.device.type == "cuda":
+            calls = kernel_calls()
+            rotation = calls.Rotation(checked_phases, placement, interleaved, factor, False)
+            launch = calls.rotate_launch(
+                (q, k), (torch.empty_like(q), torch.empty_like(k)), rotation
+            )
+        if phases is not None and checked_phases is not phases:
+            return checked_phases, launch  # they had to be moved: by every call anew
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[key] = (checked_phases if phases is None else None, launch)
+    return known[0] if phases is None else phases, known[1]
+
+
+def _kind(x: Tensor | None) -> object:
+    return (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else type(x)
+
+
+def _rotate(
+    q, k, phases, positions, offsets, cu_seqlens, interleaved, factor, backwards, launch=None
+) -> tuple[Tensor, Tensor]:
+    if launch is not None:
+        q_out, k_out = torch.empty_like(q), torch.empty_like(k)
+        tensors = (q, k, None, q_out, k_out, None, None, None)
+        launch(*tensors, phases, positions, offsets, cu_seqlens)
+        return q_out, k_out
     calls = kernel_calls()
     placement = Placement(positions, offsets, cu_seqlens)
-    return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor), backwards)
+    return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor, backwards))
 
 
 def _rotate_in_place(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor) -> None:
@@ -148,7 +204,7 @@ def _rotate_in_place(q, k, phases, positions, offsets, cu_seqlens, interleaved, 
         raise ValueError(SAME_MEMORY)
     calls = kernel_calls()
     placement = Placement(positions, offsets, cu_seqlens)
-    rotation = calls.Rotation(phases, placement, interleaved, factor)
+    rotation = calls.Rotation(phases, placement, interleaved, factor, False)
     calls.rotate_into((q, k), (q, k), rotation)
 
 
@@ -160,16 +216,16 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, *arguments):
-        _keep(ctx, arguments)
-        return _rotate(q, k, *arguments)
+        _keep(ctx, arguments[:-1])
+        return _rotate(q, k, *arguments)  # the last is the launch, if it is known
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
         *options, backwards = ctx.options
         arguments = (*ctx.saved_tensors, *options, not backwards)
         if torch.is_grad_enabled():  # derivatives of this are wanted in turn
-            return (*_Rotation.apply(grad_q, grad_k, *arguments), *[None] * 7)
-        return (*_rotate(grad_q, grad_k, *arguments), *[None] * 7)
+            return (*_Rotation.apply(grad_q, grad_k, *arguments, None), *[None] * 8)
+        return (*_rotate(grad_q, grad_k, *arguments), *[None] * 8)
 
 
 class _InPlaceRotation(torch.autograd.Function):
@@ -184,7 +240,7 @@ class _InPlaceRotation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
-        return _Rotation.backward(ctx, grad_q, grad_k)[:-1]
+        return _Rotation.backward(ctx, grad_q, grad_k)[:8]
 
 
 def _keep(ctx, arguments) -> None:

@@ -12,6 +12,7 @@ Shapes: B batch, S sequence, D head_dim; T tokens, H heads and P pairs of a tile
 import triton.language as tl
 
 from kernels.triton_tiles import (
+    copy_tail,
     cos_sin,
     load_head,
     load_weight,
@@ -37,7 +38,7 @@ def rotate_kernel(
     cu_seqlens_ptr,
     strides,  # of q, k and v, each (batch, token, head, component)
     out_strides,
-    positions_strides,  # (batch, token)
+    placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
     n_tokens,
     seq_len,
     n_boundaries,
@@ -47,10 +48,11 @@ def rotate_kernel(
     eps: tl.float64,
     N_HEADS: tl.constexpr,  # of q, k and v
     HEAD: tl.constexpr,  # see load_head
+    TAIL: tl.constexpr,  # see copy_tail
     IN_PLACE: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
-    BLOCK_HEADS: tl.constexpr,
-    SHARES: tl.constexpr,  # how many blocks of heads a program takes, of q, k and v
+    BLOCK_HEADS: tl.constexpr,  # of q, k and v
+    SHARES: tl.constexpr,  # how many blocks of heads a program takes of each
     DOUBLE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
@@ -68,7 +70,7 @@ def rotate_kernel(
         batch,
         step,
         positions_ptr,
-        positions_strides,
+        placement_strides,
         offsets_ptr,
         cu_seqlens_ptr,
         n_tokens,
@@ -87,10 +89,11 @@ def rotate_kernel(
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             for share in range(SHARES[i]):
                 block = tl.program_id(1) * SHARES[i] + share
-                head = block * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)
+                head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
                 head = head.to(tl.int64)[:, None, None]
-                first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
+                x = x_token + head * stride[2]
+                first, second, tail = load_head(x, stride[3], mask, HEAD)
                 if IN_PLACE:
                     tl.debug_barrier()  # of a small tile several threads hold the same element
                 if i < 2:
@@ -105,6 +108,7 @@ def rotate_kernel(
                     first, second = first * cos - second * sin, first * sin + second * cos
                 out = out_token + head * out_stride[2]
                 store_head(out, out_stride[3], mask, first, second, tail, HEAD)
+                copy_tail(x, stride[3], out, out_stride[3], mask, HEAD, TAIL)
 
 
 def norm_backward_kernel(
@@ -126,7 +130,7 @@ def norm_backward_kernel(
     strides,  # of q and k, each (batch, token, head, component)
     grad_strides,  # of dq, dk and dv
     out_strides,
-    positions_strides,  # (batch, token)
+    placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
     n_tokens,
     seq_len,
     n_boundaries,
@@ -138,8 +142,8 @@ def norm_backward_kernel(
     N_HEADS: tl.constexpr,  # of q, k and v
     HEAD: tl.constexpr,  # see load_head
     BLOCK_TOKENS: tl.constexpr,
-    BLOCK_HEADS: tl.constexpr,
-    SHARES: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,  # of q, k and v
+    SHARES: tl.constexpr,  # how many blocks of heads there are of each
     DOUBLE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
@@ -158,10 +162,10 @@ def norm_backward_kernel(
             w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             w_first, w_second = w_first.to(precision), w_second.to(precision)
             w_tail = w_tail.to(precision)
-            dw_first = tl.full((BLOCK_HEADS, BLOCK_TOKENS, HEAD[3]), 0, precision)
+            dw_first = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[3]), 0, precision)
             dw_second, dw_tail = dw_first, dw_first
             if HEAD[4] > 0:
-                dw_tail = tl.full((BLOCK_HEADS, BLOCK_TOKENS, HEAD[4]), 0, precision)
+                dw_tail = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[4]), 0, precision)
         for token_block in range(tl.program_id(0), n_blocks, tl.num_programs(0)):
             token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
             batch = token // seq_len
@@ -173,7 +177,7 @@ def norm_backward_kernel(
                     batch,
                     step,
                     positions_ptr,
-                    positions_strides,
+                    placement_strides,
                     offsets_ptr,
                     cu_seqlens_ptr,
                     n_tokens,
@@ -186,7 +190,7 @@ def norm_backward_kernel(
             grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
             out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
             for share in range(SHARES[i]):
-                head = share * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)
+                head = share * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
                 head = head.to(tl.int64)[:, None, None]
                 grad = grad_token + head * grad_stride[2]

@@ -47,47 +47,39 @@ class Launch:
     ) -> None:
         self.kernel, self.grid, self.numbers = kernel, grid, numbers
         self.device, self.num_warps = device, num_warps
-        self.compiled = None  # the kernel that triton.jit found for aligned tensors
+        self.given: list[int] = []  # which tensors are not None
+        self.compiled: triton.compiler.CompiledKernel | None = None  # for aligned tensors
 
     def __call__(self, *tensors: Tensor | None) -> None:
-        """Launch it on the current stream of the tensors' device; None where there is no tensor."""
+        """Launch it on the current stream of the tensors' device; None where there is no tensor.
+
+        A tensor that is None in one call is so in all.
+        """
+        if self.compiled is not None and self.device.index == torch._C._cuda_getDevice():
+            addresses, bits = [None] * len(tensors), 0
+            for i in self.given:
+                addresses[i] = address = tensors[i].data_ptr()
+                bits |= address
+            watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
+            if not (bits % ALIGNMENT or watched):
+                stream = torch._C._cuda_getCurrentRawStream(self.device.index)
+                self.run(*self.grid, 1, stream, *self.fixed, *addresses, *self.numbers)
+                return
+        self._launch_anew(tensors)
+
+    def _launch_anew(self, tensors: tuple[Tensor | None, ...]) -> None:
+        """The launch by Triton's own means, for the first call and for unusual ones."""
         if self.device.type == "cpu":
             with np.errstate(all="ignore"):  # NaN and Inf are data here, as they are on a GPU
                 interpreted(self.kernel)[self.grid](*tensors, *self.numbers)
-        elif self.device.index == torch._C._cuda_getDevice():
-            self._launch(tensors)
-        else:
-            with torch.cuda.device(self.device):
-                self._launch(tensors)
-
-    def _launch(self, tensors: tuple[Tensor | None, ...]) -> None:
-        addresses, bits = [], 0
-        for tensor in tensors:
-            address = None if tensor is None else tensor.data_ptr()
-            addresses.append(address)
-            bits |= address or 0
-        compiled = self.compiled
-        watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
-        if bits % ALIGNMENT or compiled is None or watched:
-            found = _jitted(self.kernel)[self.grid](
-                *tensors, *self.numbers, num_warps=self.num_warps
-            )
-            if not bits % ALIGNMENT:
-                self.compiled = found
             return
-        stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-        compiled.run(
-            *self.grid,
-            1,
-            stream,
-            compiled.function,
-            compiled.packed_metadata,
-            None,
-            None,
-            None,
-            *addresses,
-            *self.numbers,
-        )
+        with torch.cuda.device(self.device):
+            arguments = (*tensors, *self.numbers)
+            compiled = _jitted(self.kernel)[self.grid](*arguments, num_warps=self.num_warps)
+        self.given = [i for i, tensor in enumerate(tensors) if tensor is not None]
+        if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in self.given):
+            self.compiled, self.run = compiled, compiled.run
+            self.fixed = (compiled.function, compiled.packed_metadata, None, None, None)
 
 
 @functools.cache

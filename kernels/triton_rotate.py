@@ -1,8 +1,7 @@
 """Calls of the Triton kernels: what to launch for given tensors, kept from one call to the next.
 
 Everything about a launch but the addresses follows from shapes, strides, dtypes and options. It is
-worked out once for each combination and then looked up, which is most of what a call costs the
-host.
+worked out once for each combination and then looked up.
 
 Shapes: B batch, S sequence, H heads, D head_dim, P rotated pairs.
 """
@@ -22,16 +21,19 @@ from kernels.triton_kernels import norm_backward_kernel, rotate_kernel
 from kernels.triton_launch import Launch
 
 MAX_TILE = 2**20  # elements: Triton's own limit, which only the interpreter can reach
-MULTIPROCESSORS = 132  # of an H100 or H200: what tiles were measured on
+MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
+THREADS_OF_WARP = 32
+BYTES_OF_THREAD = 16  # that it reads at once
 
 
 class Rotation(NamedTuple):
-    """What is the same for q and k, forward and backward."""
+    """What is the same for q and k."""
 
     phases: Tensor  # int64 (P,)
     placement: Placement
     interleaved: bool
     factor: float  # of cosine and sine
+    backwards: bool  # turn by the negative angles: the derivative of the rotation
 
 
 class Norm(NamedTuple):
@@ -45,13 +47,10 @@ class Norm(NamedTuple):
 NO_NORM = Norm()
 
 
-def rotate(q: Tensor, k: Tensor, rotation: Rotation, backwards: bool) -> tuple[Tensor, Tensor]:
-    """q and k (B, S, H, D) rotated into new tensors laid out like them.
-
-    `backwards` turns by the negative angles: the derivative of the rotation.
-    """
+def rotate(q: Tensor, k: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
+    """q and k (B, S, H, D) rotated into new tensors laid out like them."""
     outputs = torch.empty_like(q), torch.empty_like(k)
-    rotate_into((q, k), outputs, rotation, backwards)
+    rotate_into((q, k), outputs, rotation)
     return outputs
 
 
@@ -59,37 +58,42 @@ def rotate_into(
     inputs: tuple[Tensor, ...],
     outputs: tuple[Tensor, ...],
     rotation: Rotation,
-    backwards: bool = False,
     norm: Norm = NO_NORM,
 ) -> None:
     """Normalise and rotate the first two of `inputs` into `outputs`, and copy the third if any.
 
     All are (B, S, heads, D). An output may be its input; otherwise they must not overlap.
     """
-    q = inputs[0]
-    if _rounds_wrong(q):
+    if _rounds_wrong(inputs[0]):
         wide = tuple(x.float() for x in outputs)
-        rotate_into(tuple(x.float() for x in inputs), wide, rotation, backwards, norm)
-        return _narrow(wide, outputs)
-    phases, placement, interleaved, factor = rotation
-    launch = _rotate_launch(
+        rotate_into(tuple(x.float() for x in inputs), wide, rotation, norm)
+        _narrow(wide, outputs)
+        return
+    launch = rotate_launch(inputs, outputs, rotation, norm)
+    if launch is not None:
+        v, v_out = (inputs[2], outputs[2]) if len(inputs) > 2 else (None, None)
+        tensors = (*inputs[:2], v, *outputs[:2], v_out, norm.q_weight, norm.k_weight)
+        launch(*tensors, rotation.phases, *rotation.placement)
+
+
+def rotate_launch(
+    inputs: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
+    rotation: Rotation,
+    norm: Norm = NO_NORM,
+) -> Launch | None:
+    """The launch of rotate_kernel; None if there is nothing to rotate."""
+    return _rotate_launch(
         _layouts(inputs),
         _layouts(outputs),
-        q.dtype,
-        q.device,
-        phases.shape[0],
-        _layouts(placement),
-        interleaved,
-        factor,
-        backwards,
+        inputs[0].device,
+        rotation.phases.shape[0],
+        _layouts(rotation.placement),
+        _layouts(norm[:2]),
+        *rotation[2:],
         norm.eps,
         inputs[0] is outputs[0],
     )
-    if launch is not None:
-        v = inputs[2] if len(inputs) > 2 else None
-        v_out = outputs[2] if v is not None else None
-        tensors = (*inputs[:2], v, *outputs[:2], v_out, norm.q_weight, norm.k_weight)
-        launch(*tensors, phases, *_contiguous(placement))
 
 
 def rotate_norms_backward(
@@ -101,8 +105,8 @@ def rotate_norms_backward(
 ) -> Tensor:
     """Derivative of `rotate_into` with norms: from `grads` of q, k and v, theirs into `outputs`.
 
-    `inputs` are q and k before their norms. Returns the gradients of the weights, (2, D) in the
-    precision of the computation; a row without a weight has no meaning.
+    `inputs` are q and k before their norms; `rotation` goes backwards. Returns the gradients of
+    the weights, (2, D) in the precision of the computation; a row without a weight has no meaning.
     """
     q = inputs[0]
     if _rounds_wrong(q):
@@ -110,25 +114,24 @@ def rotate_norms_backward(
         dweights = rotate_norms_backward(*wide, rotation, norm)
         _narrow(wide[2], outputs)
         return dweights
-    phases, placement, interleaved, factor = rotation
-    launch, programs = _norm_launch(
+    launch = _norm_launch(
         _layouts(inputs),
         _layouts(grads),
         _layouts(outputs),
-        q.dtype,
         q.device,
-        phases.shape[0],
-        _layouts(placement),
-        interleaved,
-        factor,
+        rotation.phases.shape[0],
+        _layouts(rotation.placement),
+        _layouts(norm[:2]),
+        rotation.interleaved,
+        rotation.factor,
         norm.eps,
     )
+    programs = launch.grid[0] if launch is not None else 0
     precision = torch.float64 if q.dtype == torch.float64 else torch.float32
     dweights = torch.empty(programs, 2, q.shape[3], dtype=precision, device=q.device)
     if launch is not None:
-        weights = (norm.q_weight, norm.k_weight)
-        tensors = (*inputs, *grads, *outputs, *weights, dweights)
-        launch(*tensors, phases, *_contiguous(placement))
+        tensors = (*inputs, *grads, *outputs, *norm[:2], dweights, rotation.phases)
+        launch(*tensors, *rotation.placement)
     return dweights.sum(0)
 
 
@@ -143,41 +146,41 @@ def _narrow(wide: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
 
 
 def _layouts(tensors: Iterable[Tensor | None]) -> tuple[object, ...]:
-    return tuple([None if x is None else (x.shape, x.stride()) for x in tensors])
-
-
-def _contiguous(placement: Placement) -> tuple[Tensor | None, ...]:
-    """Positions are read by their strides, what there is only a few of is not."""
-    positions, offsets, cu_seqlens = placement
-    return (
-        positions,
-        None if offsets is None else offsets.contiguous(),
-        None if cu_seqlens is None else cu_seqlens.contiguous(),
-    )
+    return tuple([None if x is None else (x.shape, x.stride(), x.dtype) for x in tensors])
 
 
 class _Tile(NamedTuple):
     tokens: int
-    heads: int  # of a block
+    heads: int  # of a block, at most
     groups: int  # of heads, each a program's
     warps: int
 
 
 @functools.lru_cache(maxsize=4096)
 def _rotate_launch(
-    inputs, outputs, dtype, device, pairs, placement, interleaved, factor, backwards, eps, in_place
+    inputs,
+    outputs,
+    device,
+    pairs,
+    placement,
+    weights,  # whether there are any, and of what dtype, decides about the kernel
+    interleaved,
+    factor,
+    backwards,
+    eps,
+    in_place,
 ) -> Launch | None:
-    """The launch of rotate_kernel; None if there is nothing to rotate."""
-    (batch, seq_len, _, head_dim), _ = inputs[0]
-    heads = tuple(shape[2] for shape, _ in inputs)
+    (batch, seq_len, _, head_dim), _, dtype = inputs[0]
+    heads = tuple(shape[2] for shape, *_ in inputs)
     n_tokens = _count(batch, seq_len)
     if n_tokens == 0 or sum(heads) == 0:
         return None
-    head = _head(head_dim, pairs, interleaved)
-    if in_place:
-        head = (*head[:4], 0)  # the tail is where it should be
-    tile = _tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu")
-    shares = tuple(triton.cdiv(triton.cdiv(n, tile.heads), tile.groups) for n in heads)
+    head, tail = _head(head_dim, pairs, interleaved), (1, 0)
+    if weights == (None, None):  # the tail is none of the norm's: to be copied
+        head = (*head[:4], 0)
+        tail = (1, 0) if in_place else _tail(head_dim - 2 * pairs)
+    tile = _tile(n_tokens, max(heads), head, dtype.itemsize, device.type == "cpu")
+    blocks = _blocks(heads, tile)
     numbers = (
         _strides(inputs),
         _strides(outputs),
@@ -187,10 +190,11 @@ def _rotate_launch(
         eps,
         heads,
         head,
+        tail,
         in_place,
         tile.tokens,
-        tile.heads,
-        shares,
+        blocks,
+        tuple(triton.cdiv(n, b * tile.groups) for n, b in zip(heads, blocks, strict=True)),
         dtype == torch.float64,
         device.type == "cpu",
     )
@@ -200,18 +204,17 @@ def _rotate_launch(
 
 @functools.lru_cache(maxsize=4096)
 def _norm_launch(
-    inputs, grads, outputs, dtype, device, pairs, placement, interleaved, factor, eps
-) -> tuple[Launch | None, int]:
-    """The launch of norm_backward_kernel and its number of programs; None with nothing to do."""
-    (batch, seq_len, _, head_dim), _ = inputs[0]
-    heads = tuple(shape[2] for shape, _ in grads)
+    inputs, grads, outputs, device, pairs, placement, weights, interleaved, factor, eps
+) -> Launch | None:
+    (batch, seq_len, _, head_dim), _, dtype = inputs[0]
+    heads = tuple(shape[2] for shape, *_ in grads)
     n_tokens = _count(batch, seq_len)
     if n_tokens == 0:
-        return None, 0
+        return None
     head = _head(head_dim, pairs, interleaved)
-    tile = _tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", backward=True)
+    tile = _norm_tile(n_tokens, max(heads), head, dtype.itemsize, device.type == "cpu")
+    blocks = _blocks(heads, tile)
     n_blocks = triton.cdiv(n_tokens, tile.tokens)
-    programs = min(n_blocks, 8 * MULTIPROCESSORS)
     numbers = (
         _strides(inputs),
         _strides(grads),
@@ -224,12 +227,13 @@ def _norm_launch(
         heads,
         head,
         tile.tokens,
-        tile.heads,
-        tuple(triton.cdiv(n, tile.heads) for n in heads),
+        blocks,
+        tuple(triton.cdiv(n, b) for n, b in zip(heads, blocks, strict=True)),
         dtype == torch.float64,
         device.type == "cpu",
     )
-    return Launch(norm_backward_kernel, (programs, 1), numbers, device, tile.warps), programs
+    grid = (min(n_blocks, 16 * MULTIPROCESSORS), 1)
+    return Launch(norm_backward_kernel, grid, numbers, device, tile.warps)
 
 
 def _count(batch: int, seq_len: int) -> int:
@@ -244,32 +248,61 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
     return head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail
 
 
+def _tail(width: int) -> tuple[int, int]:
+    """TAIL of the kernels: blocks of a power of 2 that leave nothing over, if they are not many."""
+    block = max(width & -width, 1)
+    return (block, width // block) if width <= 8 * block else (triton.next_power_of_2(width), 1)
+
+
 def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...]:
     """The strides of three tensors; the third may be missing, and is then not looked at."""
-    strides = [stride for _, stride in layouts]
+    strides = [stride for _, stride, _ in layouts]
     return (*strides, strides[0])[:3]
 
 
 def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...]:
-    positions, _, cu_seqlens = placement
-    strides = (0, 0) if positions is None else (0, *positions[1])[-2:]
+    positions, offsets, cu_seqlens = placement
+    strides = (0, 0)
+    if positions is not None:
+        strides = (0, *positions[1])[-2:]
+    elif offsets is not None or cu_seqlens is not None:
+        strides = (*(offsets or cu_seqlens)[1], 0)
     boundaries = 0 if cu_seqlens is None else cu_seqlens[0][0]
     return strides, batch * seq_len, seq_len, boundaries, (boundaries - 1).bit_length()
 
 
-def _tile(
-    n_tokens: int,
-    heads: tuple[int, ...],
-    head: tuple[int, int, bool, int, int],
-    itemsize: int,
-    cpu: bool,
-    backward: bool = False,
-) -> _Tile:
-    """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter."""
-    most_heads = max(heads)
-    width = max(2 * head[3], head[4])
-    if cpu:  # a program costs about 5 ms, an element 0.1 µs
-        tokens = min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1))
-        return _Tile(tokens, 1, 1, 1)
-    tokens = min(8, triton.next_power_of_2(n_tokens))
-    return _Tile(tokens, min(4, triton.next_power_of_2(most_heads)), 1, 4)
+def _blocks(heads: tuple[int, ...], tile: _Tile) -> tuple[int, ...]:
+    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2."""
+    return tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in heads)
+
+
+def _tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool) -> _Tile:
+    """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
+
+    Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
+    which one half reads the rows of a head, and the other those of the next; eight heads at a time
+    give every thread four independent reads. Few tokens are shared among more programs.
+    """
+    if cpu:
+        return _interpreter_tile(n_tokens, head)
+    row = head[3] * 2 * itemsize  # bytes
+    tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
+    tokens = min(tokens, triton.next_power_of_2(n_tokens))
+    if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
+        return _Tile(tokens, 8, 1, 1)
+    return _Tile(tokens, 2, triton.cdiv(most_heads, 2), 1)
+
+
+def _norm_tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool) -> _Tile:
+    """As `_tile`, for a kernel that holds more of a head, and sums from one block to the next."""
+    if cpu:
+        return _interpreter_tile(n_tokens, head)
+    row = head[3] * 2 * itemsize
+    tokens = max(2 * THREADS_OF_WARP * BYTES_OF_THREAD // row, 1)
+    return _Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, 1, 2)
+
+
+def _interpreter_tile(n_tokens: int, head: tuple) -> _Tile:
+    """A program costs about 5 ms, an element 0.1 µs."""
+    width = max(2 * head[3], triton.next_power_of_2(head[0] - head[1]))
+    return _Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, 1, 1)

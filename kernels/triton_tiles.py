@@ -29,7 +29,7 @@ def positions_of(
     batch,  # (T,) int64, its sequence, and its index there
     step,
     positions_ptr,
-    positions_strides,
+    placement_strides,
     offsets_ptr,
     cu_seqlens_ptr,
     n_tokens,
@@ -39,10 +39,11 @@ def positions_of(
     """Position (T,) int64 of every token, by whichever of the three there is."""
     position = step
     if positions_ptr is not None:
-        offset = batch * positions_strides[0] + step * positions_strides[1]
+        offset = batch * placement_strides[0] + step * placement_strides[1]
         position = tl.load(positions_ptr + offset, mask=token < n_tokens, other=0).to(tl.int64)
     if offsets_ptr is not None:
-        position += tl.load(offsets_ptr + batch, mask=token < n_tokens, other=0).to(tl.int64)
+        offset = batch * placement_strides[0]
+        position += tl.load(offsets_ptr + offset, mask=token < n_tokens, other=0).to(tl.int64)
     if cu_seqlens_ptr is not None:
         # The last boundary that does not lie beyond the token, by bisection: a search takes
         # about as long among thousands of segments as among a few.
@@ -50,10 +51,10 @@ def positions_of(
         high = low + n_boundaries
         for _ in range(search_steps):
             middle = (low + high) // 2
-            below = tl.load(cu_seqlens_ptr + middle) <= token
+            below = tl.load(cu_seqlens_ptr + middle * placement_strides[0]) <= token
             low = tl.where(below, middle, low)
             high = tl.where(below, high, middle)
-        position -= tl.load(cu_seqlens_ptr + low).to(tl.int64)
+        position -= tl.load(cu_seqlens_ptr + low * placement_strides[0]).to(tl.int64)
     return position
 
 
@@ -110,7 +111,7 @@ def load_head(x, stride, mask, HEAD: tl.constexpr):
     """The components of the heads at x (H, T, 1): first and second members of pairs, and the tail.
 
     HEAD is (head_dim, rotary_dim, interleaved, block of pairs, block of the tail), the blocks
-    powers of two. The tail (H, T, block) is what is not rotated; without one a stand-in comes.
+    powers of two. The tail (H, T, block) is what is not rotated; if its block is 0, a stand-in.
     Interleaved rows are read in whole, then split: memory sees one stream, and a thread still
     holds both members of its pairs.
     """
@@ -151,6 +152,18 @@ def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
     if HEAD[4] > 0:
         column = ROTARY_DIM + tl.arange(0, HEAD[4])[None, None, :].to(tl.int64)
         tl.store(out + column * stride, tail.to(dtype), mask=mask & (column < HEAD[0]))
+
+
+@triton.jit
+def copy_tail(x, x_stride, out, out_stride, mask, HEAD: tl.constexpr, TAIL: tl.constexpr):
+    """Copy what is not rotated, where nothing is done to it: TAIL is (width, number) of blocks."""
+    BLOCKS: tl.constexpr = TAIL[1]
+    for i in tl.static_range(BLOCKS):
+        column = HEAD[1] + i * TAIL[0] + tl.arange(0, TAIL[0])[None, None, :].to(tl.int64)
+        inside = mask & (column < HEAD[0])
+        tl.store(
+            out + column * out_stride, tl.load(x + column * x_stride, mask=inside), mask=inside
+        )
 
 
 @triton.jit

@@ -8,10 +8,12 @@ from oracle import DEVICES, ROPES, assert_rotated, rotated
 from torch import Tensor
 
 from kernels import inverse_frequencies, rope_phases
+from model import rope_frequencies
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # What every position has to survive: the origin, where float32 angles fail, int32's end, signs.
 POSITIONS = [0, 1, 511, 2**20, 2**20 + 1, 2**31 - 1, 2**31, -1, -(2**20) - 3, -(2**31)]
+FAR_POSITIONS = [2**31 + 1, -(2**33) - 7, 2**36 + 12345, -(2**39) + 1, 2**40, -(2**40)]
 
 pytestmark = [
     pytest.mark.parametrize("rope", ROPES),
@@ -95,18 +97,52 @@ def test_positions_of_each_sequence(rope, device, dtype):
     assert_rotated(q_out, q[:, :2], rows[0][::2], inv_freq)
 
 
-def test_far_positions_of_float32_and_float64(rope, device):
-    far = [2**40, -(2**40) + 1, 2**39 + 12345]
-    inv_freq = inverse_frequencies(16).tolist()
-    positions = torch.tensor(far, device=device)
-    q, k = tensors(1, 3, 1, 1, 16, torch.float64, device)
-    assert_rotated(rope(q, k, positions=positions)[0], q, far, inv_freq)
-    q, k = q.float(), k.float()
-    error = rope(q, k, positions=positions)[0].cpu().double() - rotated(q, far, inv_freq)
-    assert error.norm() <= (3e-7 + 2e-7) * q.norm()
+@pytest.mark.parametrize("theta", [1e2, 1e4, 5e5, 1e8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_every_theta_at_far_positions(rope, device, theta, dtype, interleaved):
+    q, k = tensors(1, len(FAR_POSITIONS), 2, 1, 32, dtype, device)
+    positions = torch.tensor(FAR_POSITIONS, device=device)
+    options = {"theta": theta, "interleaved": interleaved}
+    q_out, k_out = rope(q, k, positions=positions, **options)
+    inv_freq = inverse_frequencies(32, theta).tolist()
+    assert_rotated(q_out, q, FAR_POSITIONS, inv_freq, interleaved)
+    assert_rotated(k_out, k, FAR_POSITIONS, inv_freq, interleaved)
 
 
-@pytest.mark.parametrize("position, bound", [(2**20, 2e-9), (2**31, 2e-9), (-(2**40), 2e-7)])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"method": "linear", "factor": 3.0},
+        {"method": "ntk", "factor": 8.0},
+        {"method": "yarn", "factor": 4.0},
+        {"method": "llama3", "factor": 8.0, "theta": 5e5},
+        {"method": "proportional", "partial_rotary_factor": 0.5},  # zeros among the frequencies
+    ],
+)
+def test_frequencies_of_scalings(rope, device, dtype, scaling):
+    everywhere = POSITIONS + FAR_POSITIONS
+    inv_freq, factor = rope_frequencies(32, train_length=512, **scaling)
+    q, k = tensors(1, len(everywhere), 2, 1, 36, dtype, device)
+    positions = torch.tensor(everywhere, device=device)
+    options = {"inv_freq": inv_freq, "attention_factor": factor, "interleaved": False}
+    q_out, k_out = rope(q, k, positions=positions, **options)
+    assert_rotated(q_out, q, everywhere, inv_freq.tolist(), False, factor)
+    assert_rotated(k_out, k, everywhere, inv_freq.tolist(), False, factor)
+
+
+@pytest.mark.parametrize(
+    "position, bound",
+    [
+        (2**20, 2e-9),
+        (-(2**26) - 1, 2e-9),
+        (2**31, 2e-9),
+        (-(2**31), 2e-9),
+        (2**40, 2e-7),
+        (-(2**40), 2e-7),
+    ],
+)
 def test_angle_error(rope, device, position, bound):
     """Seen where whole turns leave next to nothing, which the float32 sine then cannot hide."""
     turns = torch.arange(1, 2**18, 2**14, dtype=torch.float64)

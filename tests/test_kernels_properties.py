@@ -16,7 +16,7 @@ pytestmark = [
 
 # The interpreter takes some 20 ms a call: few examples, each of many vectors.
 examples = settings(max_examples=12, deadline=None, derandomize=True)
-positions = st.integers(-(2**31), 2**31)
+positions = st.integers(-(2**40), 2**40)
 dims = st.sampled_from([2, 6, 16, 34])
 thetas = st.floats(1.5, 1e8)
 seeds = st.integers(0, 2**31)
