@@ -99,17 +99,19 @@ class _Packed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dq, dk, dv):
-        arguments = (*ctx.saved_tensors, *ctx.options)
+        saved = ctx.saved_tensors  # a checkpoint gives them out once
+        arguments = (*saved, *ctx.options)
         if torch.is_grad_enabled():  # derivatives of this are wanted in turn
             grads = _differentiable_backward(dq, dk, dv, *arguments)
         elif torch.compiler.is_compiling():
             grads = torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
         else:
             grads = _backward(dq, dk, dv, *arguments)
-        _, q_norm, k_norm, *_ = ctx.saved_tensors
         dqkv, dq_norm, dk_norm = grads
-        dq_norm = None if q_norm is None else dq_norm
-        dk_norm = None if k_norm is None else dk_norm
+        dq_norm, dk_norm = (
+            None if weight is None else gradient
+            for weight, gradient in zip(saved[1:3], (dq_norm, dk_norm), strict=True)
+        )
         return (dqkv, dq_norm, dk_norm, *[None] * 9)
 
 
@@ -120,14 +122,15 @@ def _differentiable_backward(
     n_heads, n_kv_heads, interleaved, factor, eps = options
     rotation = torch.ops.ropewalk.rotate
     where = (phases, positions, offsets, cu_seqlens)
-    dq, dk = rotation(dq, dk, *where, interleaved, factor, True)
+    dtype = torch.promote_types(dv.dtype, torch.float32)  # rounded once, at the end
+    dq, dk = rotation(dq.to(dtype), dk.to(dtype), *where, interleaved, factor, True)
+    dq_norm = dk_norm = None
     if qkv is not None:
         q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
-        dq, dq_norm = _norm_backward(dq, q, q_norm, eps)
-        dk, dk_norm = _norm_backward(dk, k, k_norm, eps)
-    else:
-        dq_norm = dk_norm = None
-    return torch.cat((dq, dk, dv), dim=2).flatten(-2), dq_norm, dk_norm
+        dq, dq_norm = _norm_backward(dq, q.to(dtype), q_norm, eps)
+        dk, dk_norm = _norm_backward(dk, k.to(dtype), k_norm, eps)
+    dqkv = torch.cat((dq.to(dv.dtype), dk.to(dv.dtype), dv), dim=2).flatten(-2)
+    return dqkv, dq_norm, dk_norm
 
 
 def _norm_backward(g: Tensor, x: Tensor, weight: Tensor | None, eps: float):
@@ -135,9 +138,9 @@ def _norm_backward(g: Tensor, x: Tensor, weight: Tensor | None, eps: float):
     if weight is None:
         return g, None
     scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-    unit, product = x * scale, g * weight
+    unit, product = x * scale, g * weight.to(g.dtype)
     dx = (product - unit * (unit * product).mean(-1, keepdim=True)) * scale
-    return dx, (g * unit).sum((0, 1, 2))
+    return dx, (g * unit).sum((0, 1, 2)).to(weight.dtype)
 
 
 _library = torch.library.Library("ropewalk", "FRAGMENT")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -76,8 +76,24 @@ def rope_triton(
         phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
         options = (phases, *placement, interleaved, attention_factor)
         return torch.ops.ropewalk.rotate(q, k, *options, False)
-    options = (theta, positions, offsets, cu_seqlens, inv_freq, phases, interleaved)
-    phases, launch = _known_call(q, k, seq_len, *options, attention_factor)
+    if inv_freq is not None:
+        placement = Placement(positions, offsets, cu_seqlens)
+        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+    key = (
+        (q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device),
+        (seq_len, theta, interleaved, attention_factor),
+        None if phases is None else _kind(phases),
+        None if positions is None else _kind(positions),
+        None if offsets is None else _kind(offsets),
+        None if cu_seqlens is None else _kind(cu_seqlens),
+    )
+    known = _known_calls.get(key)
+    if known is None:
+        placement = Placement(positions, offsets, cu_seqlens)
+        known = _new_call(key, q, k, theta, placement, phases)
+    if known.phases is not None:
+        phases = known.phases
+    launch = known.launch
     options = (phases, positions, offsets, cu_seqlens, interleaved, attention_factor, False)
     if needs_transform():
         return _FunctionalRotation.apply(q, k, *options)
@@ -149,37 +165,31 @@ def kernel_calls() -> ModuleType:
     return triton_rotate
 
 
-_known: dict[tuple[object, ...], tuple[Tensor | None, Launch | None]] = {}
+class _Call(NamedTuple):
+    """What is known of a call whose arguments were found to be good."""
+
+    phases: Tensor | None  # in the place of what was given
+    launch: Launch | None  # on a GPU
 
 
-def _known_call(
-    q, k, seq_len, theta, positions, offsets, cu_seqlens, inv_freq, phases, interleaved, factor
-) -> tuple[Tensor, Launch | None]:
-    """Phases, and the launch for tensors on a GPU, of arguments that were found to be good.
+_known_calls: dict[tuple[object, ...], _Call] = {}
 
-    Nothing is looked at twice: a second call with tensors of the same kinds costs one look-up.
-    """
-    placement = (positions, offsets, cu_seqlens)
-    if inv_freq is not None:
-        phases = checked(q, k, seq_len, theta, Placement(*placement), inv_freq, phases, factor)
-    key = (q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device, seq_len)
-    key += (theta, interleaved, factor, _kind(phases), *[_kind(x) for x in placement])
-    known = _known.get(key)
-    if known is None:
-        checked_phases = checked(q, k, seq_len, theta, Placement(*placement), None, phases, factor)
-        launch = None
-        if q.device.type == "cuda":
-            calls = kernel_calls()
-            rotation = calls.Rotation(checked_phases, placement, interleaved, factor, False)
-            launch = calls.rotate_launch(
-                (q, k), (torch.empty_like(q), torch.empty_like(k)), rotation
-            )
-        if phases is not None and checked_phases is not phases:
-            return checked_phases, launch  # they had to be moved: by every call anew
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        known = _known[key] = (checked_phases if phases is None else None, launch)
-    return known[0] if phases is None else phases, known[1]
+
+def _new_call(key, q, k, theta, placement: Placement, phases: Tensor | None) -> _Call:
+    """Check the arguments, and remember what the next call with ones of their kind can skip."""
+    seq_len, _, interleaved, factor = key[1]
+    good = checked(q, k, seq_len, theta, placement, None, phases, factor)
+    launch = None
+    if q.device.type == "cuda":
+        calls = kernel_calls()
+        rotation = calls.Rotation(good, placement, interleaved, factor, False)
+        launch = calls.rotate_launch((q, k), (torch.empty_like(q), torch.empty_like(k)), rotation)
+    call = _Call(None if good is phases else good, launch)
+    if phases is None or good is phases:  # else they had to be moved: to be done by every call
+        if len(_known_calls) >= _MOST_KNOWN:
+            _known_calls.clear()
+        _known_calls[key] = call
+    return call
 
 
 def _kind(x: Tensor | None) -> object:

@@ -12,7 +12,6 @@ Shapes: B batch, S sequence, D head_dim; T tokens, H heads and P pairs of a tile
 import triton.language as tl
 
 from kernels.triton_tiles import (
-    copy_tail,
     cos_sin,
     load_head,
     load_weight,
@@ -48,7 +47,6 @@ def rotate_kernel(
     eps: tl.float64,
     N_HEADS: tl.constexpr,  # of q, k and v
     HEAD: tl.constexpr,  # see load_head
-    TAIL: tl.constexpr,  # see copy_tail
     IN_PLACE: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
@@ -92,8 +90,7 @@ def rotate_kernel(
                 head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
                 head = head.to(tl.int64)[:, None, None]
-                x = x_token + head * stride[2]
-                first, second, tail = load_head(x, stride[3], mask, HEAD)
+                first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
                 if IN_PLACE:
                     tl.debug_barrier()  # of a small tile several threads hold the same element
                 if i < 2:
@@ -108,7 +105,6 @@ def rotate_kernel(
                     first, second = first * cos - second * sin, first * sin + second * cos
                 out = out_token + head * out_stride[2]
                 store_head(out, out_stride[3], mask, first, second, tail, HEAD)
-                copy_tail(x, stride[3], out, out_stride[3], mask, HEAD, TAIL)
 
 
 def norm_backward_kernel(

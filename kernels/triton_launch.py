@@ -21,6 +21,9 @@ from triton.runtime.interpreter import InterpretedFunction
 
 # What Triton calls aligned: a compiled kernel may read 16 bytes at a time from such an address.
 ALIGNMENT = 16
+# No multiplication is fused with an addition: which ones would be depends on layouts, and so would
+# the last bit of a result. Without, a GPU gives the bits that the interpreter gives.
+ARITHMETIC = {"enable_fp_fusion": False}
 # Parameters of kernels that vary from call to call: what they are divisible by, or that they are
 # 1, is not worth a compilation.
 LENGTHS = ("n_tokens", "seq_len", "n_boundaries", "search_steps", "n_blocks")
@@ -75,7 +78,8 @@ class Launch:
             return
         with torch.cuda.device(self.device):
             arguments = (*tensors, *self.numbers)
-            compiled = _jitted(self.kernel)[self.grid](*arguments, num_warps=self.num_warps)
+            options = {"num_warps": self.num_warps, **ARITHMETIC}
+            compiled = _jitted(self.kernel)[self.grid](*arguments, **options)
         self.given = [i for i, tensor in enumerate(tensors) if tensor is not None]
         if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in self.given):
             self.compiled, self.run = compiled, compiled.run

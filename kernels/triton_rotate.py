@@ -175,11 +175,12 @@ def _rotate_launch(
     n_tokens = _count(batch, seq_len)
     if n_tokens == 0 or sum(heads) == 0:
         return None
-    head, tail = _head(head_dim, pairs, interleaved), (1, 0)
-    if weights == (None, None):  # the tail is none of the norm's: to be copied
-        head = (*head[:4], 0)
-        tail = (1, 0) if in_place else _tail(head_dim - 2 * pairs)
+    head = _head(head_dim, pairs, interleaved)
+    if in_place:
+        head = (*head[:4], 0)  # the tail is where it should be
     tile = _tile(n_tokens, max(heads), head, dtype.itemsize, device.type == "cpu")
+    if weights != (None, None):
+        tile = tile._replace(heads=min(tile.heads, 4))  # a thread has more to hold
     blocks = _blocks(heads, tile)
     numbers = (
         _strides(inputs),
@@ -190,7 +191,6 @@ def _rotate_launch(
         eps,
         heads,
         head,
-        tail,
         in_place,
         tile.tokens,
         blocks,
@@ -246,12 +246,6 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
     """HEAD of the kernels: see load_head."""
     tail = triton.next_power_of_2(head_dim - 2 * pairs) if head_dim > 2 * pairs else 0
     return head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail
-
-
-def _tail(width: int) -> tuple[int, int]:
-    """TAIL of the kernels: blocks of a power of 2 that leave nothing over, if they are not many."""
-    block = max(width & -width, 1)
-    return (block, width // block) if width <= 8 * block else (triton.next_power_of_2(width), 1)
 
 
 def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...]:

@@ -155,18 +155,6 @@ def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
 
 
 @triton.jit
-def copy_tail(x, x_stride, out, out_stride, mask, HEAD: tl.constexpr, TAIL: tl.constexpr):
-    """Copy what is not rotated, where nothing is done to it: TAIL is (width, number) of blocks."""
-    BLOCKS: tl.constexpr = TAIL[1]
-    for i in tl.static_range(BLOCKS):
-        column = HEAD[1] + i * TAIL[0] + tl.arange(0, TAIL[0])[None, None, :].to(tl.int64)
-        inside = mask & (column < HEAD[0])
-        tl.store(
-            out + column * out_stride, tl.load(x + column * x_stride, mask=inside), mask=inside
-        )
-
-
-@triton.jit
 def load_weight(weight_ptr, HEAD: tl.constexpr):
     """A weight (D,) as load_head gives a head, (1, 1, P) and (1, 1, block)."""
     return load_head(_as_row(weight_ptr), 1, _all(), HEAD)
