@@ -67,6 +67,11 @@ RULES = {
     "max_new_tokens": (integer(1, 1_000_000), "200"),
     "temperature": (number(0, 1e6), "0.8"),
     "top_k": (optional(_LENGTH), "40"),
+    "rounds": (_LENGTH, "50"),
+    "host_calls": (_LENGTH, "10000"),
+    "step_batch": (_LENGTH, "64"),
+    "step_repeats": (_LENGTH, "10"),
+    "step_rounds": (_LENGTH, "5"),
 }
 
 

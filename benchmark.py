@@ -1,0 +1,60 @@
+"""Kernels and whole training steps against their peers: tables, JSON and plots."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from cli import run_command
+from cli.command import COMMAND, plain
+
+
+def main(composed: DictConfig, overrides: list[str]) -> None:
+    """Measure the parts that were asked for; leave the results in `output_dir`."""
+    from benchmarks import PartProgress, environment, new_bench, problems, unread
+    from cli.rules import check
+
+    config = plain(composed)
+    wrong = problems(config)
+    check(config, wrong or unread(config, overrides))
+    directory = results_directory(config["output_dir"])
+    bench = new_bench(config["rounds"], config["seed"], PartProgress())
+    surroundings = environment(bench.device, COMMAND)
+    print(f"on {surroundings['device']}, torch {surroundings['versions']['torch']}", flush=True)
+    report = {"environment": surroundings, "config": config, "parts": {}}
+    run(report, bench, directory)
+    print(f"results: {directory}")
+
+
+def run(report: dict[str, Any], bench: Any, directory: Path) -> None:
+    """Run part after part; what one has found is shown and written before the next begins."""
+    from rich.console import Console
+
+    from benchmarks import PARTS, run_part, tables, write_pictures, write_report
+
+    config = report["config"]
+    console = Console()
+    if not console.is_terminal:
+        console.width = 100
+    for name in (name for name in PARTS if name in config["parts"]):
+        with bench.progress.part(name):
+            result = run_part(name, config, bench)
+        for shown in tables(name, result):
+            console.print(shown, highlight=False)
+            console.print()
+        report["parts"][name] = result
+        write_report(report, directory)
+        write_pictures(name, result, directory)
+
+
+def results_directory(output_dir: str | None) -> Path:
+    """`output_dir`, or a new directory of its own; a UserError where it cannot be made."""
+    from cli.rundir import RUNS, evaluation_directory
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    return evaluation_directory(RUNS, output_dir or str(RUNS / "benchmark" / stamp))
+
+
+if __name__ == "__main__":
+    run_command(main, config_name="benchmark")

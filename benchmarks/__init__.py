@@ -1,0 +1,25 @@
+"""The rotation and what it costs, against its peers: kernels in a grid, calls, training steps.
+
+result = run_part("accuracy", settings, new_bench(rounds=50, seed=0, progress=PartProgress()))
+"""
+
+from benchmarks.bench import Bench, new_bench
+from benchmarks.environment import environment
+from benchmarks.parts import PARTS, problems, run_part, unread
+from benchmarks.progress import PartProgress
+from benchmarks.report import write_pictures, write_report
+from benchmarks.tables import tables
+
+__all__ = [
+    "PARTS",
+    "Bench",
+    "PartProgress",
+    "environment",
+    "new_bench",
+    "problems",
+    "run_part",
+    "tables",
+    "unread",
+    "write_pictures",
+    "write_report",
+]
