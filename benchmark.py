@@ -12,7 +12,8 @@ from cli.command import COMMAND, plain
 
 def main(composed: DictConfig, overrides: list[str]) -> None:
     """Measure the parts that were asked for; leave the results in `output_dir`."""
-    from benchmarks import PartProgress, environment, new_bench, problems, unread
+    from benchmarks import PartProgress, new_bench, problems, unread
+    from cli.environment import environment
     from cli.rules import check
 
     config = plain(composed)

@@ -11,10 +11,10 @@ from cli.command import COMMAND, seconds_since_start
 
 def main(composed: DictConfig, overrides: list[str]) -> float:
     """One run. Returns its best validation loss, which is what a sweep compares."""
+    from cli.environment import environment
     from cli.plan import plan_run  # from here on torch is loaded: --help needs none of it
     from cli.rundir import claim, save_config
     from training import Run, prepare
-    from training.environment import environment
     from training.run import write_json
 
     plan = plan_run(composed, overrides)

@@ -4,7 +4,6 @@ result = run_part("accuracy", settings, new_bench(rounds=50, seed=0, progress=Pa
 """
 
 from benchmarks.bench import Bench, new_bench
-from benchmarks.environment import environment
 from benchmarks.parts import PARTS, problems, run_part, unread
 from benchmarks.progress import PartProgress
 from benchmarks.report import write_pictures, write_report
@@ -14,7 +13,6 @@ __all__ = [
     "PARTS",
     "Bench",
     "PartProgress",
-    "environment",
     "new_bench",
     "problems",
     "run_part",

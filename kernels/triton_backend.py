@@ -93,13 +93,12 @@ def rope_triton(
         known = _new_call(key, q, k, theta, placement, phases)
     if known.phases is not None:
         phases = known.phases
-    launch = known.launch
-    options = (phases, positions, offsets, cu_seqlens, interleaved, attention_factor, False)
+    rotation = (phases, positions, offsets, cu_seqlens, interleaved, attention_factor, False)
     if needs_transform():
-        return _FunctionalRotation.apply(q, k, *options)
+        return _FunctionalRotation.apply(q, k, *rotation)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
-        return _Rotation.apply(q, k, *options, launch)
-    return _rotate(q, k, *options, launch)
+        return _Rotation.apply(q, k, *rotation, known.launch)
+    return _rotate(q, k, *rotation, known.launch)
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses have a dispatch of their own

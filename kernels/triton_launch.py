@@ -21,6 +21,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 # What Triton calls aligned: a compiled kernel may read 16 bytes at a time from such an address.
 ALIGNMENT = 16
+STREAM = 3  # its place among the arguments of a compiled kernel's `run`
 # No multiplication is fused with an addition: which ones would be depends on layouts, and so would
 # the last bit of a result. Without, a GPU gives the bits that the interpreter gives.
 ARITHMETIC = {"enable_fp_fusion": False}
@@ -50,7 +51,6 @@ class Launch:
     ) -> None:
         self.kernel, self.grid, self.numbers = kernel, grid, numbers
         self.device, self.num_warps = device, num_warps
-        self.given: list[int] = []  # which tensors are not None
         self.compiled: triton.compiler.CompiledKernel | None = None  # for aligned tensors
 
     def __call__(self, *tensors: Tensor | None) -> None:
@@ -58,17 +58,19 @@ class Launch:
 
         A tensor that is None in one call is so in all.
         """
-        if self.compiled is not None and self.device.index == torch._C._cuda_getDevice():
-            addresses, bits = [None] * len(tensors), 0
-            for i in self.given:
-                addresses[i] = address = tensors[i].data_ptr()
-                bits |= address
-            watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
-            if not (bits % ALIGNMENT or watched):
-                stream = torch._C._cuda_getCurrentRawStream(self.device.index)
-                self.run(*self.grid, 1, stream, *self.fixed, *addresses, *self.numbers)
-                return
-        self._launch_anew(tensors)
+        if self.compiled is None or self.device.index != torch._C._cuda_getDevice():
+            self._launch_anew(tensors)
+            return
+        arguments, bits = self.arguments.copy(), 0
+        for slot, i in self.given:
+            arguments[slot] = address = tensors[i].data_ptr()
+            bits |= address
+        watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
+        if bits % ALIGNMENT or watched:
+            self._launch_anew(tensors)
+            return
+        arguments[STREAM] = torch._C._cuda_getCurrentRawStream(self.device.index)
+        self.run(*arguments)
 
     def _launch_anew(self, tensors: tuple[Tensor | None, ...]) -> None:
         """The launch by Triton's own means, for the first call and for unusual ones."""
@@ -80,10 +82,17 @@ class Launch:
             arguments = (*tensors, *self.numbers)
             options = {"num_warps": self.num_warps, **ARITHMETIC}
             compiled = _jitted(self.kernel)[self.grid](*arguments, **options)
-        self.given = [i for i, tensor in enumerate(tensors) if tensor is not None]
-        if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in self.given):
-            self.compiled, self.run = compiled, compiled.run
-            self.fixed = (compiled.function, compiled.packed_metadata, None, None, None)
+        given = [i for i, tensor in enumerate(tensors) if tensor is not None]
+        if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in given):
+            self._keep(compiled, len(tensors), given)
+
+    def _keep(self, compiled: triton.compiler.CompiledKernel, count: int, given: list[int]) -> None:
+        """Have all arguments of `compiled.run` ready but the stream and the addresses."""
+        fixed = (compiled.function, compiled.packed_metadata, None, None, None)
+        before = [*self.grid, 1, None, *fixed]
+        self.arguments = [*before, *[None] * count, *self.numbers]
+        self.given = [(len(before) + i, i) for i in given]
+        self.compiled, self.run = compiled, compiled.run
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Where and with what a run was made: environment.json."""
+"""Where and with what figures were made."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "triton", "lightning", "hydra-core", "tensorboard", "numpy")
+PACKAGES = ("torch", "triton", "lightning", "hydra-core", "tensorboard", "numpy", "liger-kernel")
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
