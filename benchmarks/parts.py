@@ -10,6 +10,7 @@ from benchmarks.cells import CELLS
 from benchmarks.grid import grid, length
 from benchmarks.host import host
 from benchmarks.peers import PEERS
+from benchmarks.projection import projection
 from benchmarks.segments import segments
 from benchmarks.step import VARIANTS, step
 from model.checks import integer
@@ -33,6 +34,7 @@ PARTS: dict[str, Part] = {
         step, ("step_batch", "step_variants", "step_repeats", "step_rounds"), needs_gpu=True
     ),
     "segments": Part(segments, ("rounds",), needs_gpu=True),
+    "projection": Part(projection, ("rounds",), needs_gpu=True),
     "length": Part(length, ("lengths", "peers", "rounds")),
     "accuracy": Part(accuracy, ()),
 }

@@ -44,6 +44,7 @@ class Variant(NamedTuple):
     backend: str = "auto"
     qk_norm: bool = False
     liger: bool = False
+    fused: bool = False
 
     @property
     def baseline(self) -> str:
@@ -54,6 +55,7 @@ class Variant(NamedTuple):
 VARIANTS = {
     "nope": Variant("nope"),
     "ropewalk": Variant("rope", "triton"),
+    "ropewalk-fused": Variant("rope", "triton", fused=True),
     "pytorch": Variant("rope", "pytorch"),
     "liger": Variant("rope", "pytorch", liger=True),
     "nope-qknorm": Variant("nope", qk_norm=True),
@@ -118,7 +120,11 @@ def build(variant: Variant) -> Transformer:
     """The 124M model of a variant, on the CPU."""
     net = Transformer(
         TransformerConfig(
-            **SIZE, position=variant.position, backend=variant.backend, qk_norm=variant.qk_norm
+            **SIZE,
+            position=variant.position,
+            backend=variant.backend,
+            qk_norm=variant.qk_norm,
+            fused_projection=variant.fused,
         )
     )
     if variant.liger:

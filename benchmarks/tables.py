@@ -99,6 +99,16 @@ def _segments(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield grid
 
 
+def _projection(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    for width, cell in result["widths"].items():
+        title = f"Projection of {result['tokens']:,} tokens, {width} wide, and the rotation"
+        grid = _table(title, "way", "µs", "× F.linear")
+        for name, figures in cell["ways"].items():
+            grid.add_row(name, _time(figures["median_us"]), _number(figures["of_linear"], ".3f"))
+        grid.caption = _caption("forward, bf16, heads of 64", cell["reasons"])
+        yield grid
+
+
 def _accuracy(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     heads = (f"2^{exponent}" for exponent in SHOWN_EXPONENTS)
     grid = _table("Relative error of the rotated vector, by position", "angles", *heads)
@@ -119,6 +129,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[RenderableType]]] = {
     "host": _host,
     "step": _step,
     "segments": _segments,
+    "projection": _projection,
     "length": _length,
     "accuracy": _accuracy,
 }

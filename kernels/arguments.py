@@ -52,9 +52,7 @@ def check_packed(
 ) -> int:
     """Refuse a qkv that does not hold whole heads, or norms that do not fit them: head_dim."""
     _check_data("qkv", qkv, "(batch, seq_len, (n_heads + 2 n_kv_heads) head_dim)")
-    for name, count in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}={count}: must be a positive integer")
+    _check_counts(n_heads, n_kv_heads)
     heads = n_heads + 2 * n_kv_heads
     if qkv.shape[2] % heads:
         raise ValueError(
@@ -68,6 +66,35 @@ def check_packed(
     if isinstance(eps, Tensor) or not 0 <= eps < float("inf"):
         raise ValueError(f"eps={eps}: must be a finite number, at least 0")
     return head_dim
+
+
+def check_projection(x: Tensor, weight: Tensor, n_heads: int, n_kv_heads: int) -> int:
+    """Refuse a weight that does not project x, or not to whole heads: head_dim."""
+    _check_data("x", x, "(batch, seq_len, d_model)")
+    _check_data("weight", weight, "((n_heads + 2 n_kv_heads) head_dim, d_model)")
+    _check_counts(n_heads, n_kv_heads)
+    heads, shape = n_heads + 2 * n_kv_heads, tuple(weight.shape)
+    if weight.shape[1] != x.shape[2]:
+        raise ValueError(
+            f"weight has shape {shape}: its last dimension must be that of x, {x.shape[2]}"
+        )
+    if weight.shape[0] % heads:
+        raise ValueError(
+            f"weight has shape {shape}: its first dimension must be a multiple of"
+            f" n_heads + 2 n_kv_heads = {heads}"
+        )
+    if weight.device != x.device:
+        raise ValueError(f"weight is on {weight.device}: must be on x's device, {x.device}")
+    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"weight is {weight.dtype} and x is {x.dtype}: must be of one dtype")
+    _check_head_dim(weight.shape[0] // heads)
+    return weight.shape[0] // heads
+
+
+def _check_counts(n_heads: int, n_kv_heads: int) -> None:
+    for name, count in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}={count}: must be a positive integer")
 
 
 def _check_data(name: str, x: Tensor, layout: str) -> None:

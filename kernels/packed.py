@@ -4,23 +4,25 @@ A kernel that only rotates reads and writes q and k, and autograd then joins thr
 one. Here the norms of the heads and the rotation share one pass over q and k, v stays where it is,
 and the backward pass writes the joined gradient itself, rotated back and differentiated.
 
-Shapes: B batch, S sequence, H heads of q, H_kv heads of k and v, D head_dim.
+Shapes: B batch, S sequence, C d_model, H heads of q, H_kv heads of k and v, D head_dim.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.arguments import Placement, check_packed
+from kernels.arguments import Placement, check_packed, check_projection
 from kernels.backends import resolve_backend
+from kernels.projection import can_project, linear_dtype, project
 from kernels.pytorch_backend import normed, packed_pytorch
 from kernels.rotation import checked, split_heads
 from kernels.triton_backend import kernel_calls, needs_transform, rope_triton
 
 
 def rope_qkv(
-    qkv: Tensor,  # (B, S, (H + 2 H_kv) D)
+    qkv: Tensor,  # (B, S, (H + 2 H_kv) D); with a weight x (B, S, C)
     n_heads: int,
     n_kv_heads: int,
     seq_len: int | None = None,
@@ -37,6 +39,7 @@ def rope_qkv(
     k_norm: Tensor | None = None,
     eps: float = 1e-6,
     backend: str = "auto",
+    weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Split a projection into q, k and v; RMS-normalise (optionally) and rotate q and k.
 
@@ -49,17 +52,31 @@ def rope_qkv(
         q_norm, k_norm: weights (D,) of the norms of q and k, of any floating dtype; None: no norm.
         eps: added to the mean square.
         backend: "auto" (Triton on a CUDA device), "triton" or "pytorch".
+        weight: ((H + 2 H_kv) D, C), and qkv is x (B, S, C) that has yet to be projected, by
+            F.linear; autocast casts both. Where it can (kernels/projection.py: Hopper, bfloat16,
+            heads of 64, no norms, tokens counted from 0), the projection's own GEMM rotates.
         The others are those of `rope_triton`.
 
     Returns:
-        q (B, S, H, D) and k (B, S, H_kv, D), new; v (B, S, H_kv, D), a view of qkv.
+        q (B, S, H, D) and k (B, S, H_kv, D), new; v (B, S, H_kv, D), a view of qkv. Of a GEMM that
+        rotates: views of what it wrote, all three.
 
     Raises:
         ValueError: an argument breaks one of these rules.
     """
+    placement = Placement(positions, offsets, cu_seqlens)
+    if weight is not None:
+        heads = (n_heads, n_kv_heads)
+        head_dim = check_projection(qkv, weight, *heads)
+        plain = all(given is None for given in (q_norm, k_norm, *placement))
+        if plain and _rotates_in_gemm(qkv, weight, *heads, inv_freq, phases, backend):
+            q, k = (qkv[..., :1, None].expand(-1, -1, n, head_dim) for n in heads)  # of their shape
+            phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+            tensors = (qkv.to(linear_dtype(qkv)), weight.to(linear_dtype(weight)), phases)
+            return _Projected.apply(*tensors, *heads, interleaved, attention_factor)
+        qkv = F.linear(qkv, weight)
     check_packed(qkv, n_heads, n_kv_heads, q_norm, k_norm, eps)
     q, k, v = split_heads(qkv, n_heads, n_kv_heads)
-    placement = Placement(positions, offsets, cu_seqlens)
     phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
     norms = (q_norm, k_norm, eps)
     if resolve_backend(backend, qkv.device) == "pytorch":
@@ -74,6 +91,18 @@ def rope_qkv(
         return q, k, v
     options = (phases, *placement, n_heads, n_kv_heads, interleaved, attention_factor, eps)
     return _Packed.apply(qkv, q_norm, k_norm, *options)
+
+
+def _rotates_in_gemm(x, weight, n_heads, n_kv_heads, inv_freq, phases, backend) -> bool:
+    """Whether the operator of the projection is the one to call."""
+    if resolve_backend(backend, x.device) != "triton":
+        return False
+    if needs_transform() and not torch.compiler.is_compiling():
+        return False
+    frequencies = phases if inv_freq is None else inv_freq
+    if not (frequencies is None or isinstance(frequencies, Tensor)):
+        return False  # to be refused, as everywhere
+    return can_project(x, weight, n_heads, n_kv_heads, frequencies)
 
 
 def _of_one_dtype(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,19 +129,43 @@ class _Packed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dq, dk, dv):
         saved = ctx.saved_tensors  # a checkpoint gives them out once
-        arguments = (*saved, *ctx.options)
-        if torch.is_grad_enabled():  # derivatives of this are wanted in turn
-            grads = _differentiable_backward(dq, dk, dv, *arguments)
-        elif torch.compiler.is_compiling():
-            grads = torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
-        else:
-            grads = _backward(dq, dk, dv, *arguments)
-        dqkv, dq_norm, dk_norm = grads
+        dqkv, dq_norm, dk_norm = _gradients(dq, dk, dv, *saved, *ctx.options)
         dq_norm, dk_norm = (
             None if weight is None else gradient
             for weight, gradient in zip(saved[1:3], (dq_norm, dk_norm), strict=True)
         )
         return (dqkv, dq_norm, dk_norm, *[None] * 9)
+
+
+class _Projected(torch.autograd.Function):
+    """Projection and rotation by one operator, and views of what it wrote."""
+
+    @staticmethod
+    def forward(ctx, x, weight, phases, *options):
+        ctx.options = options
+        ctx.save_for_backward(x, weight, phases)
+        forward = torch.ops.ropewalk.project if torch.compiler.is_compiling() else project
+        return split_heads(forward(x, weight, phases, *options), *options[:2])
+
+    @staticmethod
+    def backward(ctx, dq, dk, dv):
+        x, weight, phases = ctx.saved_tensors
+        no_norm, everywhere = (None, None, None), (None, None, None)
+        dqkv, *_ = _gradients(dq, dk, dv, *no_norm, phases, *everywhere, *ctx.options, 0.0)
+        dx = dqkv @ weight if ctx.needs_input_grad[0] else None
+        dweight = None
+        if ctx.needs_input_grad[1]:
+            dweight = dqkv.flatten(0, 1).t() @ x.flatten(0, 1)
+        return (dx, dweight, *[None] * 5)
+
+
+def _gradients(dq, dk, dv, *arguments):
+    """Of qkv and of the norms' weights, by whatever may compute them here."""
+    if torch.is_grad_enabled():  # derivatives of this are wanted in turn
+        return _differentiable_backward(dq, dk, dv, *arguments)
+    if torch.compiler.is_compiling():
+        return torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
+    return _backward(dq, dk, dv, *arguments)
 
 
 def _differentiable_backward(

@@ -31,6 +31,8 @@ class RoPEAttention(nn.Module):
         backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
         interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
         fraction: the share of head_dim that is rotated, the first elements.
+        fused_projection: let the GEMM of the projection rotate, where there is a kernel for it
+            (`kernels.rope_qkv`); then `self.qkv` is not called, and its hooks neither.
 
     Raises ValueError, a line for every argument that breaks a rule.
     """
@@ -50,6 +52,7 @@ class RoPEAttention(nn.Module):
         backend: str = "auto",
         interleaved: bool = True,
         fraction: float = 1.0,
+        fused_projection: bool = False,
     ) -> None:
         super().__init__()
         config = TransformerConfig(
@@ -64,11 +67,13 @@ class RoPEAttention(nn.Module):
             backend=backend,
             interleaved=interleaved,
             fraction=fraction,
+            fused_projection=fused_projection,
         )
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
         self.dropout, self.causal, self.position = dropout, causal, position
         self.backend, self.interleaved = backend, interleaved
+        self.fused_projection = fused_projection
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
@@ -116,7 +121,8 @@ class RoPEAttention(nn.Module):
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
-        qkv = self.qkv(x)
+        fused = self.fused_projection and self.position == "rope"
+        qkv = x if fused else self.qkv(x)
         if self.position == "rope":
             return rope_qkv(
                 qkv,
@@ -130,6 +136,7 @@ class RoPEAttention(nn.Module):
                 k_norm=None if self.k_norm is None else self.k_norm.weight,
                 eps=NORM_EPS,
                 backend=self.backend,
+                weight=self.qkv.weight if fused else None,
             )
         heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
         q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)

@@ -69,6 +69,7 @@ class TransformerConfig:
     theta: float = 10000.0
     interleaved: bool = True
     fraction: float = 1.0  # the share of head_dim that is rotated
+    fused_projection: bool = False  # the projection's own GEMM rotates, where a kernel can
     # Key `position` and group `scaling`
     position: str = "rope"
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
@@ -151,6 +152,7 @@ class TransformerConfig:
             broken("rope.theta", self.theta, above(1), 10000.0),
             broken("rope.interleaved", self.interleaved, BOOLEAN, "true"),
             broken("rope.fraction", self.fraction, number(0, 1), 0.5),
+            broken("rope.fused_projection", self.fused_projection, BOOLEAN, "true"),
             misnamed("position", self.position, POSITIONS, "rope"),
         )
         return [line for lines in checks for line in lines]
@@ -208,7 +210,7 @@ class TransformerConfig:
         return [_with_group(line) for line in lines]
 
 
-_ROPE_KEYS = ("backend", "theta", "interleaved", "fraction")
+_ROPE_KEYS = ("backend", "theta", "interleaved", "fraction", "fused_projection")
 _SCALING_KEYS = tuple(f.name for f in fields(ScalingConfig))
 _MODEL_KEYS = tuple(
     f.name

@@ -59,6 +59,7 @@ class Block(nn.Module):
             backend=config.backend,
             interleaved=config.interleaved,
             fraction=config.fraction,
+            fused_projection=config.fused_projection,
         )
         self.mlp_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.mlp = MLP(config)

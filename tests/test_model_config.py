@@ -45,7 +45,7 @@ def problems(**kwargs: object) -> list[str]:
 def test_files_hold_every_key_and_build(model, rope):
     config = composed(model, rope)
     names = {field.name for field in dataclasses.fields(TransformerConfig)}
-    rope_names = {"backend", "theta", "interleaved", "fraction"}
+    rope_names = {"backend", "theta", "interleaved", "fraction", "fused_projection"}
     assert set(config["rope"]) == rope_names
     assert set(config["model"]) == names - rope_names - {"vocab_size", "position", "scaling"}
     TransformerConfig.from_config(config, vocab_size=256)
@@ -56,7 +56,12 @@ def test_rope_files_differ_in_the_backend_alone():
     for name in set(ROPES) - {"_base"}:
         config = composed(rope=name)["rope"]
         assert config.pop("backend") == name
-        assert config == {"theta": 10000.0, "interleaved": True, "fraction": 1.0}
+        assert config == {
+            "theta": 10000.0,
+            "interleaved": True,
+            "fraction": 1.0,
+            "fused_projection": False,
+        }
 
 
 def test_nano_is_the_dataclass_default_with_shared_keys_and_values():
