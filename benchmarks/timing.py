@@ -136,7 +136,11 @@ def _captured(call: Call) -> Call:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         call()
-    return graph.replay
+
+    def replay(held: Call = call) -> None:  # what the graph reads must live as long as it does
+        graph.replay()
+
+    return replay
 
 
 def measure(
