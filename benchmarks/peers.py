@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cells import THETA, Cell
-from kernels import inverse_frequencies, rope_phases, rope_pytorch, rope_triton
+from kernels import inverse_frequencies, rope_phases, rope_pytorch, rope_triton, rope_triton_
 
 NO_DERIVATIVE = "has no derivative"
 
@@ -27,9 +27,9 @@ class Peer:
         what: a line about it.
         prepare: makes the rotation for a cell: tables, phases, positions.
         interleaved: the pairs that it rotates; None: it rotates nothing.
-        layout: how it wants q and k: "BSHD", which the others are timed with; "BHSD view", the
-            same storage seen with heads first; or "BHSD", stored so. The latter two are copies of
-            its own, since who asks for them rotates in place.
+        layout: how it wants q and k: "BSHD"; "BHSD view", the same storage seen with heads first;
+            or "BHSD", stored so.
+        in_place: it writes what it reads, and so gets copies of its own.
         on_cpu: there it is "timed", "checked" (its result alone) or left out: None.
         package: what must be installed.
         backward: it has a derivative.
@@ -41,6 +41,7 @@ class Peer:
     prepare: Callable[[Cell, torch.device], Rotation]
     interleaved: bool | None
     layout: Literal["BSHD", "BHSD view", "BHSD"] = "BSHD"
+    in_place: bool = False
     on_cpu: Literal["timed", "checked"] | None = None
     package: str | None = None
     backward: bool = True
@@ -59,11 +60,10 @@ class Peer:
 
     def arrange(self, x: Tensor) -> Tensor:
         """x (B, S, H, D) in the layout that the rotation takes."""
+        x = x.clone() if self.in_place else x
         if self.layout == "BSHD":
             return x
-        if self.layout == "BHSD view":
-            return x.clone().transpose(1, 2)
-        return x.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return x.transpose(1, 2) if self.layout == "BHSD view" else x.transpose(1, 2).contiguous()
 
     def restore(self, y: Tensor) -> Tensor:
         """What `arrange` did, undone."""
@@ -169,6 +169,15 @@ PEERS: dict[str, Peer] = {
         on_cpu="checked",
         package="triton",
     ),
+    "ropewalk-in-place": Peer(
+        "kernels.rope_triton_ with the pairs (i, i + R/2), forward",
+        _ours(rope_triton_, interleaved=False),
+        False,
+        in_place=True,
+        on_cpu="checked",
+        package="triton",
+        backward=False,  # of leaves, which are not to be written
+    ),
     "pytorch": Peer("kernels.rope_pytorch, eager", _pytorch, True, on_cpu="timed"),
     "pytorch-compiled": Peer(
         "kernels.rope_pytorch in torch.compile",
@@ -190,6 +199,7 @@ PEERS: dict[str, Peer] = {
         _liger,
         False,
         layout="BHSD view",
+        in_place=True,
         package="liger_kernel",
     ),
     "liger-contiguous": Peer(
@@ -197,6 +207,7 @@ PEERS: dict[str, Peer] = {
         _liger,
         False,
         layout="BHSD",
+        in_place=True,
         package="liger_kernel",
     ),
     "seed": Peer(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.cells import Cell
-from benchmarks.peers import PEERS, cos_sin_tables
+from benchmarks.peers import PEERS, Peer
 from benchmarks.timing import interleaved, median_ratio, recorded, release
 from model import RoPEAttention, Transformer, TransformerConfig
 
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
     position: str
     backend: str = "auto"
     qk_norm: bool = False
-    liger: bool = False
+    peer: str | None = None  # another rotation in the place of ours
     fused: bool = False
 
     @property
@@ -57,29 +57,29 @@ VARIANTS = {
     "ropewalk": Variant("rope", "triton"),
     "ropewalk-fused": Variant("rope", "triton", fused=True),
     "pytorch": Variant("rope", "pytorch"),
-    "liger": Variant("rope", "pytorch", liger=True),
+    "table": Variant("rope", "pytorch", peer="table"),
+    "liger": Variant("rope", "pytorch", peer="liger"),
     "nope-qknorm": Variant("nope", qk_norm=True),
     "ropewalk-qknorm": Variant("rope", "triton", qk_norm=True),
     "pytorch-qknorm": Variant("rope", "pytorch", qk_norm=True),
 }
 
 
-class LigerAttention(RoPEAttention):
-    """The same attention with Liger's rotation of q and k, which are views of one projection."""
+class PeerAttention(RoPEAttention):
+    """The same attention with another's rotation of q and k, which are views of one projection."""
 
-    def __init__(self, d_model: int, n_heads: int) -> None:
+    def __init__(self, d_model: int, n_heads: int, peer: Peer, device: torch.device) -> None:
         super().__init__(d_model, n_heads, dropout=0.0, causal=True, backend="pytorch")
-        cos, sin = cos_sin_tables(HEADS, torch.device("cpu"))
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.rotate = peer.prepare(HEADS, device)
+        self.heads_first = peer.layout == "BHSD view"
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        from liger_kernel.ops.rope import LigerRopeFunction
-
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, 3 H, D)
         q, k, v = heads.chunk(3, dim=2)
-        q, k = LigerRopeFunction.apply(q.transpose(1, 2), k.transpose(1, 2), self.cos, self.sin)
-        return q.transpose(1, 2), k.transpose(1, 2), v
+        if self.heads_first:
+            q, k = self.rotate(q.transpose(1, 2), k.transpose(1, 2))
+            return q.transpose(1, 2), k.transpose(1, 2), v
+        return *self.rotate(q, k), v
 
 
 def step(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
@@ -94,7 +94,8 @@ def step(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     with torch._dynamo.config.patch(recompile_limit=64, accumulated_recompile_limit=4096):
         for name in names:
             bench.progress.step(f"compiling {name}")
-            if VARIANTS[name].liger and (refusal := PEERS["liger"].refusal(HEADS, bench.device)):
+            peer = VARIANTS[name].peer
+            if peer and (refusal := PEERS[peer].refusal(HEADS, bench.device)):
                 reasons[name] = refusal
                 continue
             with recorded(name, reasons):
@@ -116,8 +117,8 @@ def _tokens(batch: int, bench: Bench) -> tuple[Tensor, Tensor]:
     return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
-def build(variant: Variant) -> Transformer:
-    """The 124M model of a variant, on the CPU."""
+def build(variant: Variant, device: torch.device) -> Transformer:
+    """The 124M model of a variant."""
     net = Transformer(
         TransformerConfig(
             **SIZE,
@@ -127,17 +128,18 @@ def build(variant: Variant) -> Transformer:
             fused_projection=variant.fused,
         )
     )
-    if variant.liger:
+    if variant.peer:
         for block in net.blocks:
-            block.attention = LigerAttention(SIZE["d_model"], SIZE["n_heads"])
+            widths = SIZE["d_model"], SIZE["n_heads"]
+            block.attention = PeerAttention(*widths, PEERS[variant.peer], device)
         net.init_weights()
-    return net
+    return net.to(device)
 
 
 def _sampler(variant: Variant, tokens: tuple[Tensor, Tensor], repeats: int) -> Callable[[], float]:
     """Compile and warm a variant up; returns what runs `repeats` steps and gives ms of one."""
     device = tokens[0].device
-    net = build(variant).to(device)
+    net = build(variant, device)
     net.compile(fullgraph=True, dynamic=False)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -17,10 +17,10 @@ from benchmarks.cells import CELLS, Cell
 from benchmarks.grid import greatest_error
 from benchmarks.host import call_time
 from benchmarks.oracle import exact_cos_sin
-from benchmarks.peers import PEERS
+from benchmarks.peers import PEERS, Peer
 from benchmarks.plots import pictures
 from benchmarks.segments import cu_seqlens
-from benchmarks.step import SIZE, VARIANTS, LigerAttention, build, train_step
+from benchmarks.step import SIZE, VARIANTS, PeerAttention, build, train_step
 from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
 from kernels import inverse_frequencies, rope_pytorch
 from model import RoPEAttention
@@ -67,13 +67,13 @@ def test_peer_rotates_as_rope_pytorch_does(name: str, cell: Cell) -> None:
 
 @pytest.mark.parametrize("layout", ["BSHD", "BHSD view", "BHSD"])
 def test_layouts_are_undone(layout: str) -> None:
-    peer = PEERS["liger"].__class__("", PEERS["copy"].prepare, None, layout=layout)
     x = torch.randn(2, 3, 4, 6)
-    assert torch.equal(peer.restore(peer.arrange(x)), x)
-    assert peer.arrange(x).is_contiguous() == (layout != "BHSD view")
-    if layout != "BSHD":  # whoever rotates in place has a copy of its own
-        peer.arrange(x).zero_()
-        assert x.abs().sum() > 0
+    for in_place in (False, True):
+        peer = Peer("", PEERS["copy"].prepare, None, layout=layout, in_place=in_place)
+        assert torch.equal(peer.restore(peer.arrange(x)), x)
+        assert peer.arrange(x).is_contiguous() == (layout != "BHSD view")
+    peer.arrange(x).zero_()  # whoever rotates in place has a copy of its own
+    assert x.abs().sum() > 0
 
 
 def test_copy_copies_both_ways() -> None:
@@ -207,11 +207,12 @@ def test_step_on_a_cpu(monkeypatch) -> None:
     small = {"vocab_size": 64, "n_layers": 1, "d_model": 32, "n_heads": 2, "mlp_hidden": 32}
     monkeypatch.setattr(benchmarks.step, "SIZE", SIZE | small)
     monkeypatch.setattr(benchmarks.step, "SEQ_LEN", 16)
+    monkeypatch.setattr(benchmarks.step, "HEADS", Cell(1, 16, 2, 2, 16))
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
     settings = {"step_batch": 2, "step_repeats": 2, "step_rounds": 3}
-    names = ["nope", "pytorch", "liger", "nope-qknorm", "pytorch-qknorm"]
+    names = ["nope", "pytorch", "table", "liger", "nope-qknorm", "pytorch-qknorm"]
     result = benchmarks.step.step(settings | {"step_variants": names}, bench_on_cpu())
     assert list(result["variants"]) == [name for name in names if name != "liger"]
     assert "liger" in result["reasons"]
@@ -224,7 +225,7 @@ def test_step_on_a_cpu(monkeypatch) -> None:
 def test_a_training_step_trains(monkeypatch) -> None:
     small = {"vocab_size": 64, "n_layers": 1, "d_model": 32, "n_heads": 2, "mlp_hidden": 32}
     monkeypatch.setattr(benchmarks.step, "SIZE", SIZE | small)
-    net = build(VARIANTS["pytorch"])
+    net = build(VARIANTS["pytorch"], CPU)
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     tokens = torch.randint(64, (2, 17))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
@@ -254,7 +255,7 @@ def test_liger_takes_the_place_of_the_rotation(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "liger_kernel", types.ModuleType("liger_kernel"))
     monkeypatch.setitem(sys.modules, "liger_kernel.ops", types.ModuleType("liger_kernel.ops"))
     monkeypatch.setitem(sys.modules, "liger_kernel.ops.rope", module)
-    theirs = LigerAttention(128, 2)
+    theirs = PeerAttention(128, 2, PEERS["liger"], CPU)
     ours = RoPEAttention(128, 2, dropout=0.0, causal=True, backend="pytorch", interleaved=False)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 10, 128)

@@ -15,7 +15,7 @@ def test_example_runs(code: str) -> None:
 
 
 def test_there_are_examples_and_two_commands_to_install() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3
     commands = re.findall(r"^pip install.*$", README, re.MULTILINE)
     assert [command.split("&&")[1].split()[0] for command in commands] == ["python", "python"]
 
