@@ -83,7 +83,7 @@ def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:
     """Keys that the user set and that nothing would read."""
     if config["position"] == "rope":
         return []
-    keys = ("rope.theta", "rope.interleaved", "rope.fraction")
+    keys = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_projection")
     return [
         f"{override}: has no effect with position={config['position']}; leave one of them out"
         for override in overrides

@@ -19,7 +19,8 @@ from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 # What the weights, the data order and the optimizer's state mean cannot change half-way.
 FIXED = ("model.", "rope.", "scaling.", "data.", "optimizer.", "position", "seed")
 FIXED_KEYS = ("trainer.accumulate_grad_batches",)
-FREE = ("rope.backend", "data.num_workers", "data.path")  # the text itself is compared by content
+# Who computes may change; and where the text lies, which itself is compared by content.
+FREE = ("rope.backend", "rope.fused_projection", "data.num_workers", "data.path")
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.
 MEANINGLESS = ("run_dir", "name", "init_from")
 
