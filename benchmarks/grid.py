@@ -3,6 +3,7 @@
 Shapes: B batch, S sequence, H heads, D head_dim, N sampled tokens.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -168,11 +169,14 @@ def greatest_error(cell: Cell, peer: Peer, bench: Bench) -> float:
     positions = cell.positions(torch.device("cpu"))
     at = step if positions is None else positions[batch, step]
     cos, sin = exact_cos_sin(at.tolist(), inverse_frequencies(cell.rotated, THETA).tolist())
-    worst = 0.0
+    errors = []
     for x, y in zip((q, k), rotated, strict=True):
         x, y = (tensor[batch.to(x.device), step.to(x.device)].cpu() for tensor in (x, y))
         exact = rotate_pairs(x.double(), cos, sin, bool(peer.interleaved))
-        worst = max(worst, relative_errors(y, exact).max().item())
+        errors.append(relative_errors(y, exact).max())
+    worst = torch.stack(errors).max().item()
+    if not math.isfinite(worst):
+        raise ValueError("its result holds NaN or Inf")
     return worst
 
 

@@ -154,7 +154,9 @@ def _compiled(prepare: Callable[[Cell, torch.device], Rotation]) -> Callable:
 _pytorch = _ours(rope_pytorch, interleaved=True)
 
 PEERS: dict[str, Peer] = {
-    "copy": Peer("copy_ of q and k: each byte read and written once", _copy, None, on_cpu="timed"),
+    "copy": Peer(
+        "a copy_ of q and one of k: each byte read and written once", _copy, None, on_cpu="timed"
+    ),
     "ropewalk": Peer(
         "kernels.rope_triton",
         _ours(rope_triton, interleaved=True),

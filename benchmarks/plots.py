@@ -44,8 +44,9 @@ def pictures(part: str, result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]
         curves = _length_curves(result)
         if curves:
             yield "length-time.png", png(_length_time(curves))
-        if any("of_copy" in point for points in curves.values() for point in points.values()):
-            yield "length-copy.png", png(_length_copy(curves))
+        shares = _shares_of_copy(curves)
+        if shares:
+            yield "length-copy.png", png(_length_copy(shares))
 
 
 def _accuracy(result: Mapping[str, Any]) -> Figure:
@@ -87,13 +88,17 @@ def _length_time(points: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Figur
     return fig
 
 
-def _length_copy(points: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> Figure:
+def _shares_of_copy(points: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[Curve]:
     curves = []
     for name, by_length in points.items():
         shares = {n: 100 / f["of_copy"] for n, f in by_length.items() if f["of_copy"]}
         if shares and name != "copy":
             y = list(shares.values())
             curves.append(Curve(name, list(shares), y, f"{y[-1]:.0f}"))
+    return curves
+
+
+def _length_copy(curves: Sequence[Curve]) -> Figure:
     fig, ax = _figure(
         "How near to a copy of the same bytes",
         "percent of the speed of copy_ of q and k, forward; higher is better",

@@ -70,6 +70,7 @@ class PeerAttention(RoPEAttention):
 
     def __init__(self, d_model: int, n_heads: int, peer: Peer, device: torch.device) -> None:
         super().__init__(d_model, n_heads, dropout=0.0, causal=True, backend="pytorch")
+        assert peer.layout != "BHSD"  # a projection does not come so
         self.rotate = peer.prepare(HEADS, device)
         self.heads_first = peer.layout == "BHSD view"
 

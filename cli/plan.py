@@ -67,7 +67,8 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
         measure = []  # its lengths follow from data.seq_len
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
-    check(config, [*model, *data, *evaluation, *trainer, *_ignored(config, overrides)])
+    ignored = [] if model else _ignored(config, overrides)
+    check(config, [*model, *data, *evaluation, *trainer, *ignored])
 
 
 def _problems(make: Callable[[], Any]) -> list[str]:
@@ -82,12 +83,28 @@ def _problems(make: Callable[[], Any]) -> list[str]:
 def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:
     """Keys that the user set and that nothing would read."""
     if config["position"] == "rope":
-        return []
+        return _never_fused(config, overrides)
     keys = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_projection")
     return [
         f"{override}: has no effect with position={config['position']}; leave one of them out"
         for override in overrides
         if override.startswith(keys)
+    ]
+
+
+def _never_fused(config: dict[str, Any], overrides: list[str]) -> list[str]:
+    """`rope.fused_projection=true` for a model that no GPU can do that with."""
+    typed = [o for o in overrides if o.startswith("rope.fused_projection")]
+    model = TransformerConfig.from_config(config, vocab_size=256)
+    fits = model.head_width == 64 and model.rotary_dim == 64 and model.d_model % 64 == 0
+    even = model.n_heads % 2 == 0 and model.kv_heads % 2 == 0
+    if not typed or not model.fused_projection:
+        return []
+    if fits and even and not model.qk_norm and model.backend != "pytorch":
+        return []
+    return [
+        f"{typed[-1]}: has no effect on this model; it needs heads of 64 that are rotated as a "
+        "whole, even numbers of them, model.qk_norm=false and not rope=pytorch"
     ]
 
 

@@ -63,7 +63,7 @@ def check_packed(
     _check_head_dim(head_dim)
     _check_norm("q_norm", q_norm, head_dim, qkv.device)
     _check_norm("k_norm", k_norm, head_dim, qkv.device)
-    if isinstance(eps, Tensor) or not 0 <= eps < float("inf"):
+    if not _is_number(eps) or not 0 <= eps < float("inf"):
         raise ValueError(f"eps={eps}: must be a finite number, at least 0")
     return head_dim
 
@@ -85,10 +85,18 @@ def check_projection(x: Tensor, weight: Tensor, n_heads: int, n_kv_heads: int) -
         )
     if weight.device != x.device:
         raise ValueError(f"weight is on {weight.device}: must be on x's device, {x.device}")
-    if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+    if linear_dtype(weight) != linear_dtype(x):
         raise ValueError(f"weight is {weight.dtype} and x is {x.dtype}: must be of one dtype")
     _check_head_dim(weight.shape[0] // heads)
     return weight.shape[0] // heads
+
+
+def linear_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which F.linear takes x: autocast's, where that is at work."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
+        return torch.get_autocast_dtype(device)
+    return x.dtype
 
 
 def _check_counts(n_heads: int, n_kv_heads: int) -> None:
@@ -170,7 +178,7 @@ def check_frequencies(
                 f"head_dim={q.shape[3]}: at most {MAX_ROTARY_DIM} components can be rotated;"
                 " give inv_freq or phases for fewer of them"
             )
-        if not 0 < theta < float("inf"):
+        if not _is_number(theta) or not 0 < theta < float("inf"):
             raise ValueError(f"theta={theta}: must be a positive finite number")
         return
     if inv_freq is not None and phases is not None:
@@ -195,10 +203,15 @@ def check_frequencies(
         raise ValueError(f"{name} is for rotary_dim={rotary_dim}: must be at most {MAX_ROTARY_DIM}")
 
 
+def _is_number(value: object) -> bool:
+    """A number of Python's: a tensor's value may change, and would have to be read."""
+    return isinstance(value, int | float)
+
+
 def check_factor(attention_factor: float) -> None:
     """Refuse an attention factor that is not a finite number."""
     infinity = float("inf")
-    if isinstance(attention_factor, Tensor) or not -infinity < attention_factor < infinity:
+    if not _is_number(attention_factor) or not -infinity < attention_factor < infinity:
         raise ValueError(f"attention_factor={attention_factor}: must be a finite number")
 
 
@@ -212,11 +225,12 @@ def check_own_memory(q: Tensor, k: Tensor) -> None:
 
 
 def check_gradient_in_place(q: Tensor, k: Tensor) -> None:
-    """Refuse to write where autograd cannot follow."""
+    """Refuse to write where autograd cannot follow; one of q and k requires a gradient."""
     for name, x in (("q", q), ("k", k)):
-        if x.requires_grad and (x.is_leaf or x._is_view()):
-            what = "a leaf" if x.is_leaf else "a view"
+        if x._is_view() or (x.requires_grad and x.is_leaf):
+            what = "a view" if x._is_view() else "a leaf"
+            what += " that requires" if x.requires_grad else " beside one that requires"
             raise ValueError(
-                f"{name} is {what} that requires a gradient: cannot be rotated in place; use"
-                " rope_triton, or rope_qkv for a projection"
+                f"{name} is {what} a gradient: cannot be rotated in place; use rope_triton, or"
+                " rope_qkv for a projection"
             )

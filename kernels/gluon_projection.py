@@ -20,12 +20,11 @@ Producers run ahead, over tiles too, so that an epilogue finds the next tile's d
 second consumer begins LATE steps after the first, and the rings let it stay behind: one rotates
 while the other keeps the tensor cores busy.
 
-Why it cannot hang, with LATE steps and rings of STAGES. The second consumer starts when the first
-has freed stage LATE - 1 of its own ring: there must be such a stage (LATE <= STAGES), and the
-first must get there alone, though only both together free a stage of the weight (LATE < STAGES;
-a tile has at least LATE steps). And a barrier tells only odd from even: the second must see that
-stage freed once before it can be freed twice, STAGES steps later. The first cannot come so far
-alone, as the weight's stages run out before (STAGES < STAGES + LATE).
+Why it cannot hang, with 0 < LATE < STAGES. The second consumer starts when the first has freed
+stage LATE - 1 of its own ring, and the first gets there alone, though only both together free a
+stage of the weight (a tile has at least LATE steps). And a barrier tells only odd from even: the
+second must see that stage freed once before it can be freed twice, STAGES steps later. The first
+cannot come so far alone, as the weight's stages run out before.
 
 Rows past T and their stores need no care: TMA reads zeros there, and writes nothing.
 
@@ -108,6 +107,7 @@ def project_and_rotate(
         TensorDescriptor.from_tensor(tensor, block, layout)
         for tensor, block in ((x, step), (weight, step), (out, head))
     ]
+    assert depth >= LATE.value * DEPTH.value  # or a program with one tile would wait for ever
     n_columns = width // COLUMNS.value
     n_tiles = triton.cdiv(n_tokens, 2 * ROWS.value) * n_columns
     rotated = (n_heads + n_kv_heads) * HEAD_DIM.value
@@ -146,7 +146,7 @@ def projection_kernel(
     INTERLEAVED: gl.constexpr,
 ):
     """Make the rings and send the warps into their roles; see the head of this file."""
-    gl.static_assert(LATE <= STAGES and LATE < STAGES and STAGES < STAGES + LATE)
+    gl.static_assert(LATE > 0 and LATE < STAGES)
     x_rings = (_ring(x_desc, 1), _ring(x_desc, 1))
     weight_ring = _ring(weight_desc, 2)
     outputs = (_buffers(out_desc, 2), _buffers(out_desc, 2))

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.arguments import Placement, check_packed, check_projection
+from kernels.arguments import Placement, check_packed, check_projection, linear_dtype
 from kernels.backends import resolve_backend
-from kernels.projection import can_project, linear_dtype, project
+from kernels.projection import can_project, project
 from kernels.pytorch_backend import normed, packed_pytorch
 from kernels.rotation import checked, split_heads
-from kernels.triton_backend import kernel_calls, needs_transform, rope_triton
+from kernels.triton_backend import is_opaque, kernel_calls, needs_transform, rope_triton
 
 
 def rope_qkv(
@@ -76,6 +76,7 @@ def rope_qkv(
             return _Projected.apply(*tensors, *heads, interleaved, attention_factor)
         qkv = F.linear(qkv, weight)
     check_packed(qkv, n_heads, n_kv_heads, q_norm, k_norm, eps)
+    qkv = qkv.resolve_neg()  # kernels read memory as it is
     q, k, v = split_heads(qkv, n_heads, n_kv_heads)
     phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
     norms = (q_norm, k_norm, eps)
@@ -83,7 +84,7 @@ def rope_qkv(
         return packed_pytorch(
             qkv, n_heads, n_kv_heads, phases, placement, interleaved, attention_factor, *norms
         )
-    if needs_transform() and not torch.compiler.is_compiling():
+    if needs_transform():
         options = {"phases": phases, "interleaved": interleaved}
         options |= {"attention_factor": attention_factor, **placement._asdict()}
         q, k = normed(q, q_norm, eps), normed(k, k_norm, eps)
@@ -97,7 +98,7 @@ def _rotates_in_gemm(x, weight, n_heads, n_kv_heads, inv_freq, phases, backend) 
     """Whether the operator of the projection is the one to call."""
     if resolve_backend(backend, x.device) != "triton":
         return False
-    if needs_transform() and not torch.compiler.is_compiling():
+    if needs_transform():
         return False
     frequencies = phases if inv_freq is None else inv_freq
     if not (frequencies is None or isinstance(frequencies, Tensor)):
@@ -121,7 +122,7 @@ class _Packed(torch.autograd.Function):
         ctx.save_for_backward(
             qkv if has_norm else None, q_norm, k_norm, phases, positions, offsets, cu_seqlens
         )
-        forward = torch.ops.ropewalk.qkv if torch.compiler.is_compiling() else _forward
+        forward = torch.ops.ropewalk.qkv if is_opaque(qkv) else _forward
         q, k = forward(qkv, q_norm, k_norm, *options)
         n_heads, n_kv_heads = ctx.options[:2]
         return q, k, split_heads(qkv, n_heads, n_kv_heads)[2]
@@ -144,7 +145,7 @@ class _Projected(torch.autograd.Function):
     def forward(ctx, x, weight, phases, *options):
         ctx.options = options
         ctx.save_for_backward(x, weight, phases)
-        forward = torch.ops.ropewalk.project if torch.compiler.is_compiling() else project
+        forward = torch.ops.ropewalk.project if is_opaque(x, weight) else project
         return split_heads(forward(x, weight, phases, *options), *options[:2])
 
     @staticmethod
@@ -163,7 +164,7 @@ def _gradients(dq, dk, dv, *arguments):
     """Of qkv and of the norms' weights, by whatever may compute them here."""
     if torch.is_grad_enabled():  # derivatives of this are wanted in turn
         return _differentiable_backward(dq, dk, dv, *arguments)
-    if torch.compiler.is_compiling():
+    if is_opaque(dq, dk, dv):
         return torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
     return _backward(dq, dk, dv, *arguments)
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.arguments import Placement
+from kernels.arguments import Placement, linear_dtype
 from kernels.rotation import split_heads
 from kernels.triton_backend import kernel_calls
 
@@ -43,14 +43,6 @@ def can_project(
     pairs = n_heads % 2 == 0 and n_kv_heads % 2 == 0
     depth = x.shape[2] % 64 == 0 and x.shape[2] >= LEAST_WIDTH
     return whole and heads and pairs and depth and _has_kernel(x.device.index)
-
-
-def linear_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which F.linear takes x: autocast's, where that is at work."""
-    device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype != torch.float64:
-        return torch.get_autocast_dtype(device)
-    return x.dtype
 
 
 def _has_kernel(device: int) -> bool:

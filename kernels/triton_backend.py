@@ -71,7 +71,7 @@ def rope_triton(
     Raises:
         ValueError: an argument breaks one of these rules, or triton is not installed.
     """
-    if torch.compiler.is_compiling() or type(q) not in _PLAIN or type(k) not in _PLAIN:
+    if is_opaque(q, k) or q.is_neg() or k.is_neg():
         placement = Placement(positions, offsets, cu_seqlens)
         phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
         options = (phases, *placement, interleaved, attention_factor)
@@ -87,7 +87,10 @@ def rope_triton(
         None if offsets is None else _kind(offsets),
         None if cu_seqlens is None else _kind(cu_seqlens),
     )
-    known = _known_calls.get(key)
+    try:
+        known = _known_calls.get(key)
+    except TypeError:  # an argument that cannot be a key is not a good one
+        known = None
     if known is None:
         placement = Placement(positions, offsets, cu_seqlens)
         known = _new_call(key, q, k, theta, placement, phases)
@@ -99,9 +102,6 @@ def rope_triton(
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         return _Rotation.apply(q, k, *rotation, known.launch)
     return _rotate(q, k, *rotation, known.launch)
-
-
-_PLAIN = (Tensor, torch.nn.Parameter)  # other subclasses have a dispatch of their own
 
 
 def rope_triton_(
@@ -124,15 +124,16 @@ def rope_triton_(
     not through views of them: for slices of a projection there is `rope_qkv`.
 
     Raises:
-        ValueError: as `rope_triton`, and where the elements of q and k are not each their own:
-            expanded tensors, one tensor as both, leaves or views that require a gradient.
+        ValueError: as `rope_triton`; for expanded tensors, one tensor as both, or slices with heads
+            in common (other overlaps are not found); for leaves or views where a gradient is
+            required.
     """
     placement = Placement(positions, offsets, cu_seqlens)
     phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
     check_own_memory(q, k)
     options = (phases, *placement, interleaved, attention_factor)
     wants_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
-    if torch.compiler.is_compiling():
+    if is_opaque(q, k):
         if wants_gradient:
             raise ValueError(
                 "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
@@ -147,6 +148,20 @@ def rope_triton_(
     else:
         _rotate_in_place(q, k, *options)
     return q, k
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def is_opaque(*tensors: Tensor) -> bool:
+    """Whether an operator has to stand for the kernel: while a graph is traced, and for subclasses.
+
+    Fake tensors have no memory to be read, and other subclasses have a dispatch of their own.
+    """
+    for x in tensors:
+        if type(x) not in _PLAIN:
+            return True
+    return torch.compiler.is_compiling()
 
 
 def needs_transform() -> bool:
@@ -184,7 +199,9 @@ def _new_call(key, q, k, theta, placement: Placement, phases: Tensor | None) -> 
         rotation = calls.Rotation(good, placement, interleaved, factor, False)
         launch = calls.rotate_launch((q, k), (torch.empty_like(q), torch.empty_like(k)), rotation)
     call = _Call(None if good is phases else good, launch)
-    if phases is None or good is phases:  # else they had to be moved: to be done by every call
+    # Not what every call has to do anew, move phases; nor what is seen under a transform, where
+    # the strides are not those that a launch will find.
+    if (phases is None or good is phases) and not needs_transform():
         if len(_known_calls) >= _MOST_KNOWN:
             _known_calls.clear()
         _known_calls[key] = call
@@ -209,12 +226,24 @@ def _rotate(
 
 
 def _rotate_in_place(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor) -> None:
-    if q.numel() and q.data_ptr() == k.data_ptr():
+    if _share_heads(q, k):
         raise ValueError(SAME_MEMORY)
     calls = kernel_calls()
     placement = Placement(positions, offsets, cu_seqlens)
     rotation = calls.Rotation(phases, placement, interleaved, factor, False)
     calls.rotate_into((q, k), (q, k), rotation)
+    torch.autograd.graph.increment_version((q, k))
+
+
+def _share_heads(q: Tensor, k: Tensor) -> bool:
+    """Whether q and k (B, S, H, D) begin in one place, or are slices with heads in common."""
+    if not q.numel() or not k.numel():
+        return False
+    if q.stride() != k.stride():
+        return q.data_ptr() == k.data_ptr()
+    distance = (k.data_ptr() - q.data_ptr()) // q.element_size()
+    heads, rest = divmod(distance, q.stride(2) or 1)
+    return rest == 0 and -k.shape[2] < heads < q.shape[2]
 
 
 class _Rotation(torch.autograd.Function):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import types
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ from triton.runtime.interpreter import InterpretedFunction
 
 # What Triton calls aligned: a compiled kernel may read 16 bytes at a time from such an address.
 ALIGNMENT = 16
+# The interpreter patches triton.language, for every thread.
+_LOCK = threading.Lock()
 STREAM = 3  # its place among the arguments of a compiled kernel's `run`
 # No multiplication is fused with an addition: which ones would be depends on layouts, and so would
 # the last bit of a result. Without, a GPU gives the bits that the interpreter gives.
@@ -74,6 +77,10 @@ class Launch:
 
     def _launch_anew(self, tensors: tuple[Tensor | None, ...]) -> None:
         """The launch by Triton's own means, for the first call and for unusual ones."""
+        with _LOCK:
+            self._launch_by_triton(tensors)
+
+    def _launch_by_triton(self, tensors: tuple[Tensor | None, ...]) -> None:
         if self.device.type == "cpu":
             with np.errstate(all="ignore"):  # NaN and Inf are data here, as they are on a GPU
                 interpreted(self.kernel)[self.grid](*tensors, *self.numbers)
@@ -92,7 +99,8 @@ class Launch:
         before = [*self.grid, 1, None, *fixed]
         self.arguments = [*before, *[None] * count, *self.numbers]
         self.given = [(len(before) + i, i) for i in given]
-        self.compiled, self.run = compiled, compiled.run
+        self.run = compiled.run
+        self.compiled = compiled  # the last: whoever sees it uses all the others
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from kernels.triton_kernels import norm_backward_kernel, rotate_kernel
 from kernels.triton_launch import Launch
 
 MAX_TILE = 2**20  # elements: Triton's own limit, which only the interpreter can reach
+MAX_GROUPS = 65535  # programs along a grid's second axis
 MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
@@ -284,7 +285,7 @@ def _tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
         return _Tile(tokens, 8, 1, 1)
-    return _Tile(tokens, 2, triton.cdiv(most_heads, 2), 1)
+    return _Tile(tokens, 2, min(triton.cdiv(most_heads, 2), MAX_GROUPS), 1)
 
 
 def _norm_tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool) -> _Tile:

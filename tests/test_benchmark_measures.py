@@ -76,6 +76,12 @@ def test_layouts_are_undone(layout: str) -> None:
     assert x.abs().sum() > 0
 
 
+def test_a_result_that_is_no_number_is_no_small_error() -> None:
+    peer = Peer("", lambda *_: lambda q, k: (q * torch.nan, k * torch.nan), True)
+    with pytest.raises(ValueError, match="NaN or Inf"):
+        greatest_error(SMALL[0], peer, bench_on_cpu())
+
+
 def test_copy_copies_both_ways() -> None:
     copy = PEERS["copy"].prepare(SMALL[0], CPU)
     q, k = (x.requires_grad_() for x in SMALL[0].tensors(CPU, seed=0))
@@ -273,5 +279,8 @@ def test_pictures_and_tables_of_what_was_measured() -> None:
         "length-copy.png",
     ]
     assert "seed: too slow" in printed("length", length) and "b: large" in printed("length", length)
+    uncompared = {"forward": {"pytorch": figures | {"of_copy": None}}, "reasons": {}}
+    alone = {"lengths": [16], "cells": {"a": uncompared}}
+    assert [name for name, _ in pictures("length", alone)] == ["length-time.png"]
     nothing = {"lengths": [512], "cells": {"b": {"skipped": "large"}}}
     assert list(pictures("length", nothing)) == []

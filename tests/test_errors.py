@@ -66,6 +66,7 @@ MISTAKES = [
     ("model.n_heads", "model.n_heads", "key=value"),
     ("seed=-1", "seed=-1", "from 0 to 4294967295"),
     ("position=ropee", "position=ropee", "rope"),
+    ("rope.fused_projection=true", "rope.fused_projection=true", "heads of 64"),
     ("scaling.factor=4", "scaling.factor=4", "none"),
     ("run_dir=text.txt/run", "run_dir=text.txt/run", "is a file"),
     ("run_dir=run", "run_dir=run", "already holds a run"),

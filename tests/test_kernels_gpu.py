@@ -51,7 +51,7 @@ def test_a_rotation_of_more_than_2_31_elements(in_place):
 @pytest.mark.slow
 @pytest.mark.parametrize("with_norm", [False, True])
 def test_a_projection_of_more_than_2_31_elements(with_norm):
-    seq_len, heads, kv_heads, head_dim = 2**18 + 3, 62, 2, 130
+    seq_len, heads, kv_heads, head_dim = 2**18 + 3, 64, 2, 130
     norm = normal(head_dim) if with_norm else None
 
     def outputs_and_gradient(qkv, positions=None, cut=slice(None)):
@@ -62,7 +62,7 @@ def test_a_projection_of_more_than_2_31_elements(with_norm):
 
     qkv = normal(1, seq_len, (heads + 2 * kv_heads) * head_dim)
     upstream = [normal(1, seq_len, n, head_dim) for n in (heads, kv_heads, kv_heads)]
-    assert qkv.numel() > 2**31 and upstream[0].numel() > 2**31 - 2**27
+    assert qkv.numel() > 2**31 and upstream[0].numel() > 2**31
     results = outputs_and_gradient(qkv)
     for piece in pieces(seq_len, qkv.shape[-1]):
         at = torch.arange(piece.start, piece.stop, device="cuda")

@@ -102,10 +102,13 @@ def test_memory_that_is_not_its_own_is_refused(device):
             rope_triton_(k, x)
         assert torch.equal(x, before)
     before = q.clone()
-    for x in (q, q.view_as(q), q[:, :, :2]):
+    shared = (q, q), (q, q.view_as(q)), (q, q[:, :, :2]), (q[:, :, :2], q[:, :, 1:3])
+    for pair in (*shared, (q[:, :, 2:], q[:, :, 1:3])):
         with pytest.raises(ValueError, match="q and k are the same memory"):
-            rope_triton_(q, x)
+            rope_triton_(*pair)
     assert torch.equal(q, before)
+    rope_triton_(q[:, :, :2], q[:, :, 2:])  # neighbours
+    torch.testing.assert_close(q, rope_triton(before, k)[0])
 
 
 def loss_and_gradients(rotate, q: Tensor, k: Tensor, **chosen) -> tuple[Tensor, ...]:
@@ -148,6 +151,13 @@ def test_autograd_notices_what_was_overwritten(device):
     rope_triton_(q, k)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+    q, k = tensors(device)
+    q = 2 * q.requires_grad_()
+    loss = q.square().sum()
+    with torch.no_grad():
+        rope_triton_(q, k)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
 
 
 @everywhere
@@ -157,10 +167,12 @@ def test_leaves_and_views_that_require_a_gradient_are_refused(device):
     with pytest.raises(ValueError, match="q is a leaf that requires a gradient"):
         rope_triton_(leaf, k)
     with pytest.raises(ValueError, match="k is a leaf that requires a gradient"):
-        rope_triton_(k, leaf)
+        rope_triton_(k.clone(), leaf)
     view = (2 * leaf)[:, :, :2]
     with pytest.raises(ValueError, match="q is a view that requires a gradient"):
         rope_triton_(view, k)
+    with pytest.raises(ValueError, match="q is a view beside one that requires a gradient"):
+        rope_triton_(q.clone()[:, :, :2], 2 * leaf)
     assert torch.equal(leaf, q)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
-from kernels import BACKENDS
+from kernels import BACKENDS, rope_qkv
 
 everywhere = pytest.mark.parametrize("device", DEVICES)
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -183,3 +183,31 @@ def test_what_is_kept_for_the_backward(device, norms):
     of_qkv = kept.pop(inputs.qkv.untyped_storage().data_ptr(), 0)
     assert (of_qkv > 0) == bool(norms)
     assert sum(kept.values()) < outputs[0].nbytes / 8
+
+
+@pytest.mark.parametrize("transform", ["grad", "jvp", "dual"])
+def test_compiled_transforms_are_right_or_raise(transform):
+    """Never a silent zero."""
+    qkv = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(1))
+
+    def loss(qkv, backend):
+        return sum(y.pow(3).sum() for y in rope_qkv(qkv, 2, 1, backend=backend))
+
+    def transformed(qkv, backend):
+        if transform == "grad":
+            return torch.func.grad(loss)(qkv, backend)
+        if transform == "jvp":
+            return torch.func.jvp(lambda x: loss(x, backend), (qkv,), (qkv,))[1]
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(qkv, qkv)
+            return torch.autograd.forward_ad.unpack_dual(loss(dual, backend)).tangent
+
+    torch._dynamo.reset()
+    expected = transformed(qkv, "pytorch")
+    torch.testing.assert_close(transformed(qkv, "triton"), expected)
+    try:
+        result = torch.compile(lambda x: transformed(x, "triton"), fullgraph=True)(qkv)
+    except Exception as error:
+        assert "ropewalk" in str(error)
+    else:
+        torch.testing.assert_close(result, expected)
