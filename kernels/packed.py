@@ -18,7 +18,8 @@ from kernels.backends import resolve_backend
 from kernels.projection import can_project, project
 from kernels.pytorch_backend import normed, packed_pytorch
 from kernels.rotation import checked, split_heads
-from kernels.triton_backend import is_opaque, kernel_calls, needs_transform, rope_triton
+from kernels.triton_backend import rope_triton
+from kernels.triton_operators import is_opaque, kernel_calls, needs_transform
 
 
 def rope_qkv(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.arguments import Placement, linear_dtype
 from kernels.rotation import split_heads
-from kernels.triton_backend import kernel_calls
+from kernels.triton_operators import kernel_calls
 
 HEAD_DIM = 64
 LEAST_WIDTH = 128  # of x: the kernel's second warpgroup starts two steps of 64 late
