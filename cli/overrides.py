@@ -44,7 +44,8 @@ def check_overrides(arguments: list[str], configs: Path, config_name: str) -> No
             hint = f"write {key}=…" if key in keys else f"no such key{did_you_mean(key, keys)}"
             raise UserError(f"{text}: keys cannot be added here; {hint}")
         named = override.is_sweep_override() or isinstance(override.value(), str)
-        if (configs / key).is_dir() and not named:
+        shared = named and not override.is_sweep_override() and override.value().startswith("_")
+        if (configs / key).is_dir() and (shared or not named):
             options = ", ".join(group_options(configs, key))
             raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
