@@ -20,11 +20,12 @@ from model.checks import (
     optional,
 )
 from model.frequencies import rope_frequencies, scaling_problems
+from model.positions import POSITIONS
 
 MLPS = ("swiglu", "relu2", "gelu")
-POSITIONS = ("rope", "nope")
 
 _WIDTH = integer(1, 2**20)
+_LENGTH = integer(1, 2**40)
 _ROTARY_DIM = even(2, 512)  # what the kernels rotate
 
 
@@ -72,6 +73,7 @@ class TransformerConfig:
     fused_projection: bool = False  # the projection's own GEMM rotates, where a kernel can
     # Key `position` and group `scaling`
     position: str = "rope"
+    train_length: int | None = None  # data.seq_len: how many positions `learned` has
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     def __post_init__(self) -> None:
@@ -91,6 +93,9 @@ class TransformerConfig:
         values["scaling"] = ScalingConfig(**_known(config, "scaling", _SCALING_KEYS, problems))
         if "position" in config:
             values["position"] = config["position"]
+        data = config.get("data")
+        if isinstance(data, Mapping) and _LENGTH.holds(data.get("seq_len")):  # else data says so
+            values["train_length"] = data["seq_len"]
         try:
             built = cls(vocab_size=vocab_size, **values)
         except ValueError as error:
@@ -117,6 +122,11 @@ class TransformerConfig:
         return round(self.fraction * self.head_width)
 
     @property
+    def max_length(self) -> int | None:
+        """The longest input that the model can read; None: any."""
+        return self.train_length if self.position == "learned" else None
+
+    @property
     def mlp_width(self) -> int:
         """Hidden width of the MLP."""
         if self.mlp_hidden is not None:
@@ -132,6 +142,7 @@ class TransformerConfig:
         malformed = {line.partition("=")[0] for line in problems}
         shape = [key for key in _SHAPE_KEYS if key in malformed]
         problems += [] if shape else self._shape_problems()
+        problems += [] if malformed else self._position_problems()
         return problems + self._scaling_problems(rotary_dim_known=not problems)
 
     def _value_problems(self) -> list[str]:
@@ -154,6 +165,7 @@ class TransformerConfig:
             broken("rope.fraction", self.fraction, number(0, 1), 0.5),
             broken("rope.fused_projection", self.fused_projection, BOOLEAN, "true"),
             misnamed("position", self.position, POSITIONS, "rope"),
+            broken("data.seq_len", self.train_length, optional(_LENGTH), 256),
         )
         return [line for lines in checks for line in lines]
 
@@ -192,6 +204,14 @@ class TransformerConfig:
         multiple = self.n_heads * width
         return f"none works; try model.d_model={-(-self.d_model // multiple) * multiple}"
 
+    def _position_problems(self) -> list[str]:
+        """What an embedding of positions cannot do without."""
+        if self.position == "learned" and self.train_length is None:
+            return ["position=learned: needs data.seq_len, the number of positions to learn"]
+        if self.position == "sinusoidal" and self.d_model % 2:
+            return [f"model.d_model={self.d_model}: must be even with position=sinusoidal"]
+        return []
+
     def _scaling_problems(self, *, rotary_dim_known: bool) -> list[str]:
         scaling = self.scaling
         if not isinstance(scaling.options, Mapping):
@@ -215,7 +235,7 @@ _SCALING_KEYS = tuple(f.name for f in fields(ScalingConfig))
 _MODEL_KEYS = tuple(
     f.name
     for f in fields(TransformerConfig)
-    if f.name not in (*_ROPE_KEYS, "vocab_size", "position", "scaling")
+    if f.name not in (*_ROPE_KEYS, "vocab_size", "position", "train_length", "scaling")
 )
 _SHAPE_KEYS = (
     "model.d_model",

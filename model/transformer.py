@@ -14,6 +14,7 @@ from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
+from model.positions import EMBEDDED, LearnedPositions, position_embedding
 
 
 class MLP(nn.Module):
@@ -55,7 +56,7 @@ class Block(nn.Module):
             head_dim=config.head_dim,
             causal=True,
             qk_norm=config.qk_norm,
-            position=config.position,
+            position="nope" if config.position in EMBEDDED else config.position,
             backend=config.backend,
             interleaved=config.interleaved,
             fraction=config.fraction,
@@ -81,6 +82,9 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = position_embedding(
+            config.position, config.d_model, config.max_length
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
@@ -97,7 +101,8 @@ class Transformer(nn.Module):
 
         | parameter                  | value                                                |
         |----------------------------|------------------------------------------------------|
-        | embedding, tied head       | normal, 0.02                                         |
+        | embedding, tied head,      | normal, 0.02                                         |
+        | learned positions          |                                                      |
         | head, untied               | normal, 0.02                                         |
         | attention.qkv, mlp.up      | normal, 0.02                                         |
         | attention.out, mlp.down    | normal, 0.02 / sqrt(2 n_layers): each of the 2       |
@@ -121,16 +126,35 @@ class Transformer(nn.Module):
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        Raises ValueError for a position that position=learned has no vector for.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
-        if cache is not None and positions is None:
-            end = cache.length + tokens.shape[1]
-            positions = torch.arange(cache.length, end, device=tokens.device)
-        x = self.dropout(self.embedding(tokens))  # (B, S, C)
+        positions = self._positions(tokens, positions, cache)
+        x = self.embedding(tokens)  # (B, S, C)
+        if self.position_embedding is not None:
+            x = self.position_embedding(x, positions)
+        x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, positions, None if cache is None else cache.layers[i])
         return self.head(self.norm(x))
+
+    def _positions(
+        self, tokens: Tensor, positions: Tensor | None, cache: KVCache | None
+    ) -> Tensor | None:
+        """Where the tokens (B, S) stand; None: from 0 on, for layers that need no more."""
+        learned = self.position_embedding
+        if positions is not None:
+            if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+                learned.check(positions)
+            return positions
+        past = 0 if cache is None else cache.length
+        end = past + tokens.shape[1]
+        if isinstance(learned, LearnedPositions):
+            learned.check_length(end)
+        if cache is None and learned is None:
+            return None
+        return torch.arange(past, end, device=tokens.device)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `max_length` tokens, on the model's device and in its dtype."""
