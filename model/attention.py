@@ -29,6 +29,8 @@ class RoPEAttention(nn.Module):
         head_dim: elements of one head (None: d_model / n_heads).
         causal: a token attends to itself and to earlier ones.
         qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
+        window: a token sees itself and the window - 1 tokens before it (and as many after it, if
+            not causal); None: all.
         position: "rope", "alibi" for a bias on the scores, or "nope" for no positions at all.
         backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
         interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
@@ -50,6 +52,7 @@ class RoPEAttention(nn.Module):
         head_dim: int | None = None,
         causal: bool = False,
         qk_norm: bool = False,
+        window: int | None = None,
         position: str = "rope",
         backend: str = "auto",
         interleaved: bool = True,
@@ -70,6 +73,7 @@ class RoPEAttention(nn.Module):
             n_kv_heads=n_kv_heads,
             head_dim=head_dim,
             qk_norm=qk_norm,
+            window=window,
             position=position,
             backend=backend,
             interleaved=interleaved,
@@ -79,6 +83,7 @@ class RoPEAttention(nn.Module):
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
         self.dropout, self.causal, self.position = dropout, causal, position
+        self.window = window
         self.backend, self.interleaved = backend, interleaved
         self.fused_projection = fused_projection
 
@@ -124,8 +129,10 @@ class RoPEAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v, positions if self.position == "alibi" else None)
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
-        if self.position == "alibi":
-            y = self._attend_in_blocks(q, k, v, mask, past, self._alibi(q, positions, cache))
+        windowed = self.window is not None and k.shape[2] > self.window
+        if windowed or self.position == "alibi":
+            bias = self._alibi(q, positions, cache) if self.position == "alibi" else None
+            y = self._attend_in_blocks(q, k, v, mask, past, bias)
         else:
             y = self._attend(q, k, v, mask, past)
         return self.out(y.transpose(1, 2).flatten(-2))
@@ -181,9 +188,9 @@ class RoPEAttention(nn.Module):
     def _attend_in_blocks(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int, bias: Bias | None
     ) -> Tensor:
-        """As `_attend`, where the scores need a bias."""
+        """As `_attend`, where the scores need a bias or a window."""
         allowed = None if mask is None else _broadcastable(mask, q.shape[:3] + k.shape[2:3])
-        rules = Rules(self.causal, past, mask=allowed)
+        rules = Rules(self.causal, past, self.window, allowed)
         return attend_in_blocks(q, k, v, rules, bias, self.dropout if self.training else 0.0)
 
     def _alibi(self, q: Tensor, positions: Tensor | None, cache: LayerCache | None) -> Bias:

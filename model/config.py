@@ -4,7 +4,7 @@ A config that breaks a rule raises a ValueError with a line for every broken rul
 value, the rule, and a value that works.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from kernels import BACKENDS
@@ -20,6 +20,7 @@ from model.checks import (
     optional,
 )
 from model.frequencies import rope_frequencies, scaling_problems
+from model.layers import Layer, layers, pattern_problems
 from model.positions import POSITIONS
 
 MLPS = ("swiglu", "relu2", "gelu")
@@ -65,6 +66,8 @@ class TransformerConfig:
     qk_norm: bool = False
     tied_head: bool = True
     dropout: float = 0.0
+    window: int | None = None  # tokens that a query sees, itself included; None: all so far
+    pattern: Sequence[str] | None = None  # `model.layers.KINDS`, repeated; None: all layers alike
     # Group `rope`
     backend: str = "auto"
     theta: float = 10000.0
@@ -122,6 +125,11 @@ class TransformerConfig:
         return round(self.fraction * self.head_width)
 
     @property
+    def layers(self) -> list[Layer]:
+        """Every layer's window and position."""
+        return layers(self.n_layers, self.position, self.window, self.pattern)
+
+    @property
     def max_length(self) -> int | None:
         """The longest input that the model can read; None: any."""
         return self.train_length if self.position == "learned" else None
@@ -142,7 +150,7 @@ class TransformerConfig:
         malformed = {line.partition("=")[0] for line in problems}
         shape = [key for key in _SHAPE_KEYS if key in malformed]
         problems += [] if shape else self._shape_problems()
-        problems += [] if malformed else self._position_problems()
+        problems += [] if malformed else self._layer_problems()
         return problems + self._scaling_problems(rotary_dim_known=not problems)
 
     def _value_problems(self) -> list[str]:
@@ -159,6 +167,7 @@ class TransformerConfig:
             broken("model.qk_norm", self.qk_norm, BOOLEAN, "true"),
             broken("model.tied_head", self.tied_head, BOOLEAN, "true"),
             broken("model.dropout", self.dropout, number(0, 0.999), 0.1),
+            broken("model.window", self.window, optional(_LENGTH), 64),
             misnamed("rope.backend", self.backend, ("auto", *BACKENDS), "auto"),
             broken("rope.theta", self.theta, above(1), 10000.0),
             broken("rope.interleaved", self.interleaved, BOOLEAN, "true"),
@@ -204,13 +213,13 @@ class TransformerConfig:
         multiple = self.n_heads * width
         return f"none works; try model.d_model={-(-self.d_model // multiple) * multiple}"
 
-    def _position_problems(self) -> list[str]:
-        """What an embedding of positions cannot do without."""
+    def _layer_problems(self) -> list[str]:
+        """Rules that tie positions and windows to other keys."""
         if self.position == "learned" and self.train_length is None:
             return ["position=learned: needs data.seq_len, the number of positions to learn"]
         if self.position == "sinusoidal" and self.d_model % 2:
             return [f"model.d_model={self.d_model}: must be even with position=sinusoidal"]
-        return []
+        return pattern_problems(self.n_layers, self.position, self.window, self.pattern)
 
     def _scaling_problems(self, *, rotary_dim_known: bool) -> list[str]:
         scaling = self.scaling

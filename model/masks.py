@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 BLOCK = 512  # queries: one block is most training lengths, and large enough to be quick
+WINDOW_BLOCK = 128  # at least, and the window where that is longer: a block sees both
 
 # (queries, keys), as slices of all of them -> (B or 1, H, Q, K), added to the scores
 Bias = Callable[[slice, slice], Tensor]
@@ -68,10 +69,11 @@ def attend_in_blocks(
         return _attend(q, k, v, allowed, None if bias is None else bias(queries, keys), dropout)
 
     n_queries, outputs = q.shape[2], []
+    size = BLOCK if rules.window is None else min(BLOCK, max(WINDOW_BLOCK, rules.window))
     # The backward of a full layer would keep every block's scores: it makes them again instead.
-    again = n_queries > BLOCK and rules.window is None and torch.is_grad_enabled()
-    for start in range(0, n_queries, BLOCK):
-        queries = slice(start, min(start + BLOCK, n_queries))
+    again = n_queries > size and rules.window is None and torch.is_grad_enabled()
+    for start in range(0, n_queries, size):
+        queries = slice(start, min(start + size, n_queries))
         keys = rules.keys(queries, k.shape[2])
         block = (q[:, :, queries], k[:, :, keys], v[:, :, keys], queries, keys)
         outputs.append(checkpoint(attend, *block, use_reentrant=False) if again else attend(*block))

@@ -14,7 +14,8 @@ from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
-from model.positions import EMBEDDED, LearnedPositions, position_embedding
+from model.layers import Layer
+from model.positions import LearnedPositions, position_embedding
 
 
 class MLP(nn.Module):
@@ -44,7 +45,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each normalised before and added to the residual stream."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, layer: Layer) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.attention = RoPEAttention(
@@ -56,7 +57,8 @@ class Block(nn.Module):
             head_dim=config.head_dim,
             causal=True,
             qk_norm=config.qk_norm,
-            position="nope" if config.position in EMBEDDED else config.position,
+            window=layer.window,
+            position=layer.position,
             backend=config.backend,
             interleaved=config.interleaved,
             fraction=config.fraction,
@@ -86,7 +88,7 @@ class Transformer(nn.Module):
             config.position, config.d_model, config.max_length
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in config.layers)
         self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
@@ -176,7 +178,7 @@ class Transformer(nn.Module):
         factor: float | None = None,
         **options: object,
     ) -> None:
-        """Replace every layer's frequencies, in place: the arguments of `rope_frequencies`.
+        """Replace the rotating layers' frequencies, in place: the arguments of `rope_frequencies`.
 
         They replace whatever scaling there was, the config's too; `config.scaling.arguments()`
         restores that one. A cache made before holds keys of the former frequencies.
@@ -200,7 +202,8 @@ class Transformer(nn.Module):
         )
         phases = rope_phases(inv_freq)
         for block in self.blocks:
-            block.attention.set_phases(phases, attention_factor)
+            if block.attention.position == "rope":  # a pattern may leave layers without
+                block.attention.set_phases(phases, attention_factor)
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

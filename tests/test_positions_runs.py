@@ -42,3 +42,20 @@ def test_learned_positions_end_where_training_did(tmp_path: Path) -> None:
         "generate.py", "checkpoint=run", "prompt=line", "max_new_tokens=29", cwd=tmp_path
     )
     assert done.returncode == 0 and done.stdout.startswith("line"), done.stderr
+
+
+def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> None:
+    options = ("model.n_layers=2", "model.window=8", "model.pattern=[window,full-nope]")
+    run = train(tmp_path, "run", *options, "compile=false")
+    extrapolation = json.loads((run / "extrapolation.json").read_text())
+    assert all(bpb > 0 for figures in extrapolation["methods"].values() for bpb in figures["bpb"])
+    done = command(
+        "generate.py", "checkpoint=run", "prompt=line", "max_new_tokens=40", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    done = command(
+        "train.py", *SHORT, *options[:2], "model.pattern=[window,full-nop]", cwd=tmp_path
+    )
+    assert done.returncode == 2 and "try model.pattern=[window,full-nope]" in done.stderr, (
+        done.stderr
+    )
