@@ -14,6 +14,7 @@ from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.masks import Bias, Rules, attend_in_blocks
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
+from model.ssmax import ScalableSoftmax
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
@@ -31,6 +32,7 @@ class RoPEAttention(nn.Module):
         qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
         window: a token sees itself and the window - 1 tokens before it (and as many after it, if
             not causal); None: all.
+        ssmax: scores times s ln(n) with n keys and a learned s (`model.ssmax`); not with a window.
         position: "rope", "alibi" for a bias on the scores, or "nope" for no positions at all.
         backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
         interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
@@ -53,6 +55,7 @@ class RoPEAttention(nn.Module):
         causal: bool = False,
         qk_norm: bool = False,
         window: int | None = None,
+        ssmax: bool = False,
         position: str = "rope",
         backend: str = "auto",
         interleaved: bool = True,
@@ -74,6 +77,7 @@ class RoPEAttention(nn.Module):
             head_dim=head_dim,
             qk_norm=qk_norm,
             window=window,
+            ssmax=ssmax,
             position=position,
             backend=backend,
             interleaved=interleaved,
@@ -92,6 +96,8 @@ class RoPEAttention(nn.Module):
         self.out = nn.Linear(q_width, d_model, bias=False)
         self.q_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
         self.k_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
+
+        self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
 
         if position == "rope":
             inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
@@ -128,6 +134,8 @@ class RoPEAttention(nn.Module):
         q, k, v = self._project(x, positions)
         if cache is not None:
             k, v = cache.append(k, v, positions if self.position == "alibi" else None)
+        if self.ssmax is not None:
+            q = self.ssmax(q, past, k.shape[1], self.causal)
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
         windowed = self.window is not None and k.shape[2] > self.window
         if windowed or self.position == "alibi":

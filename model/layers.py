@@ -1,10 +1,15 @@
 """What every layer may see and whether it knows positions: `model.window` and `model.pattern`."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from model.checks import misnamed
 from model.positions import EMBEDDED
+
+if TYPE_CHECKING:
+    from model.config import TransformerConfig
 
 # What a layer can be: all earlier tokens or a window of them, with positions or without.
 KINDS = ("full", "window", "full-nope", "window-nope")
@@ -32,10 +37,36 @@ def layers(
     ]
 
 
-def pattern_problems(
+def layer_problems(config: TransformerConfig) -> list[str]:
+    """Every broken rule that ties positions and windows to other keys; each is well-formed."""
+    problems = _pattern_problems(config.n_layers, config.position, config.window, config.pattern)
+    if config.position == "learned" and config.max_length is None:
+        problems.append("position=learned: needs data.seq_len, the number of positions to learn")
+    if config.position == "sinusoidal" and config.d_model % 2:
+        problems.append(f"model.d_model={config.d_model}: must be even with position=sinusoidal")
+    problems += _random_problems(config.random_positions, config.position, config.train_length)
+    if not problems and config.ssmax and all(layer.window for layer in config.layers):
+        problems.append(
+            "model.ssmax=true: has no effect, since every layer has a window; add full layers, as "
+            "in model.pattern=[window,full]"
+        )
+    return problems
+
+
+def _random_problems(span: int | None, position: str, train_length: int | None) -> list[str]:
+    if span is not None and position == "nope":
+        return [f"model.random_positions={span}: has no effect with position=nope; leave it out"]
+    if span is not None and span < (train_length or 0):
+        return [
+            f"model.random_positions={span}: must be at least data.seq_len={train_length}; try "
+            f"model.random_positions={8 * train_length}"
+        ]
+    return []
+
+
+def _pattern_problems(
     n_layers: int, position: str, window: int | None, pattern: object
 ) -> list[str]:
-    """Every broken rule of a pattern, a line each; the other settings are well-formed."""
     if pattern is None:
         return []
     if not isinstance(pattern, list | tuple) or not 1 <= len(pattern) <= n_layers:

@@ -97,6 +97,20 @@ def position_embedding(position: str, d_model: int, max_length: int | None) -> n
     return None
 
 
+def random_positions(seq_len: int, span: int, device: torch.device) -> Tensor:
+    """`seq_len` different positions below `span`, drawn at random and in order: int64 (S,).
+
+    Trained on such, a model has seen the positions, and the distances, of much longer inputs
+    (arXiv:2305.16843). Draws from the device's default generator.
+    """
+    if seq_len > span:
+        raise ValueError(
+            f"model.random_positions={span}: must be at least the {seq_len} tokens of the input"
+        )
+    # The places of the largest of random numbers, not randperm: it can stand in a CUDA graph.
+    return torch.rand(span, device=device).topk(seq_len).indices.sort().values
+
+
 def _beyond(max_length: int, what: str) -> str:
     return (
         f"position=learned: {what}, but only 0 to {max_length - 1} have been learned, and these "

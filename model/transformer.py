@@ -15,7 +15,8 @@ from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
-from model.positions import LearnedPositions, position_embedding
+from model.positions import LearnedPositions, position_embedding, random_positions
+from model.ssmax import TYPICAL_LENGTH, ssmax_start
 
 
 class MLP(nn.Module):
@@ -58,6 +59,7 @@ class Block(nn.Module):
             causal=True,
             qk_norm=config.qk_norm,
             window=layer.window,
+            ssmax=config.ssmax and layer.window is None,
             position=layer.position,
             backend=config.backend,
             interleaved=config.interleaved,
@@ -111,10 +113,15 @@ class Transformer(nn.Module):
         |                            | n_layers branches adds its variance to the residual  |
         |                            | stream (GPT-2)                                       |
         | every RMSNorm              | one                                                  |
+        | attention.ssmax            | 1 / (the mean of ln(n) in training): plain softmax   |
         """
         residual = 0.02 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
+            if name.endswith("attention.ssmax.scale"):
+                nn.init.constant_(
+                    parameter, ssmax_start(self.config.train_length or TYPICAL_LENGTH)
+                )
+            elif parameter.ndim < 2:
                 nn.init.ones_(parameter)
             elif name.endswith(("attention.out.weight", "mlp.down.weight")):
                 nn.init.normal_(parameter, std=residual)
@@ -127,7 +134,8 @@ class Transformer(nn.Module):
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
-        what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        what `cache` holds, or, in training mode, draws `config.random_positions`. With a cache,
+        `tokens` are the new ones alone and are added to it.
         Raises ValueError for a position that position=learned has no vector for.
         """
         if tokens.ndim != 2:
@@ -154,6 +162,9 @@ class Transformer(nn.Module):
         end = past + tokens.shape[1]
         if isinstance(learned, LearnedPositions):
             learned.check_length(end)
+        span = self.config.random_positions
+        if span is not None and self.training and cache is None:
+            return random_positions(end, span, tokens.device)
         if cache is None and learned is None:
             return None
         return torch.arange(past, end, device=tokens.device)

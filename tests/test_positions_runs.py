@@ -4,7 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from commands import TINY, command, write_text
+
+from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
 SHORT = (*TINY, "data.path=text.txt", "trainer.max_steps=4", "trainer.val_check_interval=4")
 
@@ -59,3 +62,29 @@ def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> Non
     assert done.returncode == 2 and "try model.pattern=[window,full-nope]" in done.stderr, (
         done.stderr
     )
+
+
+def test_positions_are_dropped_and_changed_with_init_from(tmp_path: Path) -> None:
+    """DroPE: train with RoPE, then without positions; what belongs to neither is said."""
+    rope = train(tmp_path, "rope")
+    nope = train(tmp_path, "nope", "init_from=rope", "position=nope", "optimizer.lr=1e-12")
+    one, other = (network_weights(read_checkpoint(find_checkpoint(run))) for run in (rope, nope))
+    assert one.keys() == other.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-6)
+    identity = read_checkpoint(find_checkpoint(nope))["ropewalk"]
+    assert identity["config"]["position"] == "nope"
+
+    learned = train(tmp_path, "learned", "init_from=nope", "position=learned", "model.ssmax=true")
+    fresh = network_weights(read_checkpoint(find_checkpoint(learned))).keys() - other.keys()
+    assert sorted(fresh) == ["blocks.0.attention.ssmax.scale", "position_embedding.weight"]
+    again = train(tmp_path, "again", "init_from=learned", "position=rope")
+    assert network_weights(read_checkpoint(find_checkpoint(again))).keys() == one.keys()
+
+
+def test_random_positions_train_from_the_command_line(tmp_path: Path) -> None:
+    run = train(tmp_path, "run", "model.random_positions=256", "model.ssmax=true")
+    extrapolation = json.loads((run / "extrapolation.json").read_text())
+    assert all(bpb > 0 for bpb in extrapolation["methods"]["none"]["bpb"])
+    done = command("train.py", *SHORT, "model.random_positions=16", cwd=tmp_path)
+    assert done.returncode == 2 and "data.seq_len=32" in done.stderr
