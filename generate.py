@@ -26,14 +26,14 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
             prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")
         except (ValueError, UnicodeError) as error:
             raise ValueError(f"prompt={config['prompt']!r}: {error}") from error
-    tokens = generate(
-        trained.model,
-        torch.from_numpy(prompt)[None].to(device),
-        max_new_tokens=config["max_new_tokens"],
-        temperature=config["temperature"],
-        top_k=config["top_k"],
-        seed=config["seed"],
-    )
+        tokens = generate(
+            trained.model,
+            torch.from_numpy(prompt)[None].to(device),
+            max_new_tokens=config["max_new_tokens"],
+            temperature=config["temperature"],
+            top_k=config["top_k"],
+            seed=config["seed"],
+        )
     print(config["prompt"], end="", flush=True)
     for piece in pieces(trained.tokenizer, tokens):
         print(piece, end="", flush=True)

@@ -233,6 +233,8 @@ def _measure_cell(
         nll = score(length, on_forward=on_forward)  # (P, T)
     except torch.cuda.OutOfMemoryError:
         nll = None
+    except ValueError as error:  # position=learned, past the last position that it has learned
+        return _Cell(reason=str(error))
     if nll is None:  # outside the except clause, whose exception keeps the tensors alive
         torch.cuda.empty_cache()
         return _Cell(reason="out of GPU memory")

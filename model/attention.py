@@ -12,6 +12,9 @@ from kernels import rope_phases, rope_qkv
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
+from model.masks import Bias, Rules, attend_in_blocks
+from model.positions import EMBEDDED, alibi_bias, alibi_slopes
+from model.ssmax import ScalableSoftmax
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
@@ -27,7 +30,10 @@ class RoPEAttention(nn.Module):
         head_dim: elements of one head (None: d_model / n_heads).
         causal: a token attends to itself and to earlier ones.
         qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
-        position: "rope", or "nope" for no positions at all.
+        window: a token sees itself and the window - 1 tokens before it (and as many after it, if
+            not causal); None: all.
+        ssmax: scores times s ln(n) with n keys and a learned s (`model.ssmax`); not with a window.
+        position: "rope", "alibi" for a bias on the scores, or "nope" for no positions at all.
         backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
         interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
         fraction: the share of head_dim that is rotated, the first elements.
@@ -48,6 +54,8 @@ class RoPEAttention(nn.Module):
         head_dim: int | None = None,
         causal: bool = False,
         qk_norm: bool = False,
+        window: int | None = None,
+        ssmax: bool = False,
         position: str = "rope",
         backend: str = "auto",
         interleaved: bool = True,
@@ -55,6 +63,11 @@ class RoPEAttention(nn.Module):
         fused_projection: bool = False,
     ) -> None:
         super().__init__()
+        if position in EMBEDDED:
+            raise ValueError(
+                f"position={position}: is added to the embedding, which attention has not; must "
+                "be one of rope, nope, alibi"
+            )
         config = TransformerConfig(
             d_model=d_model,
             n_heads=n_heads,
@@ -63,6 +76,8 @@ class RoPEAttention(nn.Module):
             n_kv_heads=n_kv_heads,
             head_dim=head_dim,
             qk_norm=qk_norm,
+            window=window,
+            ssmax=ssmax,
             position=position,
             backend=backend,
             interleaved=interleaved,
@@ -72,6 +87,7 @@ class RoPEAttention(nn.Module):
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
         self.dropout, self.causal, self.position = dropout, causal, position
+        self.window = window
         self.backend, self.interleaved = backend, interleaved
         self.fused_projection = fused_projection
 
@@ -80,6 +96,8 @@ class RoPEAttention(nn.Module):
         self.out = nn.Linear(q_width, d_model, bias=False)
         self.q_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
         self.k_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
+
+        self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
 
         if position == "rope":
             inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
@@ -115,8 +133,16 @@ class RoPEAttention(nn.Module):
 
         q, k, v = self._project(x, positions)
         if cache is not None:
-            k, v = cache.append(k, v)  # (B, T, Hk, D)
-        y = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, past)
+            k, v = cache.append(k, v, positions if self.position == "alibi" else None)
+        if self.ssmax is not None:
+            q = self.ssmax(q, past, k.shape[1], self.causal)
+        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
+        windowed = self.window is not None and k.shape[2] > self.window
+        if windowed or self.position == "alibi":
+            bias = self._alibi(q, positions, cache) if self.position == "alibi" else None
+            y = self._attend_in_blocks(q, k, v, mask, past, bias)
+        else:
+            y = self._attend(q, k, v, mask, past)
         return self.out(y.transpose(1, 2).flatten(-2))
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,6 +192,22 @@ class RoPEAttention(nn.Module):
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y if attends is None else y.masked_fill(~attends, 0.0)
+
+    def _attend_in_blocks(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int, bias: Bias | None
+    ) -> Tensor:
+        """As `_attend`, where the scores need a bias or a window."""
+        allowed = None if mask is None else _broadcastable(mask, q.shape[:3] + k.shape[2:3])
+        rules = Rules(self.causal, past, self.window, allowed)
+        return attend_in_blocks(q, k, v, rules, bias, self.dropout if self.training else 0.0)
+
+    def _alibi(self, q: Tensor, positions: Tensor | None, cache: LayerCache | None) -> Bias:
+        """ALiBi's bias, by the positions of the queries and of all keys."""
+        if positions is None:
+            positions = torch.arange(q.shape[2], device=q.device)
+        keys_at = positions if cache is None else cache.positions[:, : cache.length]
+        slopes = alibi_slopes(self.n_heads, q.device)
+        return lambda queries, keys: alibi_bias(slopes, positions[..., queries], keys_at[..., keys])
 
 
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:

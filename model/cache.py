@@ -24,10 +24,15 @@ class LayerCache:
         shape = (batch_size, max_length, n_kv_heads, head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # (B, max_length, H, D), rotated
         self.v = torch.zeros(shape, dtype=dtype, device=device)  # (B, max_length, H, D)
+        self.positions: Tensor | None = None  # (B, max_length) integers, where they are needed
         self.length = 0
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def append(
+        self, k: Tensor, v: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Store the new tokens' k and v (B, S, H, D); return all so far, (B, T, H, D) views.
+
+        `positions` (S,) or (B, S) are stored too, for a bias that depends on those of the keys.
 
         Raises ValueError past `max_length`, for another batch size, and where a gradient is asked
         for: it could not reach the tokens stored by earlier calls.
@@ -42,6 +47,10 @@ class LayerCache:
             raise ValueError("cache: keeps no gradient; call the model under torch.no_grad()")
         self.k[:, start:end] = k
         self.v[:, start:end] = v
+        if positions is not None:
+            if self.positions is None:
+                self.positions = positions.new_zeros(self.k.shape[:2])
+            self.positions[:, start:end] = positions
         self.length = end
         return self.k[:, :end], self.v[:, :end]
 

@@ -5,7 +5,7 @@ An error line is `key=value: must be <rule>; <a value that works>`.
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -76,6 +76,22 @@ def misnamed(key: str, value: object, names: Iterable[str], default: str) -> lis
         return []
     near = difflib.get_close_matches(str(value), names, n=1) or [default]
     return [f"{key}={value}: must be one of {', '.join(names)}; try {key}={near[0]}"]
+
+
+def known(
+    config: Mapping[str, object], group: str, keys: Iterable[str], problems: list[str]
+) -> dict[str, object]:
+    """The settings of `config[group]` whose keys exist; the others go into `problems`."""
+    settings = config.get(group, {})
+    if not isinstance(settings, Mapping):
+        problems.append(f"{group}={settings!r}: must be a group of settings; leave it out")
+        return {}
+    problems += [
+        f"{group}.{key}: there is no such key; {among(str(key), keys, f'{group}.')}"
+        for key in settings
+        if key not in keys
+    ]
+    return {key: value for key, value in settings.items() if key in keys}
 
 
 def _is_int(value: object) -> bool:

@@ -4,27 +4,30 @@ A config that breaks a rule raises a ValueError with a line for every broken rul
 value, the rule, and a value that works.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from kernels import BACKENDS
 from model.checks import (
     BOOLEAN,
     above,
-    among,
     broken,
     even,
     integer,
+    known,
     misnamed,
     number,
     optional,
 )
 from model.frequencies import rope_frequencies, scaling_problems
+from model.layers import Layer, layer_problems, layers
+from model.positions import POSITIONS
 
 MLPS = ("swiglu", "relu2", "gelu")
-POSITIONS = ("rope", "nope")
 
 _WIDTH = integer(1, 2**20)
+_LENGTH = integer(1, 2**40)
+_RANGE = integer(2, 2**24)  # a number is drawn for each at every step
 _ROTARY_DIM = even(2, 512)  # what the kernels rotate
 
 
@@ -64,6 +67,10 @@ class TransformerConfig:
     qk_norm: bool = False
     tied_head: bool = True
     dropout: float = 0.0
+    window: int | None = None  # tokens that a query sees, itself included; None: all so far
+    pattern: Sequence[str] | None = None  # `model.layers.KINDS`, repeated; None: all layers alike
+    ssmax: bool = False  # scores times s ln(n), s learned, n the keys; in layers without a window
+    random_positions: int | None = None  # in training, sorted random ones below it; None: 0, 1, ...
     # Group `rope`
     backend: str = "auto"
     theta: float = 10000.0
@@ -72,6 +79,7 @@ class TransformerConfig:
     fused_projection: bool = False  # the projection's own GEMM rotates, where a kernel can
     # Key `position` and group `scaling`
     position: str = "rope"
+    train_length: int | None = None  # data.seq_len: how many positions `learned` has
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     def __post_init__(self) -> None:
@@ -86,11 +94,14 @@ class TransformerConfig:
         Keys left out take their defaults; a key that does not exist is a ValueError.
         """
         problems: list[str] = []
-        values = _known(config, "model", _MODEL_KEYS, problems)
-        values |= _known(config, "rope", _ROPE_KEYS, problems)
-        values["scaling"] = ScalingConfig(**_known(config, "scaling", _SCALING_KEYS, problems))
+        values = known(config, "model", _MODEL_KEYS, problems)
+        values |= known(config, "rope", _ROPE_KEYS, problems)
+        values["scaling"] = ScalingConfig(**known(config, "scaling", _SCALING_KEYS, problems))
         if "position" in config:
             values["position"] = config["position"]
+        data = config.get("data")
+        if isinstance(data, Mapping) and _LENGTH.holds(data.get("seq_len")):  # else data says so
+            values["train_length"] = data["seq_len"]
         try:
             built = cls(vocab_size=vocab_size, **values)
         except ValueError as error:
@@ -117,6 +128,16 @@ class TransformerConfig:
         return round(self.fraction * self.head_width)
 
     @property
+    def layers(self) -> list[Layer]:
+        """Every layer's window and position."""
+        return layers(self.n_layers, self.position, self.window, self.pattern)
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest input that the model can read; None: any."""
+        return (self.random_positions or self.train_length) if self.position == "learned" else None
+
+    @property
     def mlp_width(self) -> int:
         """Hidden width of the MLP."""
         if self.mlp_hidden is not None:
@@ -132,6 +153,7 @@ class TransformerConfig:
         malformed = {line.partition("=")[0] for line in problems}
         shape = [key for key in _SHAPE_KEYS if key in malformed]
         problems += [] if shape else self._shape_problems()
+        problems += [] if malformed else layer_problems(self)
         return problems + self._scaling_problems(rotary_dim_known=not problems)
 
     def _value_problems(self) -> list[str]:
@@ -148,12 +170,16 @@ class TransformerConfig:
             broken("model.qk_norm", self.qk_norm, BOOLEAN, "true"),
             broken("model.tied_head", self.tied_head, BOOLEAN, "true"),
             broken("model.dropout", self.dropout, number(0, 0.999), 0.1),
+            broken("model.window", self.window, optional(_LENGTH), 64),
+            broken("model.ssmax", self.ssmax, BOOLEAN, "true"),
+            broken("model.random_positions", self.random_positions, optional(_RANGE), 4096),
             misnamed("rope.backend", self.backend, ("auto", *BACKENDS), "auto"),
             broken("rope.theta", self.theta, above(1), 10000.0),
             broken("rope.interleaved", self.interleaved, BOOLEAN, "true"),
             broken("rope.fraction", self.fraction, number(0, 1), 0.5),
             broken("rope.fused_projection", self.fused_projection, BOOLEAN, "true"),
             misnamed("position", self.position, POSITIONS, "rope"),
+            broken("data.seq_len", self.train_length, optional(_LENGTH), 256),
         )
         return [line for lines in checks for line in lines]
 
@@ -215,7 +241,7 @@ _SCALING_KEYS = tuple(f.name for f in fields(ScalingConfig))
 _MODEL_KEYS = tuple(
     f.name
     for f in fields(TransformerConfig)
-    if f.name not in (*_ROPE_KEYS, "vocab_size", "position", "scaling")
+    if f.name not in (*_ROPE_KEYS, "vocab_size", "position", "train_length", "scaling")
 )
 _SHAPE_KEYS = (
     "model.d_model",
@@ -224,22 +250,6 @@ _SHAPE_KEYS = (
     "model.head_dim",
     "rope.fraction",
 )
-
-
-def _known(
-    config: Mapping[str, object], group: str, keys: Iterable[str], problems: list[str]
-) -> dict[str, object]:
-    """The group's settings whose keys exist; the others go into `problems`."""
-    settings = config.get(group, {})
-    if not isinstance(settings, Mapping):
-        problems.append(f"{group}={settings!r}: must be a group of settings; leave it out")
-        return {}
-    problems += [
-        f"{group}.{key}: there is no such key; {among(str(key), keys, f'{group}.')}"
-        for key in settings
-        if key not in keys
-    ]
-    return {key: value for key, value in settings.items() if key in keys}
 
 
 def _rotates(fraction: float, head_dim: int) -> bool:

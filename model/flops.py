@@ -14,12 +14,12 @@ def matmul_parameters(config: TransformerConfig) -> int:
 def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     """Floating-point operations of one token's forward and backward, at `seq_len` of context.
 
-        6 × matmul parameters + 12 × n_layers × n_heads × head_dim × seq_len
+        6 × matmul parameters + 12 × n_heads × head_dim × (seq_len, or the window, of each layer)
 
     A multiply and an add are two operations; the backward costs twice the forward. The second
     term is the attention's two products over the whole context, the causal half not taken off:
     PaLM's convention (arXiv:2204.02311, appendix B), which published MFU figures use. Norms,
     activations and the rotation are left out.
     """
-    attention = 12 * config.n_layers * config.n_heads * config.head_width * seq_len
-    return 6 * matmul_parameters(config) + attention
+    seen = sum(min(layer.window or seq_len, seq_len) for layer in config.layers)
+    return 6 * matmul_parameters(config) + 12 * config.n_heads * config.head_width * seen

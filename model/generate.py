@@ -33,6 +33,7 @@ def generate(
     problems += broken("top_k", top_k, optional(integer(1, 2**31)), 50)
     problems += broken("seed", seed, optional(integer(0, 2**63 - 1)), 0)
     problems += _prompt_problems(model, prompt_tokens)
+    problems = problems or _length_problems(model, prompt_tokens.shape[1], max_new_tokens)
     if problems:
         raise ValueError("\n".join(problems))
     random = torch.Generator()
@@ -55,6 +56,21 @@ def _prompt_problems(model: Transformer, prompt_tokens: Tensor) -> list[str]:
             f"(vocab_size={model.config.vocab_size}); got {least} to {most}"
         ]
     return []
+
+
+def _length_problems(model: Transformer, prompt: int, new: int) -> list[str]:
+    """The last token is not read: a model that reads 8 continues 1 by 8."""
+    most = model.config.max_length
+    if most is None or prompt + new - 1 <= most:
+        return []
+    if prompt > most:
+        return [
+            f"prompt_tokens: position={model.config.position} reads at most {most}; got {prompt}"
+        ]
+    return [
+        f"max_new_tokens={new}: position={model.config.position} reads at most {most} tokens, of "
+        f"which the prompt has {prompt}; try max_new_tokens={most - prompt + 1}"
+    ]
 
 
 @torch.inference_mode()  # left at every yield, so that the caller never runs in it

@@ -14,6 +14,9 @@ from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
+from model.layers import Layer
+from model.positions import LearnedPositions, position_embedding, random_positions
+from model.ssmax import TYPICAL_LENGTH, ssmax_start
 
 
 class MLP(nn.Module):
@@ -43,7 +46,7 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each normalised before and added to the residual stream."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, layer: Layer) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.attention = RoPEAttention(
@@ -55,7 +58,9 @@ class Block(nn.Module):
             head_dim=config.head_dim,
             causal=True,
             qk_norm=config.qk_norm,
-            position=config.position,
+            window=layer.window,
+            ssmax=config.ssmax and layer.window is None,
+            position=layer.position,
             backend=config.backend,
             interleaved=config.interleaved,
             fraction=config.fraction,
@@ -81,8 +86,11 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
+        self.position_embedding = position_embedding(
+            config.position, config.d_model, config.max_length
+        )
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in config.layers)
         self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
@@ -97,17 +105,23 @@ class Transformer(nn.Module):
 
         | parameter                  | value                                                |
         |----------------------------|------------------------------------------------------|
-        | embedding, tied head       | normal, 0.02                                         |
+        | embedding, tied head,      | normal, 0.02                                         |
+        | learned positions          |                                                      |
         | head, untied               | normal, 0.02                                         |
         | attention.qkv, mlp.up      | normal, 0.02                                         |
         | attention.out, mlp.down    | normal, 0.02 / sqrt(2 n_layers): each of the 2       |
         |                            | n_layers branches adds its variance to the residual  |
         |                            | stream (GPT-2)                                       |
         | every RMSNorm              | one                                                  |
+        | attention.ssmax            | 1 / (the mean of ln(n) in training): plain softmax   |
         """
         residual = 0.02 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
+            if name.endswith("attention.ssmax.scale"):
+                nn.init.constant_(
+                    parameter, ssmax_start(self.config.train_length or TYPICAL_LENGTH)
+                )
+            elif parameter.ndim < 2:
                 nn.init.ones_(parameter)
             elif name.endswith(("attention.out.weight", "mlp.down.weight")):
                 nn.init.normal_(parameter, std=residual)
@@ -120,17 +134,40 @@ class Transformer(nn.Module):
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
-        what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        what `cache` holds, or, in training mode, draws `config.random_positions`. With a cache,
+        `tokens` are the new ones alone and are added to it.
+        Raises ValueError for a position that position=learned has no vector for.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
-        if cache is not None and positions is None:
-            end = cache.length + tokens.shape[1]
-            positions = torch.arange(cache.length, end, device=tokens.device)
-        x = self.dropout(self.embedding(tokens))  # (B, S, C)
+        positions = self._positions(tokens, positions, cache)
+        x = self.embedding(tokens)  # (B, S, C)
+        if self.position_embedding is not None:
+            x = self.position_embedding(x, positions)
+        x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, positions, None if cache is None else cache.layers[i])
         return self.head(self.norm(x))
+
+    def _positions(
+        self, tokens: Tensor, positions: Tensor | None, cache: KVCache | None
+    ) -> Tensor | None:
+        """Where the tokens (B, S) stand; None: from 0 on, for layers that need no more."""
+        learned = self.position_embedding
+        if positions is not None:
+            if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+                learned.check(positions)
+            return positions
+        past = 0 if cache is None else cache.length
+        end = past + tokens.shape[1]
+        if isinstance(learned, LearnedPositions):
+            learned.check_length(end)
+        span = self.config.random_positions
+        if span is not None and self.training and cache is None:
+            return random_positions(end, span, tokens.device)
+        if cache is None and learned is None:
+            return None
+        return torch.arange(past, end, device=tokens.device)
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `max_length` tokens, on the model's device and in its dtype."""
@@ -152,7 +189,7 @@ class Transformer(nn.Module):
         factor: float | None = None,
         **options: object,
     ) -> None:
-        """Replace every layer's frequencies, in place: the arguments of `rope_frequencies`.
+        """Replace the rotating layers' frequencies, in place: the arguments of `rope_frequencies`.
 
         They replace whatever scaling there was, the config's too; `config.scaling.arguments()`
         restores that one. A cache made before holds keys of the former frequencies.
@@ -176,7 +213,8 @@ class Transformer(nn.Module):
         )
         phases = rope_phases(inv_freq)
         for block in self.blocks:
-            block.attention.set_phases(phases, attention_factor)
+            if block.attention.position == "rope":  # a pattern may leave layers without
+                block.attention.set_phases(phases, attention_factor)
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

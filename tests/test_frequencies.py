@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from model import rope_frequencies
+from kernels import rope_phases
+from model import ScalingConfig, Transformer, TransformerConfig, rope_frequencies
 from model.scalings import SCALINGS
 
 THETA, DIM, TRAINED = 10000.0, 64, 512
@@ -183,3 +184,35 @@ def test_every_method_refuses_an_option_that_it_does_not_use():
     for method in SCALINGS:
         with pytest.raises(ValueError, match="does not use it"):
             rope_frequencies(DIM, method=method, train_length=8, seq_len=8, sharpness=1.0)
+
+
+# Partial rotation: which pairs it keeps
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_proportional_keeps_the_fastest_pairs_as_p_rope_does(share):
+    """p-RoPE (arXiv:2410.06205): the whole head's frequencies, of which the slowest stand still."""
+    full, kept = rope_frequencies(DIM)[0], round(share * DIM / 2)
+    inv_freq, factor = rope_frequencies(DIM, method="proportional", partial_rotary_factor=share)
+    assert factor == 1.0
+    assert torch.equal(inv_freq[:kept], full[:kept]) and (inv_freq[kept:] == 0).all()
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_rope_fraction_spreads_fewer_pairs_over_the_same_range(share):
+    """`rope.fraction` (GPT-J, NeoX) is not p-RoPE: slow pairs remain, as slow as before."""
+    config = TransformerConfig(d_model=DIM, n_heads=1, fraction=share)
+    full, fewer = rope_frequencies(DIM)[0], rope_frequencies(config.rotary_dim)[0]
+    assert len(fewer) == round(share * DIM / 2)
+    torch.testing.assert_close(fewer, full[:: round(1 / share)], rtol=1e-14, atol=0)
+    p_rope = rope_frequencies(DIM, method="proportional", partial_rotary_factor=share)[0]
+    assert fewer.min() < p_rope[p_rope > 0].min()
+
+
+def test_a_model_trains_with_p_rope_from_its_config():
+    scaling = ScalingConfig("proportional", options={"partial_rotary_factor": 0.25})
+    model = Transformer(TransformerConfig(scaling=scaling, d_model=DIM, n_heads=1))
+    for block in model.blocks:
+        phases = block.attention.phases
+        assert torch.equal(phases[:8], rope_phases(rope_frequencies(DIM)[0])[:8])
+        assert (phases[8:] == 0).all()

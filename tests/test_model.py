@@ -20,6 +20,9 @@ VARIANTS = [
     {"n_kv_heads": 1, "mlp": "relu2", "tied_head": False, "fraction": 0.5},
     {"mlp": "gelu", "interleaved": False, "head_dim": 12},
     {"position": "nope"},
+    {"position": "alibi", "n_kv_heads": 2},
+    {"position": "sinusoidal"},
+    {"position": "learned", "train_length": S},
 ]
 
 

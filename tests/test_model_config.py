@@ -47,7 +47,12 @@ def test_files_hold_every_key_and_build(model, rope):
     names = {field.name for field in dataclasses.fields(TransformerConfig)}
     rope_names = {"backend", "theta", "interleaved", "fraction", "fused_projection"}
     assert set(config["rope"]) == rope_names
-    assert set(config["model"]) == names - rope_names - {"vocab_size", "position", "scaling"}
+    assert set(config["model"]) == names - rope_names - {
+        "vocab_size",
+        "position",
+        "train_length",
+        "scaling",
+    }
     TransformerConfig.from_config(config, vocab_size=256)
 
 

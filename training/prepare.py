@@ -14,6 +14,9 @@ from kernels import resolve_backend
 from model import Transformer, TransformerConfig
 from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
+# Weights that one way of knowing positions has and another has not.
+POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")
+
 
 @dataclass
 class Prepared:
@@ -106,7 +109,11 @@ def check_same_text(checkpoint: Path, data: TextDataModule) -> None:
 
 
 def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
-    """Start `net` with the weights of another run (`init_from`)."""
+    """Start `net` with the weights of another run (`init_from`).
+
+    What belongs to a way of knowing positions is left behind, or starts anew, where that changes:
+    `position=nope` from a run with RoPE is DroPE (train with positions, drop them, train on).
+    """
     checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"))
     if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
         raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
@@ -114,8 +121,10 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
     for key in sorted(weights.keys() | own.keys()):
         theirs = tuple(weights[key].shape) if key in weights else "absent"
         ours = tuple(own[key].shape) if key in own else "absent"
-        if theirs != ours:
+        if key.endswith(POSITIONAL) and "absent" in (theirs, ours):
+            print(f"init_from={path}: {key} is {theirs} there and {ours} here")
+        elif theirs != ours:
             raise ValueError(
                 f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
             )
-    net.load_state_dict(weights)
+    net.load_state_dict(own | {key: value for key, value in weights.items() if key in own})

@@ -45,15 +45,23 @@ class Samples(L.Callback):
 
     def _sample(self, trainer: L.Trainer, module: L.LightningModule) -> str:
         tokenizer: Tokenizer = trainer.datamodule.tokenizer
-        prompt = trainer.datamodule.val_tokens_array[: self.prompt_tokens].astype("int64")
+        prompt_tokens, new_tokens = self._lengths(module.net.config.max_length)
+        prompt = trainer.datamodule.val_tokens_array[:prompt_tokens].astype("int64")
         tokens = generate(
             module.net,
             torch.from_numpy(prompt)[None].to(module.device),
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=new_tokens,
             temperature=self.temperature,
             seed=module.seed,
         )
         return tokenizer.decode([*prompt.tolist(), *tokens])
+
+    def _lengths(self, most: int | None) -> tuple[int, int]:
+        """Tokens of the prompt and of the sample, for a model that reads at most `most`."""
+        if most is None:
+            return self.prompt_tokens, self.max_new_tokens
+        prompt_tokens = max(1, min(self.prompt_tokens, most // 2))
+        return prompt_tokens, min(self.max_new_tokens, most - prompt_tokens + 1)
 
     def _write(self, trainer: L.Trainer, text: str) -> None:
         path = Path(trainer.default_root_dir) / "samples.txt"
