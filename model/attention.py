@@ -4,6 +4,8 @@ Shapes: B batch, S sequence, T keys (S, or more with a cache), H heads of querie
 and values, D head_dim.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,6 +76,7 @@ class RoPEAttention(nn.Module):
         self.dropout, self.causal, self.position = dropout, causal, position
         self.backend, self.interleaved = backend, interleaved
         self.fused_projection = fused_projection
+        self.score_train_length: int | None = None
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
@@ -90,6 +93,10 @@ class RoPEAttention(nn.Module):
         """Replace the rotary frequencies, in place: `rope_phases(inv_freq)`, (rotary_dim/2,)."""
         self.phases.copy_(phases)
         self.attention_factor = attention_factor
+
+    def set_score_scaling(self, train_length: int | None) -> None:
+        """Scale scores with log n from now on (`log_n_scaled`); None: as trained."""
+        self.score_train_length = train_length
 
     def forward(
         self,
@@ -114,6 +121,8 @@ class RoPEAttention(nn.Module):
             positions = torch.arange(past, past + x.shape[1], device=x.device)
 
         q, k, v = self._project(x, positions)
+        if self.score_train_length is not None:
+            q = log_n_scaled(q, positions, self.score_train_length)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
         y = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, past)
@@ -166,6 +175,22 @@ class RoPEAttention(nn.Module):
             enable_gqa=self.n_kv_heads != self.n_heads,
         )
         return y if attends is None else y.masked_fill(~attends, 0.0)
+
+
+def log_n_scaled(q: Tensor, positions: Tensor | None, train_length: int) -> Tensor:
+    """q (B, S, H, D) times max(1, ln n / ln train_length), n = position + 1 the keys it may see.
+
+    Softmax over more keys than in training is flatter; this keeps its entropy (J. Su, "On the
+    scale operation of attention from entropy invariance", kexue.fm/archives/8823, and 9708).
+    Exactly q for positions below `train_length`. `positions`: (S,) or (B, S); None: from 0.
+    """
+    if positions is None:
+        positions = torch.arange(q.shape[1], device=q.device)
+    precision = torch.promote_types(q.dtype, torch.float32)
+    n = (positions + 1).to(precision)
+    beyond = n.clamp(min=train_length).log() / math.log(train_length)
+    scale = torch.where(positions < train_length, 1.0, beyond)[..., None, None]  # (…, S, 1, 1)
+    return (q * scale).to(q.dtype)
 
 
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
+from model.checks import broken, integer, optional
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 
@@ -177,6 +178,19 @@ class Transformer(nn.Module):
         phases = rope_phases(inv_freq)
         for block in self.blocks:
             block.attention.set_phases(phases, attention_factor)
+
+    def set_score_scaling(self, train_length: int | None) -> None:
+        """Scale every layer's scores with log n past `train_length`, or no longer (None).
+
+        A query at position p is multiplied by max(1, ln(p + 1) / ln(train_length)): nothing
+        changes below the training length. Raises ValueError for a length without a logarithm to
+        divide by.
+        """
+        problems = broken("train_length", train_length, optional(integer(2, 2**40)), 256)
+        if problems:
+            raise ValueError("\n".join(problems))
+        for block in self.blocks:
+            block.attention.set_score_scaling(train_length)
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""
