@@ -111,6 +111,7 @@ def _captions(result: Extrapolation) -> Iterator[str]:
         yield f"- at {length}{whose}: {why}"
     if p["passages"] < p["passages_asked"] and p["passages"]:
         yield f"({p['passages_asked']} passages asked; the text holds {p['passages']})"
+    yield from (f"{name}: {line}" for name, line in p["methods"].items())
 
 
 def _scored(result: Extrapolation) -> str:

@@ -27,7 +27,12 @@ def result():
     return Extrapolation(
         train_length=256,
         lengths=LENGTHS,
-        protocol={"passages": 12, "passages_asked": 16, "target_tokens": 128},
+        protocol={
+            "passages": 12,
+            "passages_asked": 16,
+            "target_tokens": 128,
+            "methods": {name: f"what {name} does" for name in BPB},
+        },
         methods={
             name: {
                 "nll": [b and b / 2 for b in bpb],
@@ -128,6 +133,7 @@ def test_table_marks_the_best_method_of_each_length_without_colour(result):
     assert "*" not in rows["none"] + rows["linear"]
     assert "at 2048 (none): out of GPU memory" in text
     assert "16 passages asked; the text holds 12" in text
+    assert all(f"{name}: what {name} does" in text for name in BPB)
 
 
 def test_best_of_the_methods_that_ran(result):
