@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import rope_phases, rope_qkv
+from kernels import rope_phases, rope_qkv, rotate
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
+from model.remap import Remap
+from model.remapped_attention import remapped_attention
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
@@ -77,6 +79,7 @@ class RoPEAttention(nn.Module):
         self.backend, self.interleaved = backend, interleaved
         self.fused_projection = fused_projection
         self.score_train_length: int | None = None
+        self.remap: Remap | None = None
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
@@ -98,6 +101,10 @@ class RoPEAttention(nn.Module):
         """Scale scores with log n from now on (`log_n_scaled`); None: as trained."""
         self.score_train_length = train_length
 
+    def set_remap(self, remap: Remap | None) -> None:
+        """Bend relative positions from now on (`model.remap`); None: as trained."""
+        self.remap = remap
+
     def forward(
         self,
         x: Tensor,
@@ -112,29 +119,36 @@ class RoPEAttention(nn.Module):
         broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
         Joined with `causal` by AND; a query that may attend to nothing gets zeros.
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        With a remap a query attends causally to tokens counted from 0, and to no mask; the cache
+        then holds keys that are not rotated.
         Raises ValueError for an x or a mask of another shape.
         """
         if x.ndim != 3 or x.shape[-1] != self.d_model:
             raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        if self.remap is not None and (positions is not None or mask is not None):
+            raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
         past = 0 if cache is None else cache.length
         if past and positions is None:
             positions = torch.arange(past, past + x.shape[1], device=x.device)
 
-        q, k, v = self._project(x, positions)
+        q, k, v = self._project(x, positions) if self.remap is None else self._heads(x)
         if self.score_train_length is not None:
             q = log_n_scaled(q, positions, self.score_train_length)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
-        y = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), mask, past)
-        return self.out(y.transpose(1, 2).flatten(-2))
+        if self.remap is not None:
+            y = remapped_attention(q, k, v, self.remap, self._rotated, past=past)  # (B, S, H, D)
+        else:
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+            y = self._attend(q, k, v, mask, past).transpose(1, 2)
+        return self.out(y.flatten(-2))
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
-        fused = self.fused_projection and self.position == "rope"
-        qkv = x if fused else self.qkv(x)
         if self.position == "rope":
+            fused = self.fused_projection
             return rope_qkv(
-                qkv,
+                x if fused else self.qkv(x),
                 self.n_heads,
                 self.n_kv_heads,
                 positions=positions,
@@ -147,11 +161,28 @@ class RoPEAttention(nn.Module):
                 backend=self.backend,
                 weight=self.qkv.weight if fused else None,
             )
-        heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
+        return self._heads(x)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised but not rotated."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
         q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
         if self.q_norm is not None:
             q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
         return q, k, v
+
+    def _rotated(self, x: Tensor, positions: Tensor, leak: int) -> Tensor:
+        """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`."""
+        rotated, _ = rotate(
+            x,
+            x[:, :, :1],  # the rotation takes queries and keys; here there is one of them
+            positions=positions,
+            phases=(self.phases + leak // 2) // leak,  # fixed point: exact to its last bit
+            interleaved=self.interleaved,
+            attention_factor=self.attention_factor,
+            backend=self.backend,
+        )
+        return rotated
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
         """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""

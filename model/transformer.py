@@ -15,6 +15,7 @@ from model.cache import KVCache, LayerCache
 from model.checks import broken, integer, optional
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
+from model.remap import Remap
 
 
 class MLP(nn.Module):
@@ -125,7 +126,7 @@ class Transformer(nn.Module):
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
-        if cache is not None and positions is None:
+        if cache is not None and positions is None and self.blocks[0].attention.remap is None:
             end = cache.length + tokens.shape[1]
             positions = torch.arange(cache.length, end, device=tokens.device)
         x = self.dropout(self.embedding(tokens))  # (B, S, C)
@@ -191,6 +192,20 @@ class Transformer(nn.Module):
             raise ValueError("\n".join(problems))
         for block in self.blocks:
             block.attention.set_score_scaling(train_length)
+
+    def set_remap(self, remap: Remap | None) -> None:
+        """Bend every layer's relative positions (`model.remap`), or no longer (None).
+
+        The model then takes no `positions`, and a cache made before is of no use. Raises
+        ValueError where the model rotates nothing.
+        """
+        if remap is not None and self.config.position != "rope":
+            raise ValueError(
+                f"remap={remap}: a model with position={self.config.position} has no relative "
+                "positions to bend; use None"
+            )
+        for block in self.blocks:
+            block.attention.set_remap(remap)
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""
