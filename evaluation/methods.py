@@ -1,11 +1,12 @@
 """What is done to a trained model at evaluation time, so that it reads further.
 
-A method is known by its name, `SCALING[@NUMBER][+logn]`:
+A method is known by its name, `SCALING[@NUMBER][+logn]` or `REMAP[@NUMBERS][+logn]`:
 
     yarn        frequencies scaled by context / training length, anew at each length
     yarn@8      by one factor, 8, at every length, the training length too
     logn        scores scaled with the logarithm of the keys seen
     yarn@8+logn both
+    rerope@128  relative positions bent (`evaluation/remaps.py`)
 
 The formulas of the frequencies stand in `model/scalings.py`.
 """
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from evaluation.remaps import LEAST_TRAIN_LENGTH, REMAPS, line_of, remap_of, settings_of
 from model import TransformerConfig, rope_frequencies
 from model.checks import Rule, number
 
@@ -65,39 +67,54 @@ METHODS: dict[str, _Scaling] = {
 
 @dataclass(frozen=True)
 class Method:
-    """A scaling of the frequencies, by a factor of its own or each length's, and log-n or not.
+    """A scaling of the frequencies, or a remap of the positions; and log-n or not.
 
     Attributes:
         scaling: a name in `METHODS`.
         number: the one factor of all lengths (dynamic: Hugging Face's; proportional: the share of
             pairs that turn), or None.
         logn: whether queries are multiplied by max(1, ln(position + 1) / ln(training length)).
+        remap: a name in `REMAPS`, beside scaling "none", or None.
+        settings: the remap's own numbers; empty for those that follow from the lengths.
     """
 
     scaling: str = "none"
     number: float | None = None
     logn: bool = False
+    remap: str | None = None
+    settings: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """As `parse_method` reads it, in its shortest form."""
-        base = self.scaling if self.number is None else f"{self.scaling}@{self.number:.12g}"
+        base = self.remap or self.scaling
+        if self.settings or self.number is not None:
+            base += f"@{'x'.join(map(str, self.settings)) or f'{self.number:.12g}'}"
         if self.logn:
-            return "logn" if self.scaling == "none" else f"{base}+logn"
+            return "logn" if base == "none" else f"{base}+logn"
         return base
 
     @property
     def line(self) -> str:
-        """What the method does to the frequencies and the scores, for a legend."""
+        """What the method does to frequencies, positions and scores, for a legend."""
+        parts = [] if self == Method(logn=True) else [self._line()]
+        return "; ".join(parts + [_LOGN] * self.logn)
+
+    def _line(self) -> str:
+        if self.remap is not None:
+            return line_of(self.remap, self.settings)
         kind = METHODS[self.scaling]
         value = kind.unnumbered if self.number is None else f"{self.number:.12g}"
-        done = [kind.line.replace("{}", value)] if self.scaling != "none" or not self.logn else []
-        return "; ".join(done + [_LOGN] * self.logn)
+        return kind.line.replace("{}", value)
 
     def refusal(self, config: TransformerConfig, train_length: int) -> str | None:
         """Why the method cannot be used on a model of this config, or None where it can."""
-        if self.scaling != "none" and config.position != "rope":
-            return f"nothing to scale: position={config.position} has no rotation"
+        if (self.scaling != "none" or self.remap) and config.position != "rope":
+            verb = "bend" if self.remap else "scale"
+            return f"nothing to {verb}: position={config.position} has no rotation"
+        if self.remap and not self.settings and train_length < LEAST_TRAIN_LENGTH:
+            example = f"{self.remap}@{REMAPS[self.remap].example}"
+            return f"train_length={train_length}: too short for the rule; name numbers, {example}"
         if self.scaling == "longrope" and config.scaling.method != "longrope":
             return (
                 "the model has no factors of its own: longrope needs one built with "
@@ -119,6 +136,8 @@ class Method:
         """
         if context > train_length:
             return self == Method()
+        if self.remap is not None:
+            return not self.settings and REMAPS[self.remap].by_length
         by_length = self.number is None or self.scaling == "dynamic"
         return self.scaling == "none" or (by_length and config.scaling.method == "none")
 
@@ -151,41 +170,49 @@ def _turning_share(config: TransformerConfig, train_length: int) -> float:
 
 
 def parse_method(name: str) -> Method:
-    """The method of a name such as `none`, `yarn`, `yarn@8`, `logn` or `ntk@8+logn`.
+    """The method of a name: `none`, `yarn`, `yarn@8`, `logn`, `ntk@8+logn`, `rerope@128`, ….
 
     Raises ValueError for an unknown name, and for a number that the method does not take.
     """
     base, *added = str(name).split("+")
-    scaling, at, text = base.partition("@")
+    kind, at, text = base.partition("@")
     logn = base == "logn" and not added
-    if not logn and scaling not in METHODS:
-        raise ValueError(f"methods=[{name}]: no such method; {_nearest(name, scaling)}")
+    if not logn and kind not in METHODS and kind not in REMAPS:
+        raise ValueError(f"methods=[{name}]: no such method; {_nearest(name, kind)}")
     if added not in ([], ["logn"]):
         raise ValueError(f"methods=[{name}]: only logn can be added; try {base}+logn")
     if logn:
         return Method(logn=True)
-    return Method(scaling, _number(name, scaling, text) if at else None, bool(added))
+    try:
+        if kind in REMAPS:
+            settings = settings_of(kind, text) if at else ()
+            return Method(logn=bool(added), remap=kind, settings=settings)
+        return Method(kind, _number(kind, text) if at else None, bool(added))
+    except ValueError as error:
+        raise ValueError(f"methods=[{name}]: {'; '.join(str(error).splitlines())}") from error
 
 
-def _nearest(name: str, scaling: str) -> str:
-    known = (*METHODS, "logn")
-    close = difflib.get_close_matches(scaling, known, n=1)
-    hint = f"did you mean {str(name).replace(scaling, close[0], 1)}? " if close else ""
-    return f"{hint}There are: {', '.join(known)}"
+def _nearest(name: str, kind: str) -> str:
+    close = difflib.get_close_matches(kind, _names(), n=1)
+    hint = f"did you mean {str(name).replace(kind, close[0], 1)}? " if close else ""
+    return f"{hint}There are: {', '.join(_names())}"
 
 
-def _number(name: str, scaling: str, text: str) -> float:
+def _names() -> tuple[str, ...]:
+    return (*METHODS, *REMAPS, "logn")
+
+
+def _number(scaling: str, text: str) -> float:
     kind = METHODS[scaling]
     if kind.number is None:
-        raise ValueError(f"methods=[{name}]: {scaling} takes no factor; try {scaling}")
+        raise ValueError(f"{scaling} takes no factor; try {scaling}")
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not kind.number.holds(value):
         raise ValueError(
-            f"methods=[{name}]: what follows the @ must be {kind.number.text}; "
-            f"try {scaling}@{kind.example}"
+            f"what follows the @ must be {kind.number.text}; try {scaling}@{kind.example}"
         )
     return value
 
@@ -195,8 +222,7 @@ def check_methods(methods: Sequence[str]) -> list[Method]:
     if not isinstance(methods, (list, tuple)):
         raise ValueError(f"methods={methods}: must be a list; for instance [none,yarn]")
     if not methods:
-        known = ", ".join((*METHODS, "logn"))
-        raise ValueError(f"methods=[]: at least one is needed; there are: {known}")
+        raise ValueError(f"methods=[]: at least one is needed; there are: {', '.join(_names())}")
     return list(dict.fromkeys(map(parse_method, methods)))
 
 
@@ -218,11 +244,15 @@ def applied(method: Method, model: nn.Module, *, context: int, train_length: int
     try:
         if method.scaling != "none":
             model.set_scaling(**method.arguments(model.config, **lengths))
+        if method.remap is not None:
+            model.set_remap(remap_of(method.remap, method.settings, **lengths))
         if method.logn:
             model.set_score_scaling(train_length)
         yield
     finally:
         if method.scaling != "none":
             model.set_scaling(**model.config.scaling.arguments())
+        if method.remap is not None:
+            model.set_remap(None)
         if method.logn:
             model.set_score_scaling(None)

@@ -333,7 +333,7 @@ def test_the_measurement_repeats_itself_and_draws_no_random_numbers():
         (
             {"methods": ["yarm"]},
             r"methods=\[yarm\]: no such method; did you mean yarn\? "
-            r"There are: none, linear, ntk, dynamic, .*yarn, .*logn$",
+            r"There are: none, linear, ntk, dynamic, .*yarn, .*rerope, .*logn$",
         ),
         ({"methods": ["none", 7]}, r"methods=\[7\]: no such method; There are"),
         ({"methods": []}, r"methods=\[\]: at least one"),
