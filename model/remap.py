@@ -42,7 +42,7 @@ class Remap(Protocol):
         """R(i, j) for queries at i and keys at j <= i, float64."""
 
     def passes(self) -> list[Pass]:
-        """The rotations that give it."""
+        """The rotations that give it, the one that may reach furthest back last."""
 
 
 @dataclass(frozen=True)

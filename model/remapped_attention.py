@@ -17,7 +17,9 @@ from torch import Tensor
 
 from model.remap import Pass, Remap
 
-SCORES_PER_BLOCK = 2**23  # 32 MiB in float32; larger blocks are no faster on a CPU
+# Scores of one block, 8 MiB in float32: larger blocks are no faster on a CPU, and small ones would
+# leave a GPU waiting for launches.
+CPU_BLOCK, GPU_BLOCK = 2**21, 2**26
 
 Rotation = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -30,7 +32,7 @@ def remapped_attention(
     rotation: Rotation,
     *,
     past: int = 0,
-    scores_per_block: int = SCORES_PER_BLOCK,
+    scores_per_block: int | None = None,
 ) -> Tensor:
     """Attend from q (B, S, H, D), not rotated, to k and v (B, T, Hk, D), k not rotated either.
 
@@ -44,6 +46,7 @@ def remapped_attention(
     queries = torch.arange(past, past + seq_len, device=q.device)
     keys = torch.arange(n_keys, device=q.device)
     scale = 1 / math.sqrt(q.shape[-1])
+    scores_per_block = scores_per_block or (CPU_BLOCK if q.device.type == "cpu" else GPU_BLOCK)
     block = max(1, scores_per_block // (q.shape[0] * q.shape[2] * n_keys))
     with torch.autocast(q.device.type, enabled=False):  # it would round the scores to 16 bits
         v = v.transpose(1, 2).to(precision)  # (B, Hk, T, D)
@@ -89,15 +92,19 @@ def _attend_block(
     shape = queries[0].shape[:-1]  # (B, Hk, G, N)
     last = first + shape[-1] - 1
     i = torch.arange(first, last + 1, device=v.device)[:, None]
-    scores = v.new_full((*shape, last + 1), -torch.inf)
-    for one, q, k in zip(passes, queries, keys, strict=True):
+    scores = v.new_empty((*shape, last + 1))
+    # The last pass, the widest, is written without a mask; the others then replace their pairs.
+    for one, q, k in reversed(list(zip(passes, queries, keys, strict=True))):
         low, high = one.keys(first, last)
         low, high = max(low, 0), min(high, last + 1)
         if low >= high:
             continue
-        j = torch.arange(low, high, device=v.device)
         dots = (q.flatten(2, 3) @ k[:, :, low:high].mT).view(*shape, high - low)
         here = scores[..., low:high]
-        here.copy_(torch.where(one.applies(i, j), dots, here))
+        if one is not passes[-1]:
+            j = torch.arange(low, high, device=v.device)
+            dots = torch.where(one.applies(i, j), dots, here)
+        here.copy_(dots)
+    scores[..., first:].masked_fill_(i.mT > i, -torch.inf)  # no pass has written the future
     weights = scores.softmax(dim=-1)
     return (weights.flatten(2, 3) @ v[:, :, : last + 1]).view(*shape, v.shape[-1])
