@@ -98,12 +98,30 @@ class RoPEAttention(nn.Module):
         self.attention_factor = attention_factor
 
     def set_score_scaling(self, train_length: int | None) -> None:
-        """Scale scores with log n from now on (`log_n_scaled`); None: as trained."""
+        """Scale scores with log n from now on (`log_n_scaled`); None: as trained.
+
+        Raises ValueError where attention is not causal: n is counted from a query's position.
+        """
+        self._check_causal("train_length", train_length)
         self.score_train_length = train_length
 
     def set_remap(self, remap: Remap | None) -> None:
-        """Bend relative positions from now on (`model.remap`); None: as trained."""
+        """Bend relative positions from now on (`model.remap`); None: as trained.
+
+        For evaluation: attention weights are not dropped. Raises ValueError where attention is not
+        causal, and where it rotates nothing.
+        """
+        self._check_causal("remap", remap)
+        if remap is not None and self.position != "rope":
+            raise ValueError(
+                f"remap={remap}: a model with position={self.position} has no relative positions "
+                "to bend; use None"
+            )
         self.remap = remap
+
+    def _check_causal(self, key: str, value: object) -> None:
+        if value is not None and not self.causal:
+            raise ValueError(f"{key}={value}: is for causal attention alone; make it causal=True")
 
     def forward(
         self,

@@ -199,11 +199,6 @@ class Transformer(nn.Module):
         The model then takes no `positions`, and a cache made before is of no use. Raises
         ValueError where the model rotates nothing.
         """
-        if remap is not None and self.config.position != "rope":
-            raise ValueError(
-                f"remap={remap}: a model with position={self.config.position} has no relative "
-                "positions to bend; use None"
-            )
         for block in self.blocks:
             block.attention.set_remap(remap)
 

@@ -268,3 +268,11 @@ def test_positions_and_models_without_rotation_are_refused():
     with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): .*position=nope"):
         model(position="nope").set_remap(ReRope(8))
     model(position="nope").set_remap(None)
+
+
+def test_bidirectional_attention_is_refused():
+    module = RoPEAttention(32, 4, backend="pytorch")
+    with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): is for causal attention"):
+        module.set_remap(ReRope(8))
+    with pytest.raises(ValueError, match="train_length=8: is for causal attention alone"):
+        module.set_score_scaling(8)
