@@ -6,7 +6,7 @@ write_report(result, "runs/x")     # extrapolation.json, .csv, .png
 
 from evaluation.extrapolation import Extrapolation, measure_extrapolation
 from evaluation.methods import METHODS, Method, check_possible, parse_method
-from evaluation.report import figure, log_tensorboard, table, write_report
+from evaluation.report import figure, legend, log_tensorboard, table, write_report
 from evaluation.settings import check_settings
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "check_possible",
     "check_settings",
     "figure",
+    "legend",
     "log_tensorboard",
     "measure_extrapolation",
     "parse_method",

@@ -37,6 +37,7 @@ class _Scaling(NamedTuple):
 
     line: str  # what it does; {} is the number after the @, or what stands for it
     unnumbered: str = _BY_LENGTH
+    numbered: str = "{}"  # what stands for a number
     number: Rule | None = number(1, 1e12)  # what the number must be; None: the method takes none
     example: str = "8"
 
@@ -46,8 +47,8 @@ METHODS: dict[str, _Scaling] = {
     "linear": _Scaling("every frequency divided by {}"),
     "ntk": _Scaling("a larger theta: the slowest pair divided by {}, the fastest kept"),
     "dynamic": _Scaling(
-        "ntk by {} x context / training length - {} + 1; plain up to the training length",
-        unnumbered="1",
+        "ntk by {}; plain up to the training length",
+        numbered="{} x (context / training length - 1) + 1",
     ),
     "ntk-by-parts": _Scaling("slow pairs divided by {}, fast ones kept, a ramp between"),
     "yarn": _Scaling("slow pairs divided by {}, fast ones kept, a ramp between; logits sharpened"),
@@ -104,8 +105,9 @@ class Method:
         if self.remap is not None:
             return line_of(self.remap, self.settings)
         kind = METHODS[self.scaling]
-        value = kind.unnumbered if self.number is None else f"{self.number:.12g}"
-        return kind.line.replace("{}", value)
+        if self.number is None:
+            return kind.line.format(kind.unnumbered)
+        return kind.line.format(kind.numbered.format(f"{self.number:.12g}"))
 
     def refusal(self, config: TransformerConfig, train_length: int) -> str | None:
         """Why the method cannot be used on a model of this config, or None where it can."""

@@ -104,6 +104,7 @@ def test_each_method_says_in_a_line_what_it_does():
     assert len(set(lines)) == len(METHODS) and not any("\n" in line for line in lines)
     assert "context / training length" in parse_method("linear").line
     assert parse_method("linear@8").line.startswith("every frequency divided by 8")
+    assert parse_method("dynamic@8").line.startswith("ntk by 8 x (context / training length - 1)")
     assert parse_method("logn").line.startswith("scores times ln(keys seen)")
     assert parse_method("yarn@8+logn").line == "; ".join(
         parse_method(name).line for name in ("yarn@8", "logn")
