@@ -159,10 +159,13 @@ def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
 
 def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: Path) -> None:
     options = ("checkpoint=run", "passages=2", "lengths=[32,64]", "output_dir=methods")
-    done = command("evaluate.py", *options, "methods=[none,yarn@8,yarn@8+logn]", cwd=home)
+    done = command(
+        "evaluate.py", *options, "methods=[none,yarn@8,yarn@8+logn,rerope+logn]", cwd=home
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads((home / "methods/extrapolation.json").read_text())
-    assert list(report["methods"]) == ["none", "yarn@8", "yarn@8+logn"]
+    assert list(report["methods"]) == ["none", "yarn@8", "yarn@8+logn", "rerope+logn"]
+    assert "\nyarn@8       slow pairs divided by 8" in done.stdout
     assert set(report["protocol"]["methods"]) == set(report["methods"])
     nll = [values["nll"] for values in report["methods"].values()]
     assert nll[0][0] != nll[1][0] == nll[2][0] and nll[1][1] != nll[2][1]
