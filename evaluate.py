@@ -17,7 +17,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     from cli.extrapolate import extrapolate
     from cli.rules import check
     from cli.rundir import evaluation_directory
-    from evaluation import check_settings
+    from evaluation import check_possible, check_settings
     from training import pick_device
 
     config = plain(composed)
@@ -27,6 +27,8 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
         trained = load_trained(config["checkpoint"], pick_device(config["accelerator"]))
         train_length = trained.config["data"]["seq_len"]
         check_settings(train_length, **settings)
+        if any(override.startswith("methods=") for override in overrides):
+            check_possible(settings["methods"], trained.model.config, train_length)
         documents = validation_documents(trained, config.get("data") or trained.config["data"])
     directory = evaluation_directory(trained.run, config["output_dir"])
     print(f"{trained.path} at step {trained.step}", flush=True)

@@ -8,7 +8,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evaluation import Extrapolation, log_tensorboard, measure_extrapolation, table, write_report
+from evaluation import (
+    Extrapolation,
+    legend,
+    log_tensorboard,
+    measure_extrapolation,
+    table,
+    write_report,
+)
 from model import Transformer
 
 
@@ -41,6 +48,7 @@ def extrapolate(
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     console.print(table(result))
+    console.print(legend(result), highlight=False, markup=False)
     write_report(result, directory)
     log_tensorboard(result, directory / "tensorboard")
     return result

@@ -12,7 +12,7 @@ from cli.resume import check_meaningful, check_unfinished, find_run, resumed_con
 from cli.rules import check
 from cli.rundir import CLAIM, RESULTS, check_free
 from data import TextDataModule
-from evaluation import check_settings
+from evaluation import check_possible, check_settings
 from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device, trainer_problems
@@ -65,10 +65,17 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
     measure = _problems(lambda: check_settings(config["data"]["seq_len"], **settings))
     if data:
         measure = []  # its lengths follow from data.seq_len
+    if not (model or measure) and any(o.startswith("evaluation.methods=") for o in overrides):
+        measure = _problems(lambda: _check_methods(config))
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
     ignored = [] if model else _ignored(config, overrides)
     check(config, [*model, *data, *evaluation, *trainer, *ignored])
+
+
+def _check_methods(config: dict[str, Any]) -> None:
+    net = TransformerConfig.from_config(config, vocab_size=256)
+    check_possible(config["evaluation"]["methods"], net, config["data"]["seq_len"])
 
 
 def _problems(make: Callable[[], Any]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluation.methods import METHODS, applied, check_methods, leaves_as_trained, refusal
+from evaluation.methods import DEFAULT_METHODS, Method, applied
 from evaluation.protocol import (
     INTERVAL_RESAMPLES,
     MAX_TOKENS_PER_BATCH,
@@ -22,8 +22,7 @@ from evaluation.protocol import (
     passages_for_longest,
     same_target_nll,
 )
-
-MULTIPLES = (1, 2, 4, 8)  # of the training length, where no lengths are asked for
+from evaluation.settings import check_settings
 
 _Key = tuple[str, int]  # method, length
 
@@ -66,7 +65,7 @@ def measure_extrapolation(
     *,
     train_length: int,
     lengths: Sequence[int] | None = None,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT_METHODS,
     passages: int = 48,
     target_tokens: int | None = None,
     max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
@@ -80,11 +79,11 @@ def measure_extrapolation(
 
     Args:
         model: tokens (B, S) -> logits (B, S, V), as `model.Transformer` is, whose
-            `set_scaling` and `config` are used.
+            `set_scaling`, `set_score_scaling` and `config` are used.
         documents: held-out token ids, one 1-D array per document.
         token_bytes: integers (V,), the UTF-8 bytes of each token's text.
         lengths: contexts in tokens; by default 1, 2, 4 and 8 times `train_length`.
-        methods: names in `METHODS`.
+        methods: names as `evaluation.parse_method` reads them.
         passages: how many to score; fewer where the documents hold fewer.
         target_tokens: tokens scored per passage; by default half the training length, at most 256.
         max_tokens_per_batch: inputs of one forward; a single passage may go past it.
@@ -93,12 +92,13 @@ def measure_extrapolation(
 
     Raises:
         ValueError: an argument out of range. A cell that cannot be run (documents too short, out
-            of memory on CUDA, a scaling the model refuses) is None with its reason instead.
+            of memory on CUDA, a method that the model refuses) is None with its reason instead.
     """
     lengths, methods, target_tokens = check_settings(
         train_length, lengths, methods, passages, target_tokens, max_tokens_per_batch
     )
     chosen, too_long = passages_for_longest(documents, lengths, passages)
+    named = {method.name: method for method in (Method(), *methods)}
     sources, unrun = _plan(model, methods, lengths, train_length, too_long)
     n_bytes = np.asarray(token_bytes)[chosen[:, -target_tokens:]].sum(axis=1)  # (P,)
     score = partial(
@@ -108,7 +108,9 @@ def measure_extrapolation(
         target_tokens=target_tokens,
         max_tokens_per_batch=max_tokens_per_batch,
     )
-    measured = _measure(model, set(sources.values()), score, n_bytes, train_length, on_progress)
+    measured = _measure(
+        model, named, set(sources.values()), score, n_bytes, train_length, on_progress
+    )
     protocol = {
         "name": "same targets, growing left context",
         "passages": len(chosen),
@@ -118,34 +120,15 @@ def measure_extrapolation(
         "factor": "context / train_length",
         "interval": f"95 % percentile bootstrap over passages, {INTERVAL_RESAMPLES} resamples",
         "precision": _precision(model),
-        "methods": {name: METHODS[name] for name in methods},
+        "methods": {method.name: method.line for method in methods},
     }
     cells = unrun | {key: measured[source] for key, source in sources.items()}
-    return _assemble(train_length, lengths, methods, protocol, cells)
-
-
-def check_settings(
-    train_length: int,
-    lengths: Sequence[int] | None,
-    methods: Sequence[str],
-    passages: int,
-    target_tokens: int | None,
-    max_tokens_per_batch: int,
-) -> tuple[list[int], list[str], int]:
-    """The lengths, methods and target tokens that `measure_extrapolation` would use.
-
-    ValueError for what it would refuse, so that this is known before a model has been trained.
-    """
-    _check_count("passages", passages)
-    _check_count("max_tokens_per_batch", max_tokens_per_batch)
-    lengths = _check_lengths(lengths, train_length)
-    target_tokens = _check_target_tokens(target_tokens, lengths, train_length)
-    return lengths, check_methods(methods), target_tokens
+    return _assemble(train_length, lengths, list(protocol["methods"]), protocol, cells)
 
 
 def _plan(
     model: nn.Module,
-    methods: list[str],
+    methods: list[Method],
     lengths: list[int],
     train_length: int,
     too_long: dict[int, str],
@@ -156,13 +139,14 @@ def _plan(
     """
     sources: dict[_Key, _Key] = {}
     unrun: dict[_Key, _Cell] = {}
-    for name, length in product(methods, lengths):
-        reason = too_long.get(length) or refusal(name, model)
+    for method, length in product(methods, lengths):
+        key = method.name, length
+        reason = too_long.get(length) or method.refusal(model.config, train_length)
         if reason is not None:
-            unrun[name, length] = _Cell(reason=reason)
+            unrun[key] = _Cell(reason=reason)
         else:
-            same = leaves_as_trained(name, model, context=length, train_length=train_length)
-            sources[name, length] = ("none" if same else name, length)
+            same = method.leaves_as_trained(model.config, context=length, train_length=train_length)
+            sources[key] = (Method().name, length) if same else key
     return sources, unrun
 
 
@@ -195,6 +179,7 @@ def _assemble(
 
 def _measure(
     model: nn.Module,
+    methods: dict[str, Method],
     keys: set[_Key],
     score: Callable[..., np.ndarray],
     n_bytes: np.ndarray,
@@ -202,7 +187,7 @@ def _measure(
     on_progress: Callable[[int, int], None] | None,
 ) -> dict[_Key, _Cell]:
     # Short before long: much is known early, and a length that does not fit comes last.
-    todo = sorted(keys, key=lambda key: (key[1], list(METHODS).index(key[0])))
+    todo = sorted(keys, key=lambda key: (key[1], list(methods).index(key[0])))
     total = len(n_bytes) * sum(length for _, length in todo)
     done, cell_end = 0, 0
 
@@ -215,7 +200,7 @@ def _measure(
     cells: dict[_Key, _Cell] = {}
     with _evaluating(model):
         for name, length in todo:
-            with applied(name, model, context=length, train_length=train_length):
+            with applied(methods[name], model, context=length, train_length=train_length):
                 cells[name, length] = _measure_cell(score, length, n_bytes, advance)
             cell_end += len(n_bytes) * length
             if done < cell_end:  # it was given up half-way
@@ -267,36 +252,3 @@ def _precision(model: nn.Module) -> str:
     if weight.device.type == "cuda":
         return "bfloat16 autocast on cuda"
     return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
-
-
-def _check_count(key: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key}={value}: must be a whole number, at least 1")
-
-
-def _check_lengths(lengths: Sequence[int] | None, train_length: int) -> list[int]:
-    _check_count("train_length", train_length)
-    works = [multiple * train_length for multiple in MULTIPLES]
-    if lengths is None:
-        return works
-    if not isinstance(lengths, (list, tuple)):
-        raise ValueError(f"lengths={lengths}: must be a list; for instance {works}")
-    wrong = [n for n in lengths if isinstance(n, bool) or not isinstance(n, int) or n < 1]
-    if wrong or not lengths:
-        shown = ", ".join(map(str, wrong))
-        raise ValueError(
-            f"lengths=[{shown}]: must be whole numbers of tokens, at least 1; for instance {works}"
-        )
-    return sorted(set(lengths))
-
-
-def _check_target_tokens(target_tokens: int | None, lengths: list[int], train_length: int) -> int:
-    if target_tokens is None:
-        return max(1, min(train_length // 2, 256, lengths[0]))
-    _check_count("target_tokens", target_tokens)
-    if target_tokens > lengths[0]:
-        raise ValueError(
-            f"target_tokens={target_tokens}: must be at most the shortest of lengths={lengths},"
-            f" since the same targets are scored at all of them; valid: 1 to {lengths[0]}"
-        )
-    return target_tokens

@@ -31,6 +31,7 @@ CSV_FIELDS = ("method", "length", "nll", "bpb", "ci95_low", "ci95_high", "reason
 
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 _COLOURS = ("#444444", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
+_DASHES = ("-", "--", ":", "-.")
 _GREY = "#666666"
 _DPI = 150
 
@@ -83,6 +84,13 @@ def table(result: Extrapolation) -> Table:
     return grid
 
 
+def legend(result: Extrapolation) -> str:
+    """A line on what each method does."""
+    lines = result.protocol["methods"]
+    width = max(map(len, lines), default=0)
+    return "\n".join(f"{name:{width}}  {line}" for name, line in lines.items())
+
+
 def _best(result: Extrapolation, index: int) -> set[str]:
     """The methods with the lowest loss at a length; none where nothing sets them apart."""
     measured = {name: values["bpb"][index] for name, values in result.methods.items()}
@@ -102,13 +110,15 @@ def _captions(result: Extrapolation) -> Iterator[str]:
     p = result.protocol
     yield "* best of its length; lower is better"
     yield f"{_scored(result)}; trained at {result.train_length}"
-    unrun: dict[tuple[str, str], list[str]] = {}
+    unrun: dict[str, dict[str, list[str]]] = {}  # why -> length -> methods
     for name, reasons in result.reasons.items():
         for length, why in reasons.items():
-            unrun.setdefault((length, why), []).append(name)
-    for (length, why), names in unrun.items():
-        whose = "" if len(names) == len(result.methods) else f" ({', '.join(names)})"
-        yield f"- at {length}{whose}: {why}"
+            unrun.setdefault(why, {}).setdefault(length, []).append(name)
+    for why, by_length in unrun.items():
+        for names in dict.fromkeys(map(tuple, by_length.values())):
+            lengths = ", ".join(n for n, here in by_length.items() if tuple(here) == names)
+            whose = "" if len(names) == len(result.methods) else f" ({', '.join(names)})"
+            yield f"- at {lengths}{whose}: {why}"
     if p["passages"] < p["passages_asked"] and p["passages"]:
         yield f"({p['passages_asked']} passages asked; the text holds {p['passages']})"
 
@@ -128,10 +138,11 @@ def figure(result: Extrapolation) -> Figure:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(7.6, 4.6), dpi=_DPI, facecolor="white")
-    ax = fig.add_axes((0.085, 0.135, 0.765, 0.69))
+    longest = max(map(len, result.methods))  # its name stands right of the axes
+    ax = fig.add_axes((0.085, 0.135, 0.765 - 0.0125 * max(0, longest - 6), 0.69))
     ends = []
-    for (name, values), colour in zip(result.methods.items(), _cycle(result), strict=True):
-        ends += _draw_method(ax, result.lengths, values, name, colour)
+    for (name, values), style in zip(result.methods.items(), _styles(result), strict=True):
+        ends += _draw_method(ax, result.lengths, values, name, *style)
     _dress(ax, result)
     _label_ends(ax, ends)
     fig.text(0.085, 0.94, "Reading past the training length", fontsize=13, weight="bold")
@@ -140,12 +151,14 @@ def figure(result: Extrapolation) -> Figure:
     return fig
 
 
-def _cycle(result: Extrapolation) -> list[str]:
-    return [_COLOURS[i % len(_COLOURS)] for i in range(len(result.methods))]
+def _styles(result: Extrapolation) -> list[tuple[str, str]]:
+    """A colour and a line style for each method: other dashes once the colours are used up."""
+    pairs = [(colour, dashes) for dashes in _DASHES for colour in _COLOURS]
+    return [pairs[i % len(pairs)] for i in range(len(result.methods))]
 
 
 def _draw_method(
-    ax: Axes, lengths: list[int], values: dict[str, list], name: str, colour: str
+    ax: Axes, lengths: list[int], values: dict[str, list], name: str, colour: str, dashes: str
 ) -> list[tuple[float, float, str, str]]:
     """Draw one curve; returns where it ends and what to write there, or nothing if it is empty."""
     points = [(n, b) for n, b in zip(lengths, values["bpb"], strict=True) if b is not None]
@@ -154,7 +167,7 @@ def _draw_method(
     bands = [(n, *ci) for n, ci in zip(lengths, values["ci95"], strict=True) if ci is not None]
     if bands:
         ax.fill_between(*zip(*bands, strict=True), color=colour, alpha=0.10, linewidth=0)
-    ax.plot(*zip(*points, strict=True), color=colour, linewidth=2, marker="o", markersize=5)
+    ax.plot(*zip(*points, strict=True), color=colour, ls=dashes, lw=2, marker="o", markersize=5)
     return [(*points[-1], f"{name} {points[-1][1]:.2f}", colour)]
 
 
@@ -186,7 +199,8 @@ def _dress(ax: Axes, result: Extrapolation) -> None:
 def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Name each curve at its end instead of in a legend, pushed apart where curves end together."""
     low, high = ax.get_ylim()
-    gap = 0.052 * (high - low)
+    size = min(10, 130 / max(1, len(ends)))  # points: many names are written smaller
+    gap = 0.0052 * size * (high - low)
     taken: dict[float, float] = {}  # x -> the height of the last label written there
     for x, y, text, colour in sorted(ends, key=lambda end: end[1]):
         taken[x] = max(y, taken.get(x, -np.inf) + gap)
@@ -197,7 +211,7 @@ def _label_ends(ax: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             textcoords="offset points",
             va="center",
             color=colour,
-            fontsize=10,
+            fontsize=size,
             weight="bold",
             annotation_clip=False,
         )

@@ -4,16 +4,20 @@ Shapes: B batch, S sequence, T keys (S, or more with a cache), H heads of querie
 and values, D head_dim.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import rope_phases, rope_qkv
+from kernels import rope_phases, rope_qkv, rotate
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.masks import Bias, Rules, attend_in_blocks
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
+from model.remap import Remap
+from model.remapped_attention import remapped_attention
 from model.ssmax import ScalableSoftmax
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
@@ -90,6 +94,8 @@ class RoPEAttention(nn.Module):
         self.window = window
         self.backend, self.interleaved = backend, interleaved
         self.fused_projection = fused_projection
+        self.score_train_length: int | None = None
+        self.remap: Remap | None = None
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
@@ -109,6 +115,38 @@ class RoPEAttention(nn.Module):
         self.phases.copy_(phases)
         self.attention_factor = attention_factor
 
+    def set_score_scaling(self, train_length: int | None) -> None:
+        """Scale scores with log n from now on (`log_n_scaled`); None: as trained.
+
+        A window stays as it is: a query there sees no more keys than it did in training.
+        Raises ValueError where attention is not causal: n is counted from a query's position.
+        """
+        self._check_causal("train_length", train_length)
+        self.score_train_length = train_length if self.window is None else None
+
+    def set_remap(self, remap: Remap | None) -> None:
+        """Bend relative positions from now on (`model.remap`); None: as trained.
+
+        For evaluation: attention weights are not dropped. Raises ValueError where attention is not
+        causal, and where it rotates nothing.
+        """
+        self._check_causal("remap", remap)
+        if remap is not None and self.position != "rope":
+            raise ValueError(
+                f"remap={remap}: a model with position={self.position} has no relative positions "
+                "to bend; use None"
+            )
+        if remap is not None and self.window is not None:
+            raise ValueError(
+                f"remap={remap}: a layer with window={self.window} sees none of the distances that "
+                "are bent; use None"
+            )
+        self.remap = remap
+
+    def _check_causal(self, key: str, value: object) -> None:
+        if value is not None and not self.causal:
+            raise ValueError(f"{key}={value}: is for causal attention alone; make it causal=True")
+
     def forward(
         self,
         x: Tensor,
@@ -123,19 +161,28 @@ class RoPEAttention(nn.Module):
         broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
         Joined with `causal` by AND; a query that may attend to nothing gets zeros.
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        With a remap a query attends causally to tokens counted from 0, and to no mask; the cache
+        then holds keys that are not rotated.
         Raises ValueError for an x or a mask of another shape.
         """
         if x.ndim != 3 or x.shape[-1] != self.d_model:
             raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        if self.remap is not None and (positions is not None or mask is not None):
+            raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
         past = 0 if cache is None else cache.length
         if past and positions is None:
             positions = torch.arange(past, past + x.shape[1], device=x.device)
 
-        q, k, v = self._project(x, positions)
+        q, k, v = self._project(x, positions) if self.remap is None else self._heads(x)
+        if self.score_train_length is not None:
+            q = log_n_scaled(q, positions, self.score_train_length)
         if cache is not None:
             k, v = cache.append(k, v, positions if self.position == "alibi" else None)
         if self.ssmax is not None:
             q = self.ssmax(q, past, k.shape[1], self.causal)
+        if self.remap is not None:
+            y = remapped_attention(q, k, v, self.remap, self._rotated, past=past)  # (B, S, H, D)
+            return self.out(y.flatten(-2))
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
         windowed = self.window is not None and k.shape[2] > self.window
         if windowed or self.position == "alibi":
@@ -147,11 +194,10 @@ class RoPEAttention(nn.Module):
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
-        fused = self.fused_projection and self.position == "rope"
-        qkv = x if fused else self.qkv(x)
         if self.position == "rope":
+            fused = self.fused_projection
             return rope_qkv(
-                qkv,
+                x if fused else self.qkv(x),
                 self.n_heads,
                 self.n_kv_heads,
                 positions=positions,
@@ -164,11 +210,28 @@ class RoPEAttention(nn.Module):
                 backend=self.backend,
                 weight=self.qkv.weight if fused else None,
             )
-        heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
+        return self._heads(x)
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised but not rotated."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
         q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
         if self.q_norm is not None:
             q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
         return q, k, v
+
+    def _rotated(self, x: Tensor, positions: Tensor, leak: int) -> Tensor:
+        """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`."""
+        rotated, _ = rotate(
+            x,
+            x[:, :, :1],  # the rotation takes queries and keys; here there is one of them
+            positions=positions,
+            phases=(self.phases + leak // 2) // leak,  # fixed point: exact to its last bit
+            interleaved=self.interleaved,
+            attention_factor=self.attention_factor,
+            backend=self.backend,
+        )
+        return rotated
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
         """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""
@@ -208,6 +271,22 @@ class RoPEAttention(nn.Module):
         keys_at = positions if cache is None else cache.positions[:, : cache.length]
         slopes = alibi_slopes(self.n_heads, q.device)
         return lambda queries, keys: alibi_bias(slopes, positions[..., queries], keys_at[..., keys])
+
+
+def log_n_scaled(q: Tensor, positions: Tensor | None, train_length: int) -> Tensor:
+    """q (B, S, H, D) times max(1, ln n / ln train_length), n = position + 1 the keys it may see.
+
+    Softmax over more keys than in training is flatter; this keeps its entropy (J. Su, "On the
+    scale operation of attention from entropy invariance", kexue.fm/archives/8823, and 9708).
+    Exactly q for positions below `train_length`. `positions`: (S,) or (B, S); None: from 0.
+    """
+    if positions is None:
+        positions = torch.arange(q.shape[1], device=q.device)
+    precision = torch.promote_types(q.dtype, torch.float32)
+    n = (positions + 1).to(precision)
+    beyond = n.clamp(min=train_length).log() / math.log(train_length)
+    scale = torch.where(positions < train_length, 1.0, beyond)[..., None, None]  # (…, S, 1, 1)
+    return (q * scale).to(q.dtype)
 
 
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:

@@ -21,8 +21,9 @@ from model.checks import (
 )
 from model.scalings import SCALINGS, Frequencies
 
-_STRETCHED = ("linear", "ntk", "yarn", "llama3")  # factor=None is seq_len / train_length
-_NEEDS_TRAIN_LENGTH = ("dynamic", "yarn", "longrope", "llama3")
+# factor=None is seq_len / train_length
+_STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
+_NEEDS_TRAIN_LENGTH = ("dynamic", "ntk-by-parts", "yarn", "longrope", "llama3")
 _LENGTH = integer(1, 2**40)
 _RULES = {  # the rule of every setting, and a value that keeps it
     "factor": (number(1, 1e12), 4.0),
@@ -53,10 +54,10 @@ def rope_frequencies(
 ) -> Frequencies:
     """The frequencies of a rotary embedding under a scaling method.
 
-    `factor=None` means seq_len / train_length (at least 1) for linear, ntk, yarn and llama3, and
-    for longrope's attention factor; 1 for dynamic and proportional. `seq_len=None` is the training
-    length to dynamic and longrope. `options` are named as Hugging Face names them; None stands for
-    an option's default.
+    `factor=None` means seq_len / train_length (at least 1) for linear, ntk, ntk-by-parts, yarn and
+    llama3, and for longrope's attention factor; 1 for dynamic and proportional. `seq_len=None` is
+    the training length to dynamic and longrope. `options` are named as Hugging Face names them;
+    None stands for an option's default.
 
     Returns inv_freq (rotary_dim/2,) float64 on the CPU, in radians per position, and the
     attention factor. Raises ValueError, every broken rule on a line, for an unknown method, an

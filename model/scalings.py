@@ -102,7 +102,7 @@ class Yarn:
     def _ramp(self, theta: float, rotary_dim: int) -> tuple[float, float]:
         """The pairs at which interpolation begins and is complete (may be fractions)."""
         if theta <= 1:
-            raise ValueError(f"theta={theta}: must be above 1 for yarn; try theta=10000.0")
+            raise ValueError(f"theta={theta}: must be above 1 for this ramp; try theta=10000.0")
 
         def pair_turning(turns: float) -> float:
             return (
@@ -124,6 +124,25 @@ class Yarn:
             return 0.1 * math.log(factor) + 1
         scale = 0.1 * math.log(factor)
         return (scale * self.mscale + 1) / (scale * self.mscale_all_dim + 1)
+
+
+@dataclass(frozen=True)
+class NtkByParts:
+    """NTK-by-parts (arXiv:2309.00071, section 3.2): YaRN's frequencies without its temperature.
+
+    The paper draws the ramp over the turns within train_length; here it runs over the pairs
+    between `beta_fast` and `beta_slow`, as in every published YaRN, so that the temperature is
+    all that sets the two methods apart.
+    """
+
+    train_length: int
+    factor: float | None = None
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+
+    def __call__(self, theta: float, rotary_dim: int, seq_len: int | None) -> Frequencies:
+        settings = (self.train_length, self.factor, self.beta_fast, self.beta_slow)
+        return Yarn(*settings, attention_factor=1.0)(theta, rotary_dim, seq_len)
 
 
 @dataclass(frozen=True)
@@ -198,6 +217,7 @@ SCALINGS = {
     "linear": Linear,
     "ntk": Ntk,
     "dynamic": Dynamic,
+    "ntk-by-parts": NtkByParts,
     "yarn": Yarn,
     "longrope": LongRope,
     "llama3": Llama3,

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
+from model.checks import broken, integer, optional
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
 from model.positions import LearnedPositions, position_embedding, random_positions
+from model.remap import Remap
 from model.ssmax import TYPICAL_LENGTH, ssmax_start
 
 
@@ -165,7 +167,8 @@ class Transformer(nn.Module):
         span = self.config.random_positions
         if span is not None and self.training and cache is None:
             return random_positions(end, span, tokens.device)
-        if cache is None and learned is None:
+        remapped = self.blocks[0].attention.remap is not None  # counts tokens itself
+        if remapped or (cache is None and learned is None):
             return None
         return torch.arange(past, end, device=tokens.device)
 
@@ -215,6 +218,28 @@ class Transformer(nn.Module):
         for block in self.blocks:
             if block.attention.position == "rope":  # a pattern may leave layers without
                 block.attention.set_phases(phases, attention_factor)
+
+    def set_score_scaling(self, train_length: int | None) -> None:
+        """Scale every layer's scores with log n past `train_length`, or no longer (None).
+
+        A query at position p is multiplied by max(1, ln(p + 1) / ln(train_length)): nothing
+        changes below the training length. Raises ValueError for a length without a logarithm to
+        divide by.
+        """
+        problems = broken("train_length", train_length, optional(integer(2, 2**40)), 256)
+        if problems:
+            raise ValueError("\n".join(problems))
+        for block in self.blocks:
+            block.attention.set_score_scaling(train_length)
+
+    def set_remap(self, remap: Remap | None) -> None:
+        """Bend every layer's relative positions (`model.remap`), or no longer (None).
+
+        The model then takes no `positions`, and a cache made before is of no use. Raises
+        ValueError where the model rotates nothing.
+        """
+        for block in self.blocks:
+            block.attention.set_remap(remap)
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

@@ -19,6 +19,7 @@ NEEDS = {
     ("data", "text"): ["data.path=x.txt"],
     ("scaling", "linear"): ["scaling.factor=2"],
     ("scaling", "ntk"): ["scaling.factor=2"],
+    ("scaling", "ntk-by-parts"): ["scaling.factor=2", "scaling.train_length=256"],
     ("scaling", "yarn"): ["scaling.factor=2", "scaling.train_length=256"],
     ("scaling", "llama3"): ["scaling.factor=2", "scaling.train_length=256"],
     ("scaling", "dynamic"): ["scaling.train_length=256"],

@@ -59,6 +59,8 @@ MISTAKES = [
     ("callbacks.samples._target_=nope.Foo", "callbacks.samples", "cannot be made"),
     ("evaluation.lengths=5", "evaluation.lengths=5", "list"),
     ("evaluation.methods=[yarm]", "evaluation.methods=[yarm]", "did you mean yarn"),
+    ("evaluation.methods=[none@8]", "evaluation.methods=[none@8]", "takes no factor"),
+    ("evaluation.methods=[longrope]", "evaluation.methods=[longrope]", "short_factor"),
     ("rope.fraction=1.5", "rope.fraction=1.5", "0"),
     ("+foo=1", "+foo=1", "no such key"),
     ("~model", "~model", "cannot be deleted"),

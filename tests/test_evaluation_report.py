@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from evaluation import Extrapolation, figure, log_tensorboard, table, write_report
+from evaluation import Extrapolation, figure, legend, log_tensorboard, table, write_report
 
 LENGTHS = [256, 512, 1024, 2048]
 BPB = {
@@ -27,7 +27,12 @@ def result():
     return Extrapolation(
         train_length=256,
         lengths=LENGTHS,
-        protocol={"passages": 12, "passages_asked": 16, "target_tokens": 128},
+        protocol={
+            "passages": 12,
+            "passages_asked": 16,
+            "target_tokens": 128,
+            "methods": {name: f"what {name} does" for name in BPB},
+        },
         methods={
             name: {
                 "nll": [b and b / 2 for b in bpb],
@@ -128,6 +133,31 @@ def test_table_marks_the_best_method_of_each_length_without_colour(result):
     assert "*" not in rows["none"] + rows["linear"]
     assert "at 2048 (none): out of GPU memory" in text
     assert "16 passages asked; the text holds 12" in text
+
+
+def test_lengths_that_share_a_reason_share_a_line(result):
+    result.reasons["none"] = {"2048": "broken"}
+    result.reasons["yarn"] = {"256": "no", "512": "no", "2048": "no"}
+    text = printed(result)
+    assert "- at 2048 (none): broken" in text and "- at 256, 512, 2048 (yarn): no" in text
+    result.reasons.update({name: {"1024": "short", "2048": "short"} for name in BPB})
+    assert "- at 1024, 2048: short" in printed(result)
+
+
+def test_legend_has_a_line_on_each_method(result):
+    assert legend(result).splitlines() == [
+        "none    what none does",
+        "linear  what linear does",
+        "yarn    what yarn does",
+    ]
+
+
+def test_many_methods_differ_in_colour_or_in_line_style(result):
+    values = result.methods["yarn"]
+    result.methods.update({f"method-{i}@8+logn": values for i in range(15)})
+    (ax,) = figure(result).axes
+    curves = [(line.get_color(), line.get_linestyle()) for line in ax.lines[: len(result.methods)]]
+    assert len(set(curves)) == len(result.methods) == 18
 
 
 def test_best_of_the_methods_that_ran(result):

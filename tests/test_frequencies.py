@@ -113,6 +113,23 @@ def test_yarn_keeps_fast_pairs_and_divides_slow_ones():
     assert attention_factor == pytest.approx(0.1 * math.log(4.0) + 1)
 
 
+@pytest.mark.parametrize("settings", [{}, {"beta_fast": 16.0, "beta_slow": 2.0}])
+def test_ntk_by_parts_is_yarn_without_its_temperature(settings):
+    both = {"factor": 8.0, "train_length": TRAINED, **settings}
+    parts, attention_factor = rope_frequencies(DIM, method="ntk-by-parts", **both)
+    yarn, temperature = rope_frequencies(DIM, method="yarn", **both)
+    assert torch.equal(parts, yarn)
+    assert attention_factor == 1.0 < temperature
+
+
+def test_ntk_by_parts_keeps_fast_pairs_and_divides_slow_ones():
+    """With L=512, d=64 and theta=1e4 the ramp runs from pair 3 to pair 16."""
+    inv_freq, _ = rope_frequencies(DIM, method="ntk-by-parts", factor=8.0, train_length=TRAINED)
+    ramp = [min(max((i - 3) / 13, 0.0), 1.0) for i in range(32)]
+    expected = [f / 8 * r + f * (1 - r) for f, r in zip(plain(), ramp, strict=True)]
+    assert_frequencies(inv_freq, expected)
+
+
 @pytest.mark.parametrize(
     ("train_length", "share"),
     [(4, 4.0), (10**9, 1.0)],  # no pair finishes a turn; every pair turns more than 32 times
@@ -122,7 +139,7 @@ def test_yarn_where_all_pairs_are_slow_or_all_fast(train_length, share):
     assert_frequencies(inv_freq[1:], [f / share for f in plain()[1:]])
 
 
-@pytest.mark.parametrize("method", ["linear", "ntk", "yarn", "llama3"])
+@pytest.mark.parametrize("method", ["linear", "ntk", "ntk-by-parts", "yarn", "llama3"])
 def test_factor_none_is_the_ratio_of_lengths_and_at_least_one(method):
     lengths = {"seq_len": 2048, "train_length": 512}
     by_ratio = rope_frequencies(DIM, method=method, **lengths)
@@ -143,7 +160,7 @@ def test_longrope_factor_only_sets_the_temperature():
     assert (a, b) == (1.0, pytest.approx(math.sqrt(1 + math.log(4) / math.log(512))))
 
 
-@pytest.mark.parametrize("method", ["linear", "ntk", "yarn", "proportional", "dynamic", "llama3"])
+@pytest.mark.parametrize("method", sorted(set(SCALINGS) - {"none", "longrope"}))
 def test_smallest_rotary_dim(method):
     inv_freq, _ = rope_frequencies(2, method=method, factor=2.0, train_length=128, seq_len=256)
     assert inv_freq.shape == (1,) and 0 < inv_freq[0] <= 1

@@ -116,7 +116,7 @@ def test_scaling_files_build_with_a_factor_and_a_length(method):
     Transformer(config)(torch.zeros(1, 3, dtype=torch.long))
 
 
-@pytest.mark.parametrize("method", ["linear", "ntk", "yarn", "llama3"])
+@pytest.mark.parametrize("method", ["linear", "ntk", "ntk-by-parts", "yarn", "llama3"])
 def test_a_scaling_that_would_do_nothing_is_refused(method):
     with pytest.raises(ValueError, match=r"scaling\.(factor|train_length)=None"):
         TransformerConfig.from_config(composed(scaling=method), 10)

@@ -1,0 +1,109 @@
+"""The remaps of relative positions as methods: their settings by name, or by a rule of thumb.
+
+`rerope@128` has its window from the name; `rerope` takes what its authors' rule gives for the
+training length L and, where the map follows the length, for the context n. The maps themselves
+stand in `model/remap.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from model.remap import DualChunk, LeakyReRope, Remap, ReRope, SelfExtend
+
+_Settings = tuple[int, ...]
+
+
+class Remapping(NamedTuple):
+    """A class of `model.remap` as a method."""
+
+    make: Callable[..., Remap]
+    fields: tuple[str, ...]  # what the numbers after the @ are, in order, joined by an x
+    rule: Callable[[int, int], _Settings]  # context and training length -> settings
+    line: str  # what it does, with the fields by name
+    stated: str  # the rule in words
+    example: str
+    by_length: bool  # whether the rule gives another map at each length, plain RoPE up to L
+
+
+def _leaky(context: int, train_length: int) -> _Settings:
+    window = train_length // 2
+    return window, max(1, math.ceil((context - window) / (train_length - window)))
+
+
+def _self_extend(context: int, train_length: int) -> _Settings:
+    window = train_length // 4
+    group = math.ceil((context - window) / (2 * train_length / 3 - window))
+    return max(1, group), window
+
+
+REMAPS: dict[str, Remapping] = {
+    "rerope": Remapping(
+        ReRope,
+        ("window",),
+        lambda _, train_length: (train_length // 2,),
+        "distances above {window} read as {window}",
+        "window = half the training length",
+        "128",
+        by_length=False,
+    ),
+    "leaky-rerope": Remapping(
+        LeakyReRope,
+        ("window", "leak"),
+        _leaky,
+        "distances above {window} grow {leak} times slower",
+        "window = half the training length, the least leak that keeps within that length",
+        "128x16",
+        by_length=True,
+    ),
+    "self-extend": Remapping(
+        SelfExtend,
+        ("group", "window"),
+        _self_extend,
+        "distances from {window} on counted in groups of {group} tokens",
+        "window = a quarter of the training length, the least group that keeps within two thirds",
+        "8x64",
+        by_length=True,
+    ),
+    "dual-chunk": Remapping(
+        DualChunk,
+        ("chunk", "local"),
+        lambda _, train_length: (3 * train_length // 4, max(1, train_length // 8)),
+        "positions numbered anew in each chunk, distances kept for {local} tokens, at most {chunk}",
+        "chunk = 3/4, local = 1/8 of the training length",
+        "192x32",
+        by_length=False,
+    ),
+}
+LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
+
+
+def settings_of(name: str, text: str) -> _Settings:
+    """The numbers that follow the @ of `name`; ValueError, less the key, where they are wrong."""
+    remapping = REMAPS[name]
+    words = "x".join(field.upper() for field in remapping.fields)
+    parts = text.split("x")
+    if len(parts) != len(remapping.fields) or not all(part.isdecimal() for part in parts):
+        example = f"{name}@{remapping.example}"
+        raise ValueError(f"what follows the @ must be {words}, whole numbers; try {example}")
+    settings = tuple(map(int, parts))
+    remapping.make(*settings)
+    return settings
+
+
+def line_of(name: str, settings: _Settings) -> str:
+    """What the remap does, for a legend."""
+    remapping = REMAPS[name]
+    if settings:
+        shown = dict(zip(remapping.fields, settings, strict=True))
+        return remapping.line.format(**shown)
+    words = {field: f"the {field}" for field in remapping.fields}
+    return f"{remapping.line.format(**words)}; {remapping.stated}"
+
+
+def remap_of(name: str, settings: _Settings, *, context: int, train_length: int) -> Remap:
+    """The map for a length."""
+    remapping = REMAPS[name]
+    return remapping.make(*(settings or remapping.rule(context, train_length)))

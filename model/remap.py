@@ -1,0 +1,215 @@
+"""Relative positions bent at evaluation time, so that none is larger than those seen in training.
+
+Plain RoPE scores a query at i against a key at j by their distance Δ = i - j. Each class here
+puts another relative position R(i, j) in its place (`relative`), and says how to get it from
+rotations of whole queries and keys (`passes`): under a pass the queries are rotated to `query(i)`
+and the keys to `key(j)`, with all frequencies divided by `leak`, and where `applies(i, j)` the
+score of that pass is the one that counts:
+
+    R(i, j) = (query(i) - key(j)) / leak
+
+Exactly one pass applies to each pair with j <= i, and none to a pair with j > i. Positions are
+int64 tensors that broadcast; all functions here are pure.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from model.checks import broken, integer
+
+_COUNT = integer(1, 2**31)
+
+
+class Pass(NamedTuple):
+    """One rotation of all queries and keys, and the pairs whose score it gives."""
+
+    query: Callable[[Tensor], Tensor]  # positions of queries -> where they are rotated to
+    key: Callable[[Tensor], Tensor]  # positions of keys -> where they are rotated to
+    applies: Callable[[Tensor, Tensor], Tensor]  # query's and key's position -> booleans
+    # First and last query of a block -> the keys [low, high) beyond which the pass never applies.
+    keys: Callable[[int, int], tuple[int, int]]
+    leak: int = 1
+
+
+class Remap(Protocol):
+    """What `Transformer.set_remap` takes."""
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """R(i, j) for queries at i and keys at j <= i, float64."""
+
+    def passes(self) -> list[Pass]:
+        """The rotations that give it, the one that may reach furthest back last."""
+
+
+@dataclass(frozen=True)
+class ReRope:
+    """ReRoPE (J. Su, kexue.fm/archives/9708): min(Δ, window).
+
+    Distances from `window` on all look alike. A window of half the training length works where
+    the training length itself fails.
+    """
+
+    window: int
+
+    def __post_init__(self) -> None:
+        _check(window=(self.window, 128))
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """min(Δ, window)."""
+        return (i - j).clamp(max=self.window).double()
+
+    def passes(self) -> list[Pass]:
+        """Near as trained; far with every query at `window` and every key at 0."""
+        far = _far(self.window, lambda i: torch.full_like(i, self.window), torch.zeros_like)
+        return [_near(self.window), far]
+
+
+@dataclass(frozen=True)
+class LeakyReRope:
+    """Leaky ReRoPE (kexue.fm/archives/9708): Δ, and from `window` on window + (Δ - window) / leak.
+
+    Choose window + (length - window) / leak at most the training length.
+    """
+
+    window: int
+    leak: int
+
+    def __post_init__(self) -> None:
+        _check(window=(self.window, 128), leak=(self.leak, 16))
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """Δ up to `window`, and `leak` times slower beyond."""
+        distance = (i - j).double()
+        return torch.minimum(distance, self.window + (distance - self.window) / self.leak)
+
+    def passes(self) -> list[Pass]:
+        """Near as trained; far with slower frequencies, and the queries moved on by the window."""
+        shift = self.window * (self.leak - 1)
+        return [
+            _near(self.window),
+            _far(self.window, lambda i: i + shift, lambda j: j)._replace(leak=self.leak),
+        ]
+
+
+@dataclass(frozen=True)
+class SelfExtend:
+    """Self-Extend (arXiv:2401.01325): Δ within `window`, and beyond it grouped positions,
+    i // group - j // group + window - window // group.
+
+    The authors' rule: window + (length - window) / group below half to two thirds of the
+    training length.
+    """
+
+    group: int
+    window: int
+
+    def __post_init__(self) -> None:
+        _check(group=(self.group, 8), window=(self.window, 128))
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """Δ up to `window`, a difference of groups beyond."""
+        grouped = i // self.group - j // self.group + self.window - self.window // self.group
+        return torch.where(i - j < self.window, i - j, grouped).double()
+
+    def passes(self) -> list[Pass]:
+        """Near as trained; far with positions in groups, the queries moved on to the window."""
+        shift = self.window - self.window // self.group
+        far = _far(self.window, lambda i: i // self.group + shift, lambda j: j // self.group)
+        return [_near(self.window), far]
+
+
+@dataclass(frozen=True)
+class DualChunk:
+    """Dual chunk attention (arXiv:2402.17463): keys numbered anew in every chunk of
+    stride = chunk - local tokens, j mod stride, against queries at
+
+        i mod stride                          keys of the same chunk
+        min(i mod stride + stride, chunk)     keys of the chunk before: exact for `local` tokens
+        chunk                                 keys of all older chunks
+
+    No relative position is above `chunk`; the authors take 3/4 of the training length for it and
+    1/8 for `local`. Their sharpening of the scores is left to log-n or to the temperature.
+    """
+
+    chunk: int
+    local: int
+
+    def __post_init__(self) -> None:
+        _check(chunk=(self.chunk, 192), local=(self.local, 32))
+        if 2 * self.local >= self.chunk:
+            raise ValueError(
+                f"local={self.local}: must be below half of chunk={self.chunk}; "
+                f"try local={max(1, self.chunk // 6)}"
+            )
+
+    @property
+    def stride(self) -> int:
+        """Tokens of a chunk."""
+        return self.chunk - self.local
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """The query's place for the key's chunk, less the key's place in it."""
+        apart, place = i // self.stride - j // self.stride, i % self.stride
+        before = (place + self.stride).clamp(max=self.chunk)
+        query = torch.where(apart == 0, place, torch.where(apart == 1, before, self.chunk))
+        return (query - j % self.stride).double()
+
+    def passes(self) -> list[Pass]:
+        """The same chunk, the one before, and all older ones."""
+        size = self.stride
+
+        def key(j: Tensor) -> Tensor:
+            return j % size
+
+        def apart(i: Tensor, j: Tensor) -> Tensor:
+            return i // size - j // size
+
+        return [
+            Pass(
+                lambda i: i % size,
+                key,
+                lambda i, j: (apart(i, j) == 0) & (j <= i),
+                lambda first, last: (first // size * size, last + 1),
+            ),
+            Pass(
+                lambda i: (i % size + size).clamp(max=self.chunk),
+                key,
+                lambda i, j: apart(i, j) == 1,
+                lambda first, last: ((first // size - 1) * size, last // size * size),
+            ),
+            Pass(
+                lambda i: torch.full_like(i, self.chunk),
+                key,
+                lambda i, j: apart(i, j) > 1,
+                lambda _, last: (0, (last // size - 1) * size),
+            ),
+        ]
+
+
+def _near(window: int) -> Pass:
+    """Plain RoPE, within the window."""
+    return Pass(
+        lambda i: i,
+        lambda j: j,
+        lambda i, j: (j <= i) & (i - j < window),
+        lambda first, last: (first - window + 1, last + 1),
+    )
+
+
+def _far(window: int, query: Callable[[Tensor], Tensor], key: Callable[[Tensor], Tensor]) -> Pass:
+    """Another rotation, from the window on."""
+    return Pass(query, key, lambda i, j: i - j >= window, lambda _, last: (0, last - window + 1))
+
+
+def _check(**settings: tuple[object, int]) -> None:
+    lines = [
+        line
+        for name, (value, example) in settings.items()
+        for line in broken(name, value, _COUNT, example)
+    ]
+    if lines:
+        raise ValueError("\n".join(lines))

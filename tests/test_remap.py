@@ -1,0 +1,278 @@
+"""Remapped relative positions: the maps, and attention under them against a pairwise oracle."""
+
+import math
+
+import pytest
+import torch
+
+from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
+from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend
+from model.remapped_attention import remapped_attention
+
+REMAPS = [
+    ReRope(7),
+    ReRope(1),
+    LeakyReRope(7, 4),
+    LeakyReRope(1, 16),
+    SelfExtend(4, 8),
+    SelfExtend(3, 8),  # the group does not divide the window
+    SelfExtend(8, 3),
+    DualChunk(12, 4),
+    DualChunk(9, 1),
+]
+# In these nothing is left of the bending, for inputs of up to 50 tokens.
+LIMITS = [
+    ReRope(50),
+    LeakyReRope(50, 8),
+    LeakyReRope(5, 1),
+    SelfExtend(4, 50),
+    SelfExtend(1, 5),
+    DualChunk(60, 10),
+]
+
+
+def grid(n):
+    """Queries (n, 1) and keys (1, n)."""
+    return torch.arange(n)[:, None], torch.arange(n)[None]
+
+
+# --- the maps --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remap", REMAPS + LIMITS, ids=str)
+def test_each_pair_is_scored_by_the_one_pass_that_gives_its_relative_position(remap):
+    i, j = grid(50)
+    counted = torch.zeros(50, 50, dtype=torch.long)
+    for one in remap.passes():
+        applies = one.applies(i, j).expand(50, 50)
+        relative = (one.query(i) - one.key(j)).double() / one.leak
+        expected = remap.relative(i, j)
+        torch.testing.assert_close(relative[applies], expected[applies], rtol=0, atol=1e-13)
+        counted += applies
+    assert torch.equal(counted, (j <= i).long())
+
+
+@pytest.mark.parametrize("remap", REMAPS, ids=str)
+@pytest.mark.parametrize("block", [1, 5, 16])
+def test_no_pass_applies_outside_the_keys_that_it_names(remap, block):
+    i, j = grid(48)
+    for one in remap.passes():
+        applies = one.applies(i, j)
+        for first in range(0, 48, block):
+            last = min(first + block, 48) - 1
+            low, high = one.keys(first, last)
+            outside = (j < low) | (j >= high)
+            assert not (applies[first : last + 1] & outside).any()
+
+
+@pytest.mark.parametrize("remap", LIMITS, ids=str)
+def test_in_its_limits_a_remap_is_the_distance_itself(remap):
+    i, j = grid(50)
+    causal = j <= i
+    assert torch.equal(remap.relative(i, j)[causal], (i - j).double()[causal])
+
+
+def test_rerope_and_its_leak_by_hand():
+    i, j = torch.tensor(20), torch.tensor([20, 17, 16, 15, 12, 0])
+    assert ReRope(4).relative(i, j).tolist() == [0, 3, 4, 4, 4, 4]
+    assert LeakyReRope(4, 2).relative(i, j).tolist() == [0, 3, 4, 4.5, 6, 12]
+
+
+def test_self_extend_by_hand_is_exact_near_and_grouped_beyond():
+    i, j = torch.tensor(21), torch.tensor([21, 18, 17, 16, 15, 0])
+    # 21 // 4 - j // 4 + 4 - 4 // 4, from a distance of 4 on
+    assert SelfExtend(4, 4).relative(i, j).tolist() == [0, 3, 4, 4, 5, 8]
+
+
+@pytest.mark.parametrize("group", [2, 4, 8])
+def test_self_extend_reaches_as_far_as_its_authors_say(group):
+    """A training length L serves (L - window) group + window tokens."""
+    train_length, window = 64, 16
+    length = (train_length - window) * group + window
+    assert SelfExtend(group, window).relative(*grid(length)).max() < train_length
+
+
+def test_dual_chunk_by_hand_is_exact_for_local_tokens_and_never_above_the_chunk():
+    remap = DualChunk(12, 4)  # 8 tokens to a chunk
+    i, j = torch.tensor(19), torch.arange(20)
+    expected = [12 - n for n in range(8)] + [11 - n for n in range(8)] + [3, 2, 1, 0]
+    assert remap.relative(i, j).tolist() == expected
+    i, j = grid(100)
+    relative = remap.relative(i, j)
+    exact = (i - j <= 4) & (j <= i)
+    assert torch.equal(relative[exact], (i - j).double()[exact])
+    assert relative[j <= i].max() == 12 and relative[j <= i].min() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ReRope(0), "window=0: must be an integer from 1 to .*; try window=128"),
+        (lambda: LeakyReRope(2.5, 0), "(?s)window=2.5: .*leak=0: must be"),
+        (lambda: SelfExtend(True, 8), "group=True"),
+        (lambda: DualChunk(8, 4), "local=4: must be below half of chunk=8; try local=1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# --- attention under them --------------------------------------------------------------------
+
+
+def attention(**options):
+    torch.manual_seed(0)
+    return RoPEAttention(32, 4, 0.0, causal=True, backend="pytorch", **options).double()
+
+
+def pairwise(module, x, remap, inv_freq=None, temperature=1.0):
+    """Every pair of query and key rotated for itself, by its relative position."""
+    b, s, _ = x.shape
+    h, hk, d = module.n_heads, module.n_kv_heads, module.head_dim
+    inv_freq = rope_frequencies(d)[0] if inv_freq is None else inv_freq
+    q, k, v = module.qkv(x).split((h * d, hk * d, hk * d), dim=-1)
+    q, k, v = q.view(b, s, h, d), k.view(b, s, hk, d), v.view(b, s, hk, d)
+    k, v = k.repeat_interleave(h // hk, 2), v.repeat_interleave(h // hk, 2)
+    q, k = (torch.view_as_complex(t.unflatten(-1, (-1, 2)).contiguous()) for t in (q, k))
+    i, j = grid(s)
+    angle = remap.relative(i, j)[..., None] * inv_freq  # (S, T, P)
+    turn = torch.polar(torch.full_like(angle, temperature**2), angle)
+    scores = torch.einsum("bihp,bjhp,ijp->bhij", q, k.conj(), turn).real / math.sqrt(d)
+    weights = scores.masked_fill(j > i, -torch.inf).softmax(-1)
+    return module.out(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(-2))
+
+
+@pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("remap", REMAPS, ids=str)
+def test_equals_every_pair_rotated_for_itself(remap, n_kv_heads):
+    module, x = attention(n_kv_heads=n_kv_heads), torch.randn(2, 50, 32).double() * 4
+    module.set_remap(remap)
+    torch.testing.assert_close(module(x), pairwise(module, x, remap), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("remap", REMAPS, ids=str)
+def test_blocks_of_any_size_give_the_same(remap):
+    module = attention(n_kv_heads=2)
+    q, k, v = module._heads(torch.randn(2, 50, 32).double() * 4)
+    whole = remapped_attention(q, k, v, remap, module._rotated, scores_per_block=2**30)
+    for rows in (1, 7, 16):
+        size = rows * 2 * 4 * 50
+        blocks = remapped_attention(q, k, v, remap, module._rotated, scores_per_block=size)
+        torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("remap", LIMITS, ids=str)
+def test_in_its_limits_attention_is_plain_rope(remap):
+    module, x = attention(n_kv_heads=2), torch.randn(2, 50, 32).double() * 4
+    plain = module(x)
+    module.set_remap(remap)
+    torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
+
+
+def test_frequencies_of_a_scaling_and_its_temperature_are_kept():
+    net = model()
+    net.set_scaling("yarn", factor=4.0, train_length=16)
+    remap, module = LeakyReRope(8, 4), net.blocks[0].attention
+    inv_freq, temperature = rope_frequencies(8, method="yarn", factor=4.0, train_length=16)
+    assert temperature > 1
+    net.set_remap(remap)
+    x = torch.randn(1, 40, 32).double()
+    expected = pairwise(module, x, remap, inv_freq, temperature)
+    torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("options", [{"interleaved": False}, {"fraction": 0.5}, {"qk_norm": True}])
+def test_other_layouts_equal_their_plain_selves_in_the_limit_and_not_beyond(options):
+    module, x = attention(**options), torch.randn(2, 40, 32).double() * 4
+    plain = module(x)
+    module.set_remap(SelfExtend(1, 5))
+    torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
+    module.set_remap(SelfExtend(2, 5))
+    assert (module(x) - plain).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
+def test_smaller_dtypes_are_near_float64(dtype, tolerance):
+    module, x = attention(), torch.randn(1, 50, 32)
+    module.set_remap(ReRope(8))
+    expected = module(x.double())
+    y = module.to(dtype)(x.to(dtype))
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+# --- the whole model -------------------------------------------------------------------------
+
+
+def model(**options):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 32, "n_layers": 2, "d_model": 32, "n_heads": 4}
+    built = Transformer(TransformerConfig(**sizes, backend="pytorch", **options)).double().eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)  # so that positions matter without training
+    return built
+
+
+@pytest.mark.parametrize(
+    "remap", [ReRope(8), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4)]
+)
+@pytest.mark.parametrize("step", [1, 7])
+def test_decoding_through_the_cache_is_the_full_pass(remap, step):
+    net, tokens = model(n_kv_heads=2), torch.randint(0, 32, (2, 40))
+    net.set_remap(remap)
+    net.set_score_scaling(8)
+    with torch.no_grad():
+        full = net(tokens)
+        cache = net.new_cache(2, 40)
+        parts = [net(part, cache=cache) for part in tokens.split(step, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-9, atol=1e-9)
+
+
+def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_remap():
+    net, tokens = model(), torch.randint(0, 32, (2, 40))
+    plain = net(tokens)
+    net.set_remap(ReRope(8))
+    remapped = net(tokens)
+    torch.testing.assert_close(remapped[:, :8], plain[:, :8], rtol=1e-10, atol=1e-10)
+    assert (remapped - plain)[:, 9:].abs().max() > 1e-3
+    net.set_remap(None)
+    assert torch.equal(net(tokens), plain)
+
+
+def test_a_token_changes_nothing_before_it():
+    net, tokens = model(), torch.randint(0, 32, (1, 40))
+    other = tokens.clone()
+    other[0, 25] = (tokens[0, 25] + 1) % 32
+    for remap in REMAPS:
+        net.set_remap(remap)
+        before, after = net(tokens), net(other)
+        torch.testing.assert_close(before[:, :25], after[:, :25], rtol=0, atol=1e-10)
+        assert (before - after)[:, 25:].abs().max() > 1e-6
+
+
+def test_it_trains():
+    net = model()
+    net.set_remap(LeakyReRope(4, 2))
+    net(torch.randint(0, 32, (1, 20))).square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def test_positions_and_models_without_rotation_are_refused():
+    net = model()
+    net.set_remap(ReRope(8))
+    with pytest.raises(ValueError, match="positions, mask: a remap counts tokens itself"):
+        net(torch.zeros(1, 4, dtype=torch.long), positions=torch.arange(4))
+    with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): .*position=nope"):
+        model(position="nope").set_remap(ReRope(8))
+    model(position="nope").set_remap(None)
+
+
+def test_bidirectional_attention_is_refused():
+    module = RoPEAttention(32, 4, backend="pytorch")
+    with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): is for causal attention"):
+        module.set_remap(ReRope(8))
+    with pytest.raises(ValueError, match="train_length=8: is for causal attention alone"):
+        module.set_score_scaling(8)
