@@ -21,7 +21,7 @@ def train(home: Path, name: str, *options: str) -> Path:
     return home / name
 
 
-@pytest.mark.parametrize("position", ["alibi", "sinusoidal"])
+@pytest.mark.parametrize("position", ["alibi", pytest.param("sinusoidal", marks=pytest.mark.slow)])
 def test_a_run_trains_measures_and_generates(position: str, tmp_path: Path) -> None:
     run = train(tmp_path, "run", f"position={position}")
     extrapolation = json.loads((run / "extrapolation.json").read_text())
@@ -47,6 +47,7 @@ def test_learned_positions_end_where_training_did(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.startswith("line"), done.stderr
 
 
+@pytest.mark.slow
 def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> None:
     options = ("model.n_layers=2", "model.window=8", "model.pattern=[window,full-nope]")
     run = train(tmp_path, "run", *options, "compile=false")
@@ -82,6 +83,7 @@ def test_positions_are_dropped_and_changed_with_init_from(tmp_path: Path) -> Non
     assert network_weights(read_checkpoint(find_checkpoint(again))).keys() == one.keys()
 
 
+@pytest.mark.slow
 def test_random_positions_train_from_the_command_line(tmp_path: Path) -> None:
     run = train(tmp_path, "run", "model.random_positions=256", "model.ssmax=true")
     extrapolation = json.loads((run / "extrapolation.json").read_text())
