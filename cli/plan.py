@@ -102,11 +102,11 @@ def _ignored(config: dict[str, Any], overrides: list[str]) -> list[str]:
 def _never_fused(config: dict[str, Any], overrides: list[str]) -> list[str]:
     """`rope.fused_projection=true` for a model that no GPU can do that with."""
     typed = [o for o in overrides if o.startswith("rope.fused_projection")]
+    if not typed or not config["rope"]["fused_projection"]:
+        return []
     model = TransformerConfig.from_config(config, vocab_size=256)
     fits = model.head_width == 64 and model.rotary_dim == 64 and model.d_model % 64 == 0
     even = model.n_heads % 2 == 0 and model.kv_heads % 2 == 0
-    if not typed or not model.fused_projection:
-        return []
     if fits and even and not model.qk_norm and model.backend != "pytorch":
         return []
     return [

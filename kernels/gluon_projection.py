@@ -29,7 +29,7 @@ cannot come so far alone, as the weight's stages run out before.
 Rows past T and their stores need no care: TMA reads zeros there, and writes nothing.
 
 Angles are the top 32 bits of position · phase, exact; cosine and sine are the GPU's own
-approximations (MUFU, error 5e-7): the result is rounded to bfloat16, whose error is 2e-3.
+approximations (MUFU): the result is rounded to bfloat16, whose error is 2e-3.
 
 Shapes: T tokens (B·S), C d_model, N (H + 2 H_kv) · 64, R rows in an epilogue's block.
 """

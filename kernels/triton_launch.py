@@ -26,7 +26,7 @@ ALIGNMENT = 16
 _LOCK = threading.Lock()
 STREAM = 3  # its place among the arguments of a compiled kernel's `run`
 # No multiplication is fused with an addition: which ones would be depends on layouts, and so would
-# the last bit of a result. Without, a GPU gives the bits that the interpreter gives.
+# the last bit of a result.
 ARITHMETIC = {"enable_fp_fusion": False}
 # Parameters of kernels that vary from call to call: what they are divisible by, or that they are
 # 1, is not worth a compilation.
