@@ -20,7 +20,7 @@ from benchmarks.oracle import exact_cos_sin
 from benchmarks.peers import PEERS, Peer
 from benchmarks.plots import pictures
 from benchmarks.segments import cu_seqlens
-from benchmarks.step import SIZE, VARIANTS, PeerAttention, build, train_step
+from benchmarks.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
 from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
 from kernels import inverse_frequencies, rope_pytorch
 from model import RoPEAttention
@@ -217,6 +217,7 @@ def test_step_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     settings = {"step_batch": 2, "step_repeats": 2, "step_rounds": 3}
     names = ["nope", "pytorch", "table", "liger", "nope-qknorm", "pytorch-qknorm"]
     result = benchmarks.step.step(settings | {"step_variants": names}, bench_on_cpu())
@@ -235,7 +236,7 @@ def test_a_training_step_trains(monkeypatch) -> None:
     before = {name: p.detach().clone() for name, p in net.named_parameters()}
     tokens = torch.randint(64, (2, 17))
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
-    train_step(net, optimizer, tokens[:, :-1], tokens[:, 1:])
+    train_step(net, cross_entropy, optimizer, tokens[:, :-1], tokens[:, 1:])
     assert all(not torch.equal(p, before[name]) for name, p in net.named_parameters())
     assert all(p.grad is None for p in net.parameters())
 

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch._dynamo.testing
 from torch import nn
 
 from training import throughput
 from training.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
 from training.metrics import cut_back
+from training.module import LanguageModule, mean_nll
 from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
 from training.throughput import SKIPPED_STEPS, Stopwatch, peak_flops
 
@@ -23,6 +25,36 @@ def test_learning_rate_warms_up_then_falls_to_its_last_fraction() -> None:
     assert factors[100] == pytest.approx(0.1)
     assert factors[:11] == sorted(factors[:11])
     assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_the_loss_is_compiled_with_the_network_but_in_no_cuda_graph(monkeypatch) -> None:
+    """Its value is read after the next step has begun, when a replay would have overwritten it."""
+    net, compiled = nn.Embedding(5, 5), []
+    module = LanguageModule(
+        net,
+        optimizer=OptimizerConfig(lr=1e-3),
+        max_steps=1,
+        token_bytes=torch.ones(5),
+        identity={},
+        seed=0,
+    )
+    keys = list(module.state_dict())
+    backend = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    original = torch.compile
+
+    def compile_and_tell(function, **options):
+        compiled.append((function, options.pop("mode", None)))
+        return original(function, **options, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", compile_and_tell)
+    modes = []
+    monkeypatch.setattr(net, "compile", lambda **options: modes.append(options["mode"]))
+    module.compile_training("reduce-overhead")
+    inputs, targets = torch.arange(5)[None], torch.tensor([[1, 2, -100, 4, 0]])
+    loss = module.training_step((inputs, targets), 0)
+    assert torch.allclose(loss, mean_nll(net(inputs), targets)) and backend.frame_count == 1
+    assert modes == ["reduce-overhead"] and compiled == [(mean_nll, None)]
+    assert list(module.state_dict()) == keys
 
 
 def test_only_matrices_decay() -> None:

@@ -40,9 +40,21 @@ class LanguageModule(L.LightningModule):
         self.identity = identity
         self.seed = seed
         self.register_buffer("token_bytes", token_bytes, persistent=False)
+        self.training_loss = mean_nll
         self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
         self.grad_norm = torch.zeros(())
         self.lr = optimizer.lr
+
+    def compile_training(self, mode: str | None) -> None:
+        """Compile the network, in torch.compile's `mode`, and the loss of a training step.
+
+        In place, so that the checkpoint's keys stay clean; whole, so that a graph break is an error
+        and not a silent loss of half the speed. The loss compiled needs no float32 copy of the
+        logits, which at a vocabulary of 50,000 takes a fifth of a step. It is never in a CUDA
+        graph: its value is kept past the next replay.
+        """
+        self.net.compile(fullgraph=True, mode=mode)
+        self.training_loss = torch.compile(mean_nll, fullgraph=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Fused AdamW and a schedule that advances with every optimizer step."""
@@ -61,7 +73,7 @@ class LanguageModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean negative log likelihood of the batch, in nats per token."""
-        loss = nll(self.net(batch[0]), batch[1], reduction="mean")
+        loss = self.training_loss(self.net(batch[0]), batch[1])
         self.step_losses.append(loss.detach())
         return loss
 
@@ -103,6 +115,11 @@ class LanguageModule(L.LightningModule):
     def _sum_device(self) -> torch.device:
         # Apple's GPUs have no float64.
         return torch.device("cpu") if self.device.type == "mps" else self.device
+
+
+def mean_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """What a training step minimises: `nll`, averaged over the scored tokens."""
+    return nll(logits, targets, reduction="mean")
 
 
 def nll(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:

@@ -92,10 +92,7 @@ class Run:
             seed=config["seed"],
         )
         if config["compile"]:
-            # In place, so that the checkpoint's keys stay clean; whole, so that a graph break
-            # is an error and not a silent loss of half the speed.
-            mode = None if config["compile"] is True else config["compile"]
-            prepared.net.compile(fullgraph=True, mode=mode)
+            self.module.compile_training(None if config["compile"] is True else config["compile"])
         self.trainer = self._trainer(settings)
 
     def fit(self) -> None:
