@@ -2,10 +2,12 @@
 
 `rope_triton` runs a Triton kernel (on a CPU through Triton's interpreter), `rope_pytorch` the
 same arithmetic in plain PyTorch. Both take the same arguments; `rotate` picks one by name.
+`interval_attention` is the attention that bent positions need: several rotations, one softmax.
 Importing this package imports torch and nothing else: triton is touched by the first rotation.
 """
 
 from kernels.backends import BACKENDS, resolve_backend, rotate
+from kernels.interval_attention import can_attend_to_intervals, interval_attention
 from kernels.packed import rope_qkv
 from kernels.phases import inverse_frequencies, rope_phases
 from kernels.pytorch_backend import rope_pytorch
@@ -13,6 +15,8 @@ from kernels.triton_backend import rope_triton, rope_triton_
 
 __all__ = [
     "BACKENDS",
+    "can_attend_to_intervals",
+    "interval_attention",
     "inverse_frequencies",
     "resolve_backend",
     "rope_phases",

@@ -42,6 +42,7 @@ class Launch:
         numbers: the rest of its arguments: integers, floats, tuples of these, constants.
         device: where the tensors are.
         num_warps: warps of a program (of 32 threads each); nothing to the interpreter.
+        options: of the compiler, beside `ARITHMETIC` or in its place.
     """
 
     def __init__(
@@ -51,9 +52,10 @@ class Launch:
         numbers: tuple[object, ...],
         device: torch.device,
         num_warps: int,
+        **options: object,
     ) -> None:
         self.kernel, self.grid, self.numbers = kernel, grid, numbers
-        self.device, self.num_warps = device, num_warps
+        self.device, self.options = device, {"num_warps": num_warps, **ARITHMETIC, **options}
         self.compiled: triton.compiler.CompiledKernel | None = None  # for aligned tensors
 
     def __call__(self, *tensors: Tensor | None) -> None:
@@ -87,8 +89,7 @@ class Launch:
             return
         with torch.cuda.device(self.device):
             arguments = (*tensors, *self.numbers)
-            options = {"num_warps": self.num_warps, **ARITHMETIC}
-            compiled = _jitted(self.kernel)[self.grid](*arguments, **options)
+            compiled = _jitted(self.kernel)[self.grid](*arguments, **self.options)
         given = [i for i, tensor in enumerate(tensors) if tensor is not None]
         if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in given):
             self._keep(compiled, len(tensors), given)
