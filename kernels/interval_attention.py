@@ -97,9 +97,7 @@ def _check_passes(q: tuple[Tensor, ...], k: tuple[Tensor, ...], v: Tensor) -> No
         raise ValueError(f"{heads} heads of q and {kv_heads} of k: must be a multiple")
 
 
-def _check_bounds(
-    q: tuple[Tensor, ...], low: Tensor, high: Tensor, slopes: Tensor | None
-) -> None:
+def _check_bounds(q: tuple[Tensor, ...], low: Tensor, high: Tensor, slopes: Tensor | None) -> None:
     shape, device = (len(q), q[0].shape[1]), q[0].device
     for name, x in (("low", low), ("high", high)):
         if x.dtype != torch.int32 or x.shape != shape or x.device != device:

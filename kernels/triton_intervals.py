@@ -145,7 +145,7 @@ def _attend(
     component = tl.arange(0, BLOCK[2])
     k_tile += key.to(tl.int64) * k_step
     v_tile += key.to(tl.int64) * v_step
-    if MASKED or HEAD_DIM != BLOCK[2]:
+    if MASKED or BLOCK[2] > HEAD_DIM:
         there, whole = number < end, component < HEAD_DIM
         k = tl.load(k_tile, mask=there[None, :] & whole[:, None], other=0.0)
         v = tl.load(v_tile, mask=there[:, None] & whole[None, :], other=0.0)

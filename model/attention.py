@@ -14,7 +14,8 @@ from kernels import rope_phases, rope_qkv, rotate
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
-from model.masks import Bias, Rules, attend_in_blocks
+from model.fused_attention import can_fuse, window_attention
+from model.masks import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
 from model.remap import Remap
 from model.remapped_attention import remapped_attention
@@ -170,6 +171,8 @@ class RoPEAttention(nn.Module):
         if self.remap is not None and (positions is not None or mask is not None):
             raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
         past = 0 if cache is None else cache.length
+        counted = positions is None and (cache is None or cache.positions is None)
+        stored = positions if self.position == "alibi" else None
         if past and positions is None:
             positions = torch.arange(past, past + x.shape[1], device=x.device)
 
@@ -177,16 +180,23 @@ class RoPEAttention(nn.Module):
         if self.score_train_length is not None:
             q = log_n_scaled(q, positions, self.score_train_length)
         if cache is not None:
-            k, v = cache.append(k, v, positions if self.position == "alibi" else None)
+            k, v = cache.append(k, v, stored)
         if self.ssmax is not None:
             q = self.ssmax(q, past, k.shape[1], self.causal)
         if self.remap is not None:
-            y = remapped_attention(q, k, v, self.remap, self._rotated, past=past)  # (B, S, H, D)
+            fused = self._fuses(q, k, v)
+            y = remapped_attention(q, k, v, self.remap, self.rotated, past=past, fused=fused)
+            return self.out(y.flatten(-2))
+        windowed = self.window is not None and k.shape[1] > self.window
+        alibi = self.position == "alibi"
+        plain = self.causal and mask is None and (counted or not alibi)  # enough for the kernel
+        if (windowed or alibi) and plain and self._fuses(q, k, v):
+            slopes = alibi_slopes(self.n_heads, q.device) if alibi else None
+            y = window_attention(q, k, v, self.window, past=past, slopes=slopes)  # (B, S, H, D)
             return self.out(y.flatten(-2))
         q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
-        windowed = self.window is not None and k.shape[2] > self.window
-        if windowed or self.position == "alibi":
-            bias = self._alibi(q, positions, cache) if self.position == "alibi" else None
+        if windowed or alibi:
+            bias = self._alibi(q, positions, cache) if alibi else None
             y = self._attend_in_blocks(q, k, v, mask, past, bias)
         else:
             y = self._attend(q, k, v, mask, past)
@@ -220,26 +230,32 @@ class RoPEAttention(nn.Module):
             q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
         return q, k, v
 
-    def _rotated(self, x: Tensor, positions: Tensor, leak: int) -> Tensor:
+    def rotated(self, x: Tensor, positions: Tensor, leak: int = 1) -> Tensor:
         """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`."""
+        # Fixed point: exact to its last bit.
+        phases = self.phases if leak == 1 else (self.phases + leak // 2) // leak
         rotated, _ = rotate(
             x,
             x[:, :, :1],  # the rotation takes queries and keys; here there is one of them
             positions=positions,
-            phases=(self.phases + leak // 2) // leak,  # fixed point: exact to its last bit
+            phases=phases,
             interleaved=self.interleaved,
             attention_factor=self.attention_factor,
             backend=self.backend,
         )
         return rotated
 
+    def _fuses(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
+        """Whether the fused kernel attends, not PyTorch, which the user may have asked for."""
+        return self.backend != "pytorch" and can_fuse(q, k, v)
+
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
         """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""
-        allowed = None if mask is None else _broadcastable(mask, q.shape[:3] + k.shape[2:3])
+        allowed = None if mask is None else broadcastable(mask, q.shape[:3] + k.shape[2:3])
         # A query after which no key comes needs no causal mask, and SDPA's own one is quicker.
         needs_causal = self.causal and q.shape[2] > 1
         if needs_causal and (past or allowed is not None):
-            causal = _causal_mask(q.shape[2], past, q.device)
+            causal = causal_mask(q.shape[2], past, q.device)
             allowed = causal if allowed is None else allowed & causal
         attends = None
         if mask is not None:
@@ -260,7 +276,7 @@ class RoPEAttention(nn.Module):
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int, bias: Bias | None
     ) -> Tensor:
         """As `_attend`, where the scores need a bias or a window."""
-        allowed = None if mask is None else _broadcastable(mask, q.shape[:3] + k.shape[2:3])
+        allowed = None if mask is None else broadcastable(mask, q.shape[:3] + k.shape[2:3])
         rules = Rules(self.causal, past, self.window, allowed)
         return attend_in_blocks(q, k, v, rules, bias, self.dropout if self.training else 0.0)
 
@@ -268,7 +284,7 @@ class RoPEAttention(nn.Module):
         """ALiBi's bias, by the positions of the queries and of all keys."""
         if positions is None:
             positions = torch.arange(q.shape[2], device=q.device)
-        keys_at = positions if cache is None else cache.positions[:, : cache.length]
+        keys_at = positions if cache is None else cache.key_positions()
         slopes = alibi_slopes(self.n_heads, q.device)
         return lambda queries, keys: alibi_bias(slopes, positions[..., queries], keys_at[..., keys])
 
@@ -292,22 +308,3 @@ def log_n_scaled(q: Tensor, positions: Tensor | None, train_length: int) -> Tens
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:
     """The norm in x's dtype: under autocast its float32 weight would miss the fused kernel."""
     return F.rms_norm(x, norm.normalized_shape, norm.weight.type_as(x), norm.eps).type_as(x)
-
-
-def _broadcastable(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The mask as 4-D booleans that broadcast to `shape` = (B, H, S, T)."""
-    view = mask.unsqueeze(1) if mask.ndim == 3 else mask  # (B, S, T): the same for every head
-    padded = (1,) * (4 - view.ndim) + tuple(view.shape)
-    if view.ndim > 4 or any(m not in (1, n) for m, n in zip(padded, shape, strict=True)):
-        b, h, s, t = shape
-        raise ValueError(
-            f"mask: must be ({s}, {t}), ({b}, {s}, {t}) or broadcast to ({b}, {h}, {s}, {t}); "
-            f"got {tuple(mask.shape)}"
-        )
-    return (view != 0).reshape(padded)
-
-
-def _causal_mask(seq_len: int, past: int, device: torch.device) -> Tensor:
-    """(S, T) booleans: query s, the token number past + s, attends to the keys up to itself."""
-    ones = torch.ones(seq_len, past + seq_len, dtype=torch.bool, device=device)
-    return ones.tril(diagonal=past)

@@ -24,7 +24,7 @@ class LayerCache:
         shape = (batch_size, max_length, n_kv_heads, head_dim)
         self.k = torch.zeros(shape, dtype=dtype, device=device)  # (B, max_length, H, D), rotated
         self.v = torch.zeros(shape, dtype=dtype, device=device)  # (B, max_length, H, D)
-        self.positions: Tensor | None = None  # (B, max_length) integers, where they are needed
+        self.positions: Tensor | None = None  # (B, max_length) integers; None: counted from 0
         self.length = 0
 
     def append(
@@ -32,7 +32,8 @@ class LayerCache:
     ) -> tuple[Tensor, Tensor]:
         """Store the new tokens' k and v (B, S, H, D); return all so far, (B, T, H, D) views.
 
-        `positions` (S,) or (B, S) are stored too, for a bias that depends on those of the keys.
+        `positions` (S,) or (B, S) are stored too, for a bias that depends on those of the keys;
+        None: the tokens are counted.
 
         Raises ValueError past `max_length`, for another batch size, and where a gradient is asked
         for: it could not reach the tokens stored by earlier calls.
@@ -49,10 +50,19 @@ class LayerCache:
         self.v[:, start:end] = v
         if positions is not None:
             if self.positions is None:
-                self.positions = positions.new_zeros(self.k.shape[:2])
+                self.positions = self._counted(max_length).repeat(batch_size, 1)
             self.positions[:, start:end] = positions
         self.length = end
         return self.k[:, :end], self.v[:, :end]
+
+    def key_positions(self) -> Tensor:
+        """Of all tokens so far: (T,), or (B, T) where some were given."""
+        if self.positions is None:
+            return self._counted(self.length)
+        return self.positions[:, : self.length]
+
+    def _counted(self, length: int) -> Tensor:
+        return torch.arange(length, device=self.k.device)
 
 
 class KVCache:

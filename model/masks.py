@@ -1,8 +1,9 @@
-"""Attention in blocks of queries, for layers whose scores need a bias or a window.
+"""Masks, and attention in blocks of queries for layers whose scores need a bias or a window.
 
 SDPA takes both as a tensor of queries x keys. Made for a block of queries at a time, and only for
 the keys that the block may see, its memory grows with block x length, with a window even with
-block x window. Plain causal layers do not come here: SDPA's own `is_causal` needs no mask.
+block x window. Plain causal layers do not come here: SDPA's own `is_causal` needs no mask. On a
+GPU without gradients `model/fused_attention.py` takes its place.
 
 Shapes: B batch, S queries, T keys (S, or more with a cache), H heads of queries, Hk heads of keys
 and values, D head_dim, Q queries of a block, K keys that the block may see.
@@ -100,3 +101,22 @@ def _part(mask: Tensor, queries: slice, keys: slice) -> Tensor:
     """The block's part of a mask whose dimensions may be 1, which stands for all."""
     rows = mask if mask.shape[-2] == 1 else mask[..., queries, :]
     return rows if mask.shape[-1] == 1 else rows[..., keys]
+
+
+def broadcastable(mask: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The mask as 4-D booleans that broadcast to `shape` = (B, H, S, T)."""
+    view = mask.unsqueeze(1) if mask.ndim == 3 else mask  # (B, S, T): the same for every head
+    padded = (1,) * (4 - view.ndim) + tuple(view.shape)
+    if view.ndim > 4 or any(m not in (1, n) for m, n in zip(padded, shape, strict=True)):
+        b, h, s, t = shape
+        raise ValueError(
+            f"mask: must be ({s}, {t}), ({b}, {s}, {t}) or broadcast to ({b}, {h}, {s}, {t}); "
+            f"got {tuple(mask.shape)}"
+        )
+    return (view != 0).reshape(padded)
+
+
+def causal_mask(seq_len: int, past: int, device: torch.device) -> Tensor:
+    """(S, T) booleans: query s, the token number past + s, attends to the keys up to itself."""
+    ones = torch.ones(seq_len, past + seq_len, dtype=torch.bool, device=device)
+    return ones.tril(diagonal=past)

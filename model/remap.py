@@ -3,13 +3,14 @@
 Plain RoPE scores a query at i against a key at j by their distance Δ = i - j. Each class here
 puts another relative position R(i, j) in its place (`relative`), and says how to get it from
 rotations of whole queries and keys (`passes`): under a pass the queries are rotated to `query(i)`
-and the keys to `key(j)`, with all frequencies divided by `leak`, and where `applies(i, j)` the
-score of that pass is the one that counts:
+and the keys to `key(j)`, with all frequencies divided by `leak`, and the score of that pass counts
+for the keys low <= j < high with low, high = `keys(i)`:
 
     R(i, j) = (query(i) - key(j)) / leak
 
-Exactly one pass applies to each pair with j <= i, and none to a pair with j > i. Positions are
-int64 tensors that broadcast; all functions here are pure.
+Passes never overlap, none reaches beyond the query, and the bounds of a pass do not decrease with
+i. A pair that no pass covers is not attended to: a mask is a remap too. Positions are int64 tensors
+that broadcast; all functions here are pure.
 """
 
 from collections.abc import Callable
@@ -25,24 +26,35 @@ _COUNT = integer(1, 2**31)
 
 
 class Pass(NamedTuple):
-    """One rotation of all queries and keys, and the pairs whose score it gives."""
+    """One rotation of all queries and keys, and for each query the keys whose score it gives."""
 
     query: Callable[[Tensor], Tensor]  # positions of queries -> where they are rotated to
     key: Callable[[Tensor], Tensor]  # positions of keys -> where they are rotated to
-    applies: Callable[[Tensor, Tensor], Tensor]  # query's and key's position -> booleans
-    # First and last query of a block -> the keys [low, high) beyond which the pass never applies.
-    keys: Callable[[int, int], tuple[int, int]]
+    keys: Callable[[Tensor], tuple[Tensor, Tensor]]  # queries -> low, high; below 0 there is none
     leak: int = 1
 
 
 class Remap(Protocol):
-    """What `Transformer.set_remap` takes."""
+    """What `Transformer.set_remap` takes; hashable, and equal where it bends alike."""
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
-        """R(i, j) for queries at i and keys at j <= i, float64."""
+        """R(i, j) for queries at i and the keys at j <= i that are attended to, float64."""
 
     def passes(self) -> list[Pass]:
-        """The rotations that give it, the one that may reach furthest back last."""
+        """The rotations that give it, 1 to 3."""
+
+
+def intervals(remap: Remap, i: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys low <= j < high of each pass for queries at i (S,): int64 (P, S), at least 0."""
+    bounds = [one.keys(i) for one in remap.passes()]
+    low, high = (torch.stack(side).clamp(min=0) for side in zip(*bounds, strict=True))
+    return low, high
+
+
+def attended(remap: Remap, i: Tensor, j: Tensor) -> Tensor:
+    """Whether queries at i attend to keys at j >= 0, booleans as i and j broadcast."""
+    inside = [(low <= j) & (j < high) for low, high in (one.keys(i) for one in remap.passes())]
+    return torch.stack(inside).any(0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class LeakyReRope:
         shift = self.window * (self.leak - 1)
         return [
             _near(self.window),
-            _far(self.window, lambda i: i + shift, lambda j: j)._replace(leak=self.leak),
+            _far(self.window, lambda i: i + shift, _itself)._replace(leak=self.leak),
         ]
 
 
@@ -165,44 +177,86 @@ class DualChunk:
         def key(j: Tensor) -> Tensor:
             return j % size
 
-        def apart(i: Tensor, j: Tensor) -> Tensor:
-            return i // size - j // size
+        def start(i: Tensor, before: int = 0) -> Tensor:  # of the query's chunk, or of one before
+            return (i // size - before) * size
 
         return [
-            Pass(
-                lambda i: i % size,
-                key,
-                lambda i, j: (apart(i, j) == 0) & (j <= i),
-                lambda first, last: (first // size * size, last + 1),
-            ),
+            Pass(lambda i: i % size, key, lambda i: (start(i), i + 1)),
             Pass(
                 lambda i: (i % size + size).clamp(max=self.chunk),
                 key,
-                lambda i, j: apart(i, j) == 1,
-                lambda first, last: ((first // size - 1) * size, last // size * size),
+                lambda i: (start(i, 1), start(i)),
             ),
             Pass(
                 lambda i: torch.full_like(i, self.chunk),
                 key,
-                lambda i, j: apart(i, j) > 1,
-                lambda _, last: (0, (last // size - 1) * size),
+                lambda i: (torch.zeros_like(i), start(i, 1)),
             ),
         ]
 
 
+@dataclass(frozen=True)
+class Window:
+    """The last `window` tokens at their distance, and nothing else.
+
+    A control: its loss is flat at any length, and it knows nothing of what lies further back.
+    """
+
+    window: int
+
+    def __post_init__(self) -> None:
+        _check(window=(self.window, 256))
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """Δ."""
+        return (i - j).double()
+
+    def passes(self) -> list[Pass]:
+        """The near one of the other remaps, alone."""
+        return [_near(self.window)]
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """StreamingLLM (arXiv:2309.17453): the first `sinks` tokens and the last `window` ones, at
+    their places in a cache that holds no others.
+
+    To a sink j the relative position is min(i, sinks + window - 1) - j. A control, as `Window` is.
+    """
+
+    sinks: int
+    window: int
+
+    def __post_init__(self) -> None:
+        _check(sinks=(self.sinks, 4), window=(self.window, 252))
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """Δ within the window, and to the sinks as far as the end of the cache."""
+        in_cache = i.clamp(max=self.sinks + self.window - 1) - j
+        return torch.where(i - j < self.window, i - j, in_cache).double()
+
+    def passes(self) -> list[Pass]:
+        """The window, and the sinks before it."""
+        far = Pass(
+            lambda i: i.clamp(max=self.sinks + self.window - 1),
+            _itself,
+            lambda i: (torch.zeros_like(i), (i - self.window + 1).clamp(max=self.sinks)),
+        )
+        return [_near(self.window), far]
+
+
+def _itself(position: Tensor) -> Tensor:
+    return position
+
+
 def _near(window: int) -> Pass:
     """Plain RoPE, within the window."""
-    return Pass(
-        lambda i: i,
-        lambda j: j,
-        lambda i, j: (j <= i) & (i - j < window),
-        lambda first, last: (first - window + 1, last + 1),
-    )
+    return Pass(_itself, _itself, lambda i: (i - window + 1, i + 1))
 
 
 def _far(window: int, query: Callable[[Tensor], Tensor], key: Callable[[Tensor], Tensor]) -> Pass:
     """Another rotation, from the window on."""
-    return Pass(query, key, lambda i, j: i - j >= window, lambda _, last: (0, last - window + 1))
+    return Pass(query, key, lambda i: (torch.zeros_like(i), i - window + 1))
 
 
 def _check(**settings: tuple[object, int]) -> None:

@@ -167,8 +167,9 @@ class Transformer(nn.Module):
         span = self.config.random_positions
         if span is not None and self.training and cache is None:
             return random_positions(end, span, tokens.device)
-        remapped = self.blocks[0].attention.remap is not None  # counts tokens itself
-        if remapped or (cache is None and learned is None):
+        # Attention counts tokens itself, and must know that it may where the kernel has a bias.
+        counts = self.config.position == "alibi" or self.blocks[0].attention.remap is not None
+        if counts or (cache is None and learned is None):
             return None
         return torch.arange(past, end, device=tokens.device)
 

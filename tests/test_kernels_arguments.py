@@ -304,7 +304,8 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
         if constant:
             constants[(i,)] = value
     source = triton.compiler.ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", 90, 32)).asm["ptx"]
+    target = GPUTarget("cuda", 90, 32)
+    return triton.compile(source, target=target, options=launch.options).asm["ptx"]
 
 
 @pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
-from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend
+from model.remap import (
+    DualChunk,
+    LeakyReRope,
+    ReRope,
+    SelfExtend,
+    Sinks,
+    Window,
+    attended,
+    intervals,
+)
 from model.remapped_attention import remapped_attention
 
 REMAPS = [
@@ -20,6 +29,7 @@ REMAPS = [
     DualChunk(12, 4),
     DualChunk(9, 1),
 ]
+MASKS = [Window(7), Window(1), Sinks(3, 7), Sinks(7, 3), Sinks(1, 1)]
 # In these nothing is left of the bending, for inputs of up to 50 tokens.
 LIMITS = [
     ReRope(50),
@@ -28,6 +38,9 @@ LIMITS = [
     SelfExtend(4, 50),
     SelfExtend(1, 5),
     DualChunk(60, 10),
+    Window(50),
+    Sinks(4, 46),
+    Sinks(60, 1),
 ]
 
 
@@ -39,30 +52,37 @@ def grid(n):
 # --- the maps --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("remap", REMAPS + LIMITS, ids=str)
+@pytest.mark.parametrize("remap", REMAPS + MASKS + LIMITS, ids=str)
 def test_each_pair_is_scored_by_the_one_pass_that_gives_its_relative_position(remap):
     i, j = grid(50)
     counted = torch.zeros(50, 50, dtype=torch.long)
-    for one in remap.passes():
-        applies = one.applies(i, j).expand(50, 50)
+    low, high = intervals(remap, i[:, 0])
+    for p, one in enumerate(remap.passes()):
+        applies = (j >= low[p][:, None]) & (j < high[p][:, None])
         relative = (one.query(i) - one.key(j)).double() / one.leak
         expected = remap.relative(i, j)
         torch.testing.assert_close(relative[applies], expected[applies], rtol=0, atol=1e-13)
         counted += applies
-    assert torch.equal(counted, (j <= i).long())
+    seen = (j <= i) if remap not in MASKS else masked(remap)
+    assert torch.equal(counted, seen.long())
+    assert torch.equal(attended(remap, i, j), seen)
 
 
-@pytest.mark.parametrize("remap", REMAPS, ids=str)
-@pytest.mark.parametrize("block", [1, 5, 16])
-def test_no_pass_applies_outside_the_keys_that_it_names(remap, block):
-    i, j = grid(48)
-    for one in remap.passes():
-        applies = one.applies(i, j)
-        for first in range(0, 48, block):
-            last = min(first + block, 48) - 1
-            low, high = one.keys(first, last)
-            outside = (j < low) | (j >= high)
-            assert not (applies[first : last + 1] & outside).any()
+def masked(remap):
+    """(50, 50) booleans: what a window, and sinks before it, leave to be seen."""
+    i, j = grid(50)
+    sinks = remap.sinks if isinstance(remap, Sinks) else 0
+    return (j <= i) & ((i - j < remap.window) | (j < sinks))
+
+
+@pytest.mark.parametrize("remap", REMAPS + MASKS + LIMITS, ids=str)
+def test_bounds_never_decrease_and_stay_among_the_keys(remap):
+    """What the fused kernel takes on trust."""
+    low, high = intervals(remap, torch.arange(200))
+    for bounds in (low, high):
+        assert (bounds.diff(dim=1) >= 0).all()
+        assert (bounds >= 0).all() and (bounds <= torch.arange(200) + 1).all()
+    assert len(low) <= 3 and hash(remap) == hash(remap)
 
 
 @pytest.mark.parametrize("remap", LIMITS, ids=str)
@@ -104,9 +124,20 @@ def test_dual_chunk_by_hand_is_exact_for_local_tokens_and_never_above_the_chunk(
     assert relative[j <= i].max() == 12 and relative[j <= i].min() == 0
 
 
+def test_sinks_by_hand_stand_at_their_places_in_the_cache():
+    """The paper's example: tokens 0 to 3 and 6 to 9, at places 0 to 7 of a cache of eight."""
+    i, j = torch.tensor(9), torch.tensor([0, 1, 2, 3, 6, 7, 8, 9])
+    assert Sinks(4, 4).relative(i, j).tolist() == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert attended(Sinks(4, 4), i, torch.arange(10)).nonzero().flatten().tolist() == j.tolist()
+    i, j = torch.tensor(3), torch.arange(4)  # the cache is not full
+    assert Sinks(4, 4).relative(i, j).tolist() == [3, 2, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: Window(0), "window=0: must be an integer from 1 to .*; try window=256"),
+        (lambda: Sinks(0, 0), "(?s)sinks=0: .*try sinks=4.*window=0: must be"),
         (lambda: ReRope(0), "window=0: must be an integer from 1 to .*; try window=128"),
         (lambda: LeakyReRope(2.5, 0), "(?s)window=2.5: .*leak=0: must be"),
         (lambda: SelfExtend(True, 8), "group=True"),
@@ -139,26 +170,27 @@ def pairwise(module, x, remap, inv_freq=None, temperature=1.0):
     angle = remap.relative(i, j)[..., None] * inv_freq  # (S, T, P)
     turn = torch.polar(torch.full_like(angle, temperature**2), angle)
     scores = torch.einsum("bihp,bjhp,ijp->bhij", q, k.conj(), turn).real / math.sqrt(d)
-    weights = scores.masked_fill(j > i, -torch.inf).softmax(-1)
+    unseen = ~attended(remap, i, j) | (j > i)
+    weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
     return module.out(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(-2))
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("remap", REMAPS, ids=str)
+@pytest.mark.parametrize("remap", REMAPS + MASKS, ids=str)
 def test_equals_every_pair_rotated_for_itself(remap, n_kv_heads):
     module, x = attention(n_kv_heads=n_kv_heads), torch.randn(2, 50, 32).double() * 4
     module.set_remap(remap)
     torch.testing.assert_close(module(x), pairwise(module, x, remap), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("remap", REMAPS, ids=str)
+@pytest.mark.parametrize("remap", REMAPS + MASKS, ids=str)
 def test_blocks_of_any_size_give_the_same(remap):
     module = attention(n_kv_heads=2)
     q, k, v = module._heads(torch.randn(2, 50, 32).double() * 4)
-    whole = remapped_attention(q, k, v, remap, module._rotated, scores_per_block=2**30)
+    whole = remapped_attention(q, k, v, remap, module.rotated, scores_per_block=2**30)
     for rows in (1, 7, 16):
         size = rows * 2 * 4 * 50
-        blocks = remapped_attention(q, k, v, remap, module._rotated, scores_per_block=size)
+        blocks = remapped_attention(q, k, v, remap, module.rotated, scores_per_block=size)
         torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
 
 
@@ -217,7 +249,8 @@ def model(**options):
 
 
 @pytest.mark.parametrize(
-    "remap", [ReRope(8), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4)]
+    "remap",
+    [ReRope(8), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4), Window(8), Sinks(4, 8)],
 )
 @pytest.mark.parametrize("step", [1, 7])
 def test_decoding_through_the_cache_is_the_full_pass(remap, step):
@@ -246,7 +279,7 @@ def test_a_token_changes_nothing_before_it():
     net, tokens = model(), torch.randint(0, 32, (1, 40))
     other = tokens.clone()
     other[0, 25] = (tokens[0, 25] + 1) % 32
-    for remap in REMAPS:
+    for remap in (*REMAPS, Window(17), Sinks(26, 1)):
         net.set_remap(remap)
         before, after = net(tokens), net(other)
         torch.testing.assert_close(before[:, :25], after[:, :25], rtol=0, atol=1e-10)
