@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.remap import DualChunk, LeakyReRope, Remap, ReRope, SelfExtend
+from model.remap import DualChunk, LeakyReRope, Remap, ReRope, SelfExtend, Sinks, Window
 
 _Settings = tuple[int, ...]
 
@@ -25,7 +25,7 @@ class Remapping(NamedTuple):
     line: str  # what it does, with the fields by name
     stated: str  # the rule in words
     example: str
-    by_length: bool  # whether the rule gives another map at each length, plain RoPE up to L
+    by_length: bool  # whether what the rule gives is plain RoPE up to L
 
 
 def _leaky(context: int, train_length: int) -> _Settings:
@@ -37,6 +37,11 @@ def _self_extend(context: int, train_length: int) -> _Settings:
     window = train_length // 4
     group = math.ceil((context - window) / (2 * train_length / 3 - window))
     return max(1, group), window
+
+
+def _sinks(_: int, train_length: int) -> _Settings:
+    sinks = min(4, train_length // 2)
+    return sinks, train_length - sinks
 
 
 REMAPS: dict[str, Remapping] = {
@@ -75,6 +80,24 @@ REMAPS: dict[str, Remapping] = {
         "chunk = 3/4, local = 1/8 of the training length",
         "192x32",
         by_length=False,
+    ),
+    "window": Remapping(
+        Window,
+        ("window",),
+        lambda _, train_length: (train_length,),
+        "a control: the last {window} tokens are seen, nothing before them",
+        "window = the training length",
+        "256",
+        by_length=True,
+    ),
+    "sinks": Remapping(
+        Sinks,
+        ("sinks", "window"),
+        _sinks,
+        "a control: the first {sinks} and the last {window} tokens are seen, numbered without gap",
+        "sinks = 4, window = the rest of the training length",
+        "4x252",
+        by_length=True,
     ),
 }
 LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing

@@ -8,7 +8,15 @@ from evaluation import Method, check_possible, parse_method
 from evaluation.methods import applied
 from evaluation.protocol import choose_passages, same_target_nll
 from evaluation.remaps import REMAPS, remap_of
-from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend
+from model.remap import (
+    DualChunk,
+    LeakyReRope,
+    ReRope,
+    SelfExtend,
+    Sinks,
+    Window,
+    attended,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +27,8 @@ from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend
         ("leaky-rerope@128x16+logn", Method("none", None, True, "leaky-rerope", (128, 16))),
         ("self-extend@8x64", Method(remap="self-extend", settings=(8, 64))),
         ("dual-chunk+logn", Method(logn=True, remap="dual-chunk")),
+        ("window@64", Method(remap="window", settings=(64,))),
+        ("sinks@4x60+logn", Method(logn=True, remap="sinks", settings=(4, 60))),
     ],
 )
 def test_a_name_and_its_method(name, method):
@@ -36,6 +46,8 @@ def test_a_name_and_its_method(name, method):
         ("self-extend@8", "must be GROUPxWINDOW, whole numbers; try self-extend@8x64"),
         ("self-extend@0x0", "group=0: .*; window=0: "),
         ("dual-chunk@8x4", "local=4: must be below half of chunk=8"),
+        ("sinks@4", "must be SINKSxWINDOW, whole numbers; try sinks@4x252"),
+        ("window@0", r"methods=\[window@0\]: window=0: must be an integer from 1"),
         ("yarn+rerope", r"only logn can be added; try yarn\+logn"),
     ],
 )
@@ -59,8 +71,9 @@ def test_the_rules_stay_within_the_training_length(name, train_length):
     for multiple in (1, 2, 5, 64):
         last = multiple * train_length - 1
         remap = remap_of(name, (), context=last + 1, train_length=train_length)
-        j = torch.arange(last + 1)
-        assert remap.relative(torch.tensor(last), j).max() <= train_length
+        i, j = torch.tensor(last), torch.arange(last + 1)
+        seen = attended(remap, i, j)
+        assert seen.any() and remap.relative(i, j)[seen].max() <= train_length
 
 
 def test_the_rules_by_hand():
@@ -70,6 +83,9 @@ def test_the_rules_by_hand():
     assert remap_of("self-extend", (), **lengths) == SelfExtend(19, 128)  # 3968 / 213.3
     assert remap_of("dual-chunk", (), **lengths) == DualChunk(384, 64)
     assert remap_of("rerope", (100,), **lengths) == ReRope(100)
+    assert remap_of("window", (), **lengths) == Window(512)
+    assert remap_of("sinks", (), **lengths) == Sinks(4, 508)
+    assert remap_of("sinks", (), context=8, train_length=5) == Sinks(2, 3)
 
 
 @pytest.mark.parametrize("name", REMAPS)
@@ -90,6 +106,7 @@ def test_a_map_of_its_own_holds_at_the_training_length_and_one_by_length_begins_
     names = ["none", *REMAPS, "self-extend@4x4", "leaky-rerope@4x8", "rerope@16"]
     nll = {name: v["nll"][0] for name, v in measure(tiny(), methods=names).methods.items()}
     assert nll["none"] == nll["self-extend"] == nll["leaky-rerope"]
+    assert nll["none"] == nll["window"] == nll["sinks"]
     taxed = ("rerope", "dual-chunk", "self-extend@4x4", "leaky-rerope@4x8")
     assert len({nll["none"], *(nll[name] for name in taxed)}) == 5
     assert nll["rerope@16"] == pytest.approx(nll["none"], rel=1e-5)  # no distance reaches 16
