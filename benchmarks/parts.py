@@ -11,6 +11,7 @@ from benchmarks.grid import grid, length
 from benchmarks.host import host
 from benchmarks.peers import PEERS
 from benchmarks.projection import projection
+from benchmarks.remap import remap
 from benchmarks.segments import segments
 from benchmarks.step import VARIANTS, step
 from model.checks import integer
@@ -35,6 +36,7 @@ PARTS: dict[str, Part] = {
     ),
     "segments": Part(segments, ("rounds",), needs_gpu=True),
     "projection": Part(projection, ("rounds",), needs_gpu=True),
+    "remap": Part(remap, ("rounds",), needs_gpu=True),
     "length": Part(length, ("lengths", "peers", "rounds")),
     "accuracy": Part(accuracy, ()),
 }

@@ -109,6 +109,20 @@ def _projection(result: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield grid
 
 
+def _remap(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    for seq_len, cell in result["lengths"].items():
+        title = f"Attention over {int(seq_len):,} tokens, {result['shape']}, and its rotations"
+        grid = _table(title, "way", "µs", "× plain", "peak MiB")
+        for name, figures in cell["ways"].items():
+            peak = figures["peak_memory_bytes"]
+            mebibytes = _number(None if peak is None else peak / 2**20, ",.1f")
+            ratio = _number(figures["of_plain"], ".3f")
+            grid.add_row(name, _time(figures["median_us"]), ratio, mebibytes)
+        notes = f"forward, bf16; remaps as set for a model trained at {result['train_length']}"
+        grid.caption = _caption(notes, cell["reasons"])
+        yield grid
+
+
 def _accuracy(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     heads = (f"2^{exponent}" for exponent in SHOWN_EXPONENTS)
     grid = _table("Relative error of the rotated vector, by position", "angles", *heads)
@@ -130,6 +144,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any]], Iterator[RenderableType]]] = {
     "step": _step,
     "segments": _segments,
     "projection": _projection,
+    "remap": _remap,
     "length": _length,
     "accuracy": _accuracy,
 }

@@ -31,7 +31,7 @@ def test_command_on_a_cpu(tmp_path: Path, monkeypatch) -> None:
     assert list(report["parts"]) == list(PARTS)
     assert report["environment"]["command"].startswith("python ")
     assert report["environment"]["versions"]["torch"] == torch.__version__
-    for part in ("host", "step", "segments", "projection"):
+    for part in ("host", "step", "segments", "projection", "remap"):
         assert "CUDA GPU" in report["parts"][part]["skipped"]
     small, large = report["parts"]["grid"]["cells"].values()
     assert "elements" in large["skipped"]
@@ -67,7 +67,7 @@ MISTAKES = [
     (["host_calls=many"], "host_calls=many", "integer"),
     (["step_batch=-1"], "step_batch=-1", "step_batch=64"),
     (["seed=x"], "seed=x", "integer"),
-    (["parts=[accuracy]", "rounds=5"], "rounds=5", "parts=grid/segments/projection/length"),
+    (["parts=[accuracy]", "rounds=5"], "rounds=5", "parts=grid/segments/projection/remap/length"),
     (["output_dir=file"], "output_dir=file", "cannot be made"),
     (["round=5"], "round=5", "did you mean rounds"),
 ]
@@ -114,4 +114,7 @@ def test_every_part_on_a_gpu(tmp_path: Path) -> None:
     assert set(parts["segments"]["segments"]) == {"copy", "1", "16", "256", "2048"}
     for cell in parts["projection"]["widths"].values():
         assert {"F.linear", "F.linear, then rotation", "copy of q and k"} <= set(cell["ways"])
+    for cell in parts["remap"]["lengths"].values():
+        assert {"plain causal", "ReRoPE", "SDPA causal"} <= set(cell["ways"])
+        assert all(way["peak_memory_bytes"] > 0 for way in cell["ways"].values())
     assert (tmp_path / "out" / "length-copy.png").stat().st_size < 300_000

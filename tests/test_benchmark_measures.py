@@ -10,6 +10,7 @@ from oracle import cos_sin
 from rich.console import Console
 
 import benchmarks.host
+import benchmarks.remap
 import benchmarks.segments
 import benchmarks.step
 from benchmarks import Bench, PartProgress, run_part, tables
@@ -19,11 +20,15 @@ from benchmarks.host import call_time
 from benchmarks.oracle import exact_cos_sin
 from benchmarks.peers import PEERS, Peer
 from benchmarks.plots import pictures
+from benchmarks.remap import NAIVE
 from benchmarks.segments import cu_seqlens
 from benchmarks.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
 from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
+from evaluation.remaps import REMAPS, remap_of
 from kernels import inverse_frequencies, rope_pytorch
 from model import RoPEAttention
+from model.remap import ReRope
+from model.remapped_attention import remapped_attention
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -191,6 +196,33 @@ def test_segments_on_a_cpu(monkeypatch) -> None:
     assert list(result["segments"]) == ["copy", "1", "4"]
     assert result["segments"]["1"]["of_one_segment"] == 1
     assert "× one segment" in printed("segments", result)
+
+
+def test_remap_on_a_cpu(monkeypatch) -> None:
+    for name, value in {"LENGTHS": (20,), "TRAIN_LENGTH": 8, "HEADS": 1, "HEAD_DIM": 16}.items():
+        monkeypatch.setattr(benchmarks.remap, name, value)
+
+    def out_of_memory(*_) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(benchmarks.remap, "materialised_rerope", out_of_memory)
+    result = benchmarks.remap.remap({}, bench_on_cpu(rounds=1))
+    cell = result["lengths"]["20"]
+    assert list(cell["ways"]) == ["plain causal", *benchmarks.remap.remaps(20), "SDPA causal"]
+    assert cell["reasons"] == {NAIVE: "OutOfMemoryError: CUDA out of memory"}
+    assert cell["ways"]["plain causal"]["of_plain"] == 1
+    assert "20 tokens" in printed("remap", result) and NAIVE in printed("remap", result)
+
+
+def test_all_ways_to_attend_agree_where_they_should() -> None:
+    """ReRoPE by passes and by all scores of all pairs; settings by the rules of evaluation."""
+    attention = RoPEAttention(32, 2, causal=True, backend="pytorch")
+    q, k, v = (torch.randn(1, 40, 2, 16) for _ in range(3))
+    naive = benchmarks.remap.materialised_rerope(q, k, v, 8, attention.rotated)
+    ours = remapped_attention(q, k, v, ReRope(8), attention.rotated)
+    torch.testing.assert_close(naive, ours, rtol=0, atol=1e-5)
+    rules = [remap_of(n, (), context=4096, train_length=512) for n in REMAPS]
+    assert list(benchmarks.remap.remaps(4096).values()) == rules
 
 
 class FakeEvent:
