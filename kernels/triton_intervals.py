@@ -203,7 +203,7 @@ def tiling(seq_len: int, width: int, itemsize: int, cpu: bool) -> Tiling:
     if cpu:  # small, so that what runs there, tests, sees many tiles
         return Tiling(32, 16, 1, 1)
     if itemsize == 4:  # no tensor cores: their precision is not float32's
-        tiles = Tiling(64, 32, 8, 2) if width <= 64 else Tiling(32, 32, 8, 2)
+        tiles = Tiling(64, 32, 8, 2) if width <= 64 else Tiling(32, 16, 8, 2)
     elif width <= 64:
         tiles = Tiling(128, 64, 4, 3)
     else:
