@@ -16,6 +16,10 @@ from torch import Tensor
 from kernels import can_attend_to_intervals, interval_attention
 from model.remap import Remap, Window, intervals
 
+# Remaps and lengths whose bounds and positions are kept; a CUDA graph reads them, and must be
+# replayed before so many others have come.
+KEPT = 16
+
 
 def can_fuse(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Whether the kernel takes these, (…, D): on a GPU, where nothing asks for a gradient.
@@ -56,7 +60,7 @@ class PassPositions(NamedTuple):
     keys: list[Tensor]
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=KEPT)
 def pass_positions(remap: Remap, past: int, seq_len: int, device: torch.device) -> PassPositions:
     """For S queries from token `past` on, and all keys up to the last of them."""
     with torch.inference_mode(False):  # what is kept must be usable outside of it
@@ -65,7 +69,7 @@ def pass_positions(remap: Remap, past: int, seq_len: int, device: torch.device) 
         return PassPositions([p.query(keys[past:]) for p in passes], [p.key(keys) for p in passes])
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=KEPT)
 def key_bounds(
     remap: Remap, past: int, seq_len: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
