@@ -5,14 +5,24 @@ Shapes: B batch_size, S seq_len.
 
 import numpy as np
 
+from data.mixture import Mixture, mix
+
 IGNORED = -100  # torch's cross_entropy leaves such targets out
 
 
 def batch(
-    seed: int, step: int, rank: int = 0, *, tokens: np.ndarray, seq_len: int, batch_size: int
+    seed: int,
+    step: int,
+    rank: int = 0,
+    *,
+    tokens: np.ndarray,
+    seq_len: int,
+    batch_size: int,
+    mixture: Mixture | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Micro-batch number `step` of `rank`: windows of `tokens` that start anywhere, uniformly.
 
+    With a `mixture` some of them hold a task besides (`data.mixture`).
     Returns inputs and targets, int64 (B, S) each, targets one token ahead. Needs at least
     seq_len + 1 tokens.
     """
@@ -22,6 +32,8 @@ def batch(
     bits = np.random.Philox(key=seed, counter=[0, 0, rank, step]).random_raw(batch_size)
     starts = (bits % np.uint64(len(tokens) - seq_len)).astype(np.int64)
     windows = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)  # (B, S + 1)
+    if mixture is not None:
+        mix(windows, mixture, seed, step, rank)
     return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
 
 

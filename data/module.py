@@ -15,6 +15,8 @@ from data.cache import map_tokens
 from data.checks import integer_problem
 from data.corpora import SEPARATOR, check_corpus, join_documents, load_corpus
 from data.download import DownloadProgress
+from data.mixture import Mixture, mixture_problems
+from data.passkey import character_ids
 from data.tokenizers import Tokenizer, build_tokenizer, check_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -67,7 +69,9 @@ class TextDataModule(L.LightningDataModule):
 
     After `prepare()` it has:
         tokenizer, vocab_size
-        fingerprint: what was read, as a plain dict (corpus, sha256, tokenizer, token counts)
+        fingerprint: what was read, as a plain dict (corpus, sha256, tokenizer, token counts, and
+            the shares of tasks in training, if there are any)
+        mixture: those tasks, or None
         train_tokens (n,), a memory map of uint8, uint16 or uint32
         val_tokens_array (m,), the first `val_tokens` of the validation split, or all of it
         val_documents: the whole validation split, an array (tokens,) per document
@@ -82,6 +86,8 @@ class TextDataModule(L.LightningDataModule):
         batch_size: int = 8,
         val_tokens: int | None = None,
         num_workers: int = 0,
+        passkey: float = 0.0,
+        repeats: float = 0.0,
         seed: int = 0,
     ) -> None:
         """The keys of the config group `data`, and the run's `seed`.
@@ -93,6 +99,7 @@ class TextDataModule(L.LightningDataModule):
         self.corpus, self.path, self.tokenizer_name = corpus, path, tokenizer
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
         self.num_workers, self.seed = num_workers, seed
+        self.passkey, self.repeats = passkey, repeats
         self.tokenizer: Tokenizer | None = None
         if problems := self._problems():
             raise ValueError("\n".join(problems))
@@ -108,6 +115,8 @@ class TextDataModule(L.LightningDataModule):
             least = self.seq_len + 1
             rule = integer_problem("data.val_tokens", self.val_tokens, least, least)
             problems.append(rule and f"{rule} (data.seq_len+1), or null for the whole split")
+        if problems[0] is None:
+            problems += mixture_problems(self.passkey, self.repeats, self.seq_len)
         for check in (
             partial(check_corpus, self.corpus, self.path),
             partial(check_tokenizer, self.tokenizer_name),
@@ -133,6 +142,7 @@ class TextDataModule(L.LightningDataModule):
         train_tokens = map_tokens(train, tokenizer, "train")
         val_tokens = map_tokens(validation, tokenizer, "validation")
         self._check_length(len(train_tokens), len(val_tokens))
+        mixture = self._mixture(tokenizer)
 
         self.train_tokens = train_tokens
         self.val_tokens_array = val_tokens[: self.val_tokens]
@@ -145,7 +155,17 @@ class TextDataModule(L.LightningDataModule):
             "n_train_tokens": len(self.train_tokens),
             "n_val_tokens": len(self.val_tokens_array),
         }
+        shares = {"passkey": self.passkey, "repeats": self.repeats}
+        self.fingerprint |= {name: share for name, share in shares.items() if share}
+        self.mixture = mixture
         self.tokenizer = tokenizer  # last: it says that all else is there
+
+    def _mixture(self, tokenizer: Tokenizer) -> Mixture | None:
+        """The tasks in the training windows; ValueError if the tokenizer cannot write them."""
+        if not (self.passkey or self.repeats):
+            return None
+        characters = character_ids(tokenizer) if self.passkey else None
+        return Mixture(self.passkey, self.repeats, characters)
 
     def _check_length(self, n_train: int, n_val: int) -> None:
         """ValueError if a split has no room for one sequence and the target behind it."""
@@ -178,6 +198,7 @@ class TextDataModule(L.LightningDataModule):
             tokens=self.train_tokens,
             seq_len=self.seq_len,
             batch_size=self.batch_size,
+            mixture=self.mixture,
         )
         steps = self._of_trainer("max_steps", -1)
         length = steps * self._accumulate if steps >= 0 else ENDLESS

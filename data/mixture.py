@@ -1,0 +1,120 @@
+"""Retrieval tasks written into a share of the training windows: keys to find, passages to copy.
+
+A window is text, or text with passkeys (`data.passkey`), or text with a passage of its own pasted
+again later (`data.repeats`). Which one, and everything in it, is a function of numbers, as the
+window's text is.
+
+Shapes: N windows, L tokens of one, the last target included.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from data.passkey import STATEMENT, TRAINING_KEYS, draw_keys, draw_names, statements
+
+MOST_KEYS = 5  # in a window, each stated and asked for
+SHORTEST, LONGEST = 32, 160  # tokens of a passage that is pasted again
+SHARE = 3  # and no longer than a third of the window
+
+_SLOTS = 2 * MOST_KEYS
+# The random words of a window: its kind, then those of its task; passkeys take the most.
+_PARTS = {"count": 1, "end": 1, "names": MOST_KEYS, "keys": MOST_KEYS, "places": _SLOTS}
+_PARTS |= {"order": _SLOTS}
+_WORDS = 1 + sum(_PARTS.values())
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The share of windows of each kind; the rest is plain text.
+
+    `characters`: of `data.passkey.character_ids`; needed where `passkey` is not 0.
+    """
+
+    passkey: float = 0.0
+    repeats: float = 0.0
+    characters: np.ndarray | None = None
+
+
+def mixture_problems(passkey: Any, repeats: Any, seq_len: int) -> list[str]:
+    """A line for each rule on the two shares that is broken. `seq_len` is a valid one."""
+    problems = []
+    least = {"passkey": 2 * STATEMENT - 1, "repeats": SHARE * SHORTEST - 1}
+    for name, share in (("passkey", passkey), ("repeats", repeats)):
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 <= share <= 1:
+            problems.append(f"data.{name}={share}: must be a number from 0 to 1; try 0.2")
+        elif share and seq_len < least[name]:
+            problems.append(
+                f"data.seq_len={seq_len}: must be at least {least[name]} with data.{name}={share}, "
+                f"whose task is that long; try data.seq_len=256 or data.{name}=0"
+            )
+    if not problems and passkey + repeats > 1:
+        problems.append(
+            f"data.passkey={passkey}, data.repeats={repeats}: are shares of the same windows, so "
+            "their sum must be at most 1; try 0.2 and 0.2"
+        )
+    return problems
+
+
+def mix(windows: np.ndarray, mixture: Mixture, seed: int, step: int, rank: int) -> None:
+    """Write the tasks into `windows`, int64 (N, L), in place."""
+    # The words of `data.batches` have a 0 where these have a 1. Raw bits, as there.
+    words = np.random.Philox(key=seed, counter=[0, 1, rank, step]).random_raw(len(windows) * _WORDS)
+    words = words.reshape(-1, _WORDS)
+    kind = (words[:, 0] >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1), exactly
+    passkey = kind < mixture.passkey
+    repeats = ~passkey & (kind < mixture.passkey + mixture.repeats)
+    if passkey.any():
+        windows[passkey] = with_passkeys(windows[passkey], words[passkey, 1:], mixture.characters)
+    if repeats.any():
+        windows[repeats] = with_repeats(windows[repeats], words[repeats, 1:])
+
+
+def with_passkeys(windows: np.ndarray, words: np.ndarray, characters: np.ndarray) -> np.ndarray:
+    """`windows` (N, L) with 1 to 5 keys stated and asked for, at random places of theirs.
+
+    Statements replace text and never overlap; that which comes second is the question with its
+    answer. In half of the windows a question is the last thing.
+    """
+    length = windows.shape[1]
+    part = dict(
+        zip(_PARTS, np.split(words, np.cumsum([*_PARTS.values()])[:-1], axis=1), strict=True)
+    )
+    most = min(MOST_KEYS, length // (2 * STATEMENT))
+    used = 2 * (1 + _below(part["count"], most))  # (N, 1): slots for statements
+    there = np.arange(_SLOTS) < used  # (N, slots); what is not there is sorted behind
+    free = length - used * STATEMENT  # (N, 1): tokens of text that stay
+    before = np.where(there, _below(part["places"], free + 1), free)  # text before each slot
+    before.sort(axis=1)
+    last = (np.arange(_SLOTS) == used - 1) & (part["end"] % np.uint64(2) == 0)
+    places = np.where(last, free, before) + STATEMENT * np.arange(_SLOTS)
+
+    order = np.where(there, part["order"], np.uint64(2**64 - 1)).argsort(axis=1, kind="stable")
+    key_of = np.empty_like(order)  # two of the slots for each key, at random
+    np.put_along_axis(key_of, order, np.arange(_SLOTS)[None] // 2, axis=1)
+    text = statements(draw_names(part["names"]), draw_keys(part["keys"], TRAINING_KEYS))
+    row, slot = np.nonzero(there)
+    at = places[row, slot][:, None] + np.arange(STATEMENT)
+    windows = windows.copy()
+    windows[row[:, None], at] = characters[text[row, key_of[row, slot]]]
+    return windows
+
+
+def with_repeats(windows: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """`windows` (N, L) with a passage of each pasted over a later part, without overlap."""
+    length = windows.shape[1]
+    longest = min(LONGEST, length // SHARE)
+    size = SHORTEST + _below(words[:, :1], longest - SHORTEST + 1)  # (N, 1)
+    free = length - 2 * size
+    before = np.sort(_below(words[:, 1:3], free + 1), axis=1)  # other text before each of the two
+    source, paste = before[:, :1], before[:, 1:] + size
+    here = np.arange(length)
+    pasted = (here >= paste) & (here < paste + size)
+    return np.take_along_axis(windows, np.where(pasted, here - paste + source, here), axis=1)
+
+
+def _below(words: np.ndarray, end: int | np.ndarray) -> np.ndarray:
+    """Random words, uint64, as integers from 0 to end - 1: int64, with a bias below 2^-40."""
+    return (words % np.asarray(end).astype(np.uint64)).astype(np.int64)
