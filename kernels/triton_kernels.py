@@ -47,14 +47,15 @@ def rotate_kernel(
     eps: tl.float64,
     N_HEADS: tl.constexpr,  # of q, k and v
     HEAD: tl.constexpr,  # see load_head
-    IN_PLACE: tl.constexpr,
+    BARRIER: tl.constexpr,  # outputs are inputs, and several threads hold the same element
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads a program takes of each
+    FIRST_GROUPS: tl.constexpr,  # the group of programs that takes the first heads of each
     DOUBLE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Rotate some tokens: program (i, g) takes token block i, and the g-th share of the heads.
+    """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
 
     A thread holds both members of a pair, reads them before it writes, and nobody else touches
     them: outputs may be the inputs.
@@ -86,13 +87,14 @@ def rotate_kernel(
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             for share in range(SHARES[i]):
-                block = tl.program_id(1) * SHARES[i] + share
+                block = (tl.program_id(1) - FIRST_GROUPS[i]) * SHARES[i] + share
                 head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
-                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
+                exists = (head >= 0) & (head < N_HEADS[i])
+                mask = (token < n_tokens)[None, :, None] & exists[:, None, None]
                 head = head.to(tl.int64)[:, None, None]
                 first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
-                if IN_PLACE:
-                    tl.debug_barrier()  # of a small tile several threads hold the same element
+                if BARRIER:
+                    tl.debug_barrier()
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
                     if weights[i] is not None:

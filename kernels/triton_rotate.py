@@ -17,14 +17,15 @@ import triton
 from torch import Tensor
 
 from kernels.arguments import Placement
+from kernels.tile_sizes import (
+    MULTIPROCESSORS,
+    head_blocks,
+    norm_tile,
+    rotation_tile,
+    share_out,
+)
 from kernels.triton_kernels import norm_backward_kernel, rotate_kernel
 from kernels.triton_launch import Launch
-
-MAX_TILE = 2**20  # elements: Triton's own limit, which only the interpreter can reach
-MAX_GROUPS = 65535  # programs along a grid's second axis
-MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
-THREADS_OF_WARP = 32
-BYTES_OF_THREAD = 16  # that it reads at once
 
 
 class Rotation(NamedTuple):
@@ -150,13 +151,6 @@ def _layouts(tensors: Iterable[Tensor | None]) -> tuple[object, ...]:
     return tuple([None if x is None else (x.shape, x.stride(), x.dtype) for x in tensors])
 
 
-class _Tile(NamedTuple):
-    tokens: int
-    heads: int  # of a block, at most
-    groups: int  # of heads, each a program's
-    warps: int
-
-
 @functools.lru_cache(maxsize=4096)
 def _rotate_launch(
     inputs,
@@ -179,10 +173,11 @@ def _rotate_launch(
     head = _head(head_dim, pairs, interleaved)
     if in_place:
         head = (*head[:4], 0)  # the tail is where it should be
-    tile = _tile(n_tokens, max(heads), head, dtype.itemsize, device.type == "cpu")
+    tile = rotation_tile(n_tokens, head, dtype.itemsize, device.type == "cpu")
     if weights != (None, None):
         tile = tile._replace(heads=min(tile.heads, 4))  # a thread has more to hold
-    blocks = _blocks(heads, tile)
+    blocks = head_blocks(heads, tile)
+    shares, first_groups, groups = share_out(heads, blocks, tile.spread)
     numbers = (
         _strides(inputs),
         _strides(outputs),
@@ -192,14 +187,15 @@ def _rotate_launch(
         eps,
         heads,
         head,
-        in_place,
+        in_place and tile.replicated(head, blocks),
         tile.tokens,
         blocks,
-        tuple(triton.cdiv(n, b * tile.groups) for n, b in zip(heads, blocks, strict=True)),
+        shares,
+        first_groups,
         dtype == torch.float64,
         device.type == "cpu",
     )
-    grid = (triton.cdiv(n_tokens, tile.tokens), tile.groups)
+    grid = (triton.cdiv(n_tokens, tile.tokens), groups)
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
 
 
@@ -213,8 +209,8 @@ def _norm_launch(
     if n_tokens == 0:
         return None
     head = _head(head_dim, pairs, interleaved)
-    tile = _norm_tile(n_tokens, max(heads), head, dtype.itemsize, device.type == "cpu")
-    blocks = _blocks(heads, tile)
+    tile = norm_tile(n_tokens, head, dtype.itemsize, device.type == "cpu")
+    blocks = head_blocks(heads, tile)
     n_blocks = triton.cdiv(n_tokens, tile.tokens)
     numbers = (
         _strides(inputs),
@@ -264,40 +260,3 @@ def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...
         strides = (*(offsets or cu_seqlens)[1], 0)
     boundaries = 0 if cu_seqlens is None else cu_seqlens[0][0]
     return strides, batch * seq_len, seq_len, boundaries, (boundaries - 1).bit_length()
-
-
-def _blocks(heads: tuple[int, ...], tile: _Tile) -> tuple[int, ...]:
-    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2."""
-    return tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in heads)
-
-
-def _tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool) -> _Tile:
-    """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
-
-    Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
-    which one half reads the rows of a head, and the other those of the next; eight heads at a time
-    give every thread four independent reads. Few tokens are shared among more programs.
-    """
-    if cpu:
-        return _interpreter_tile(n_tokens, head)
-    row = head[3] * 2 * itemsize  # bytes
-    tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
-    tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
-        return _Tile(tokens, 8, 1, 1)
-    return _Tile(tokens, 2, min(triton.cdiv(most_heads, 2), MAX_GROUPS), 1)
-
-
-def _norm_tile(n_tokens: int, most_heads: int, head: tuple, itemsize: int, cpu: bool) -> _Tile:
-    """As `_tile`, for a kernel that holds more of a head, and sums from one block to the next."""
-    if cpu:
-        return _interpreter_tile(n_tokens, head)
-    row = head[3] * 2 * itemsize
-    tokens = max(2 * THREADS_OF_WARP * BYTES_OF_THREAD // row, 1)
-    return _Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, 1, 2)
-
-
-def _interpreter_tile(n_tokens: int, head: tuple) -> _Tile:
-    """A program costs about 5 ms, an element 0.1 µs."""
-    width = max(2 * head[3], triton.next_power_of_2(head[0] - head[1]))
-    return _Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, 1, 1)

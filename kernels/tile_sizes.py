@@ -1,0 +1,79 @@
+"""How much of the tensors each program of a kernel takes.
+
+HEAD, a tuple, is that of the kernels (`load_head`): head_dim, rotated elements, whether pairs are
+interleaved, and pairs and tail as powers of two.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+
+MAX_TILE = 2**20  # elements: Triton's own limit, which only the interpreter can reach
+MAX_GROUPS = 65535  # programs along a grid's second axis
+MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
+THREADS_OF_WARP = 32
+BYTES_OF_THREAD = 16  # that it reads at once
+
+
+class Tile(NamedTuple):
+    """What a program has in its hands at once."""
+
+    tokens: int
+    heads: int  # of a block, at most
+    spread: bool  # each program takes one block of heads; else all heads of q, k and v
+    warps: int
+
+    def replicated(self, head: tuple, blocks: tuple[int, ...]) -> bool:
+        """Whether several threads hold the same pair: of a tile with fewer pairs than threads."""
+        return self.tokens * min(blocks) * head[3] < self.warps * THREADS_OF_WARP
+
+
+def head_blocks(heads: tuple[int, ...], tile: Tile) -> tuple[int, ...]:
+    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2."""
+    return tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in heads)
+
+
+def share_out(
+    heads: tuple[int, ...], blocks: tuple[int, ...], spread: bool
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Blocks of heads that a program takes of each tensor, the first group for each, all groups."""
+    counts = [triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True)]
+    if not spread or sum(counts) > MAX_GROUPS:
+        return tuple(counts), (0,) * len(counts), 1
+    firsts = [sum(counts[:i]) for i in range(len(counts))]
+    return (1,) * len(counts), tuple(firsts), sum(counts)
+
+
+def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
+    """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
+
+    Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
+    which one half reads the rows of a head, and the other those of the next; eight heads at a time
+    give every thread four independent reads. The heads of few tokens are spread over programs,
+    none of which reads twice: a second read would wait for the write before it.
+    """
+    if cpu:
+        return _interpreter_tile(n_tokens, head)
+    row = head[3] * 2 * itemsize  # bytes
+    tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
+    tokens = min(tokens, triton.next_power_of_2(n_tokens))
+    if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
+        return Tile(tokens, 8, False, 1)
+    return Tile(tokens, 2, True, 1)
+
+
+def norm_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
+    """As `rotation_tile`, for a kernel that holds more of a head and sums over its blocks."""
+    if cpu:
+        return _interpreter_tile(n_tokens, head)
+    row = head[3] * 2 * itemsize
+    tokens = max(2 * THREADS_OF_WARP * BYTES_OF_THREAD // row, 1)
+    return Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, False, 2)
+
+
+def _interpreter_tile(n_tokens: int, head: tuple) -> Tile:
+    """A program costs about 5 ms, an element 0.1 µs."""
+    width = max(2 * head[3], triton.next_power_of_2(head[0] - head[1]))
+    return Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, False, 1)
