@@ -1,0 +1,97 @@
+"""What the measures of retrieval share: held-out text for a trial, and what the model recalls.
+
+A trial is a row of `context` tokens whose last T the model should be able to name, because they
+stand earlier in the row. It reads the row as it is (teacher forcing), and what counts is whether
+its most probable token is the right one.
+
+Shapes: N trials, B of one forward, S context, T scored tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+RESAMPLES = 2_000
+
+
+def check_trials(trials: int) -> None:
+    """ValueError unless `trials` is a whole number, at least 1."""
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"trials={trials}: must be a whole number, at least 1; for instance 100")
+
+
+def spread_cuts(
+    documents: Sequence[np.ndarray], length: int, count: int, seed: int = 0
+) -> list[np.ndarray]:
+    """`count` cuts of `length` tokens, evenly spread over `documents`: views of them.
+
+    They do not overlap where the documents hold enough text, and overlap as little as they must
+    where not. `seed` shifts them all.
+
+    Raises ValueError where no document is long enough.
+    """
+    rooms = np.array([max(0, len(document) - length + 1) for document in documents], dtype=int)
+    if not rooms.sum():
+        longest = max(map(len, documents), default=0)
+        raise ValueError(f"documents too short: {length} tokens needed, the longest has {longest}")
+    stride = length
+    if (-(-rooms // stride)).sum() < count:
+        stride = max(1, int(rooms.sum()) // count)  # gives at least `count` places
+    places = [(d, at) for d, room in enumerate(rooms.tolist()) for at in range(0, room, stride)]
+    shift = int(np.random.Philox(key=seed).random_raw()) % 2**20 / 2**20
+    picked = [places[int((i + shift) * len(places) / count)] for i in range(count)]
+    return [documents[d][at : at + length] for d, at in picked]
+
+
+def recalled(
+    model: nn.Module,
+    row: Callable[[int], np.ndarray],
+    trials: int,
+    scored: int,
+    *,
+    context: int,
+    max_tokens_per_batch: int,
+    on_forward: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Whether the model names each of a row's last `scored` tokens: booleans (N, T).
+
+    `row(i)` is trial i, integers (S,) with S = `context` > `scored`.
+    """
+    device = next(model.parameters()).device
+    size = max(1, max_tokens_per_batch // context)
+    named = []
+    for start in range(0, trials, size):
+        rows = np.stack([row(i) for i in range(start, min(start + size, trials))])
+        assert rows.shape[1] == context > scored, (rows.shape, context, scored)
+        tokens = torch.from_numpy(rows.astype(np.int64))  # (B, S)
+        guesses = _most_probable(model, tokens.to(device), scored).cpu()
+        named.append((guesses == tokens[:, -scored:]).numpy())
+        if on_forward is not None:
+            on_forward(tokens.numel())
+    return np.concatenate(named)
+
+
+@torch.inference_mode()
+def _most_probable(model: nn.Module, tokens: Tensor, scored: int) -> Tensor:
+    """The most probable token at each of the last `scored` places, given those before: (B, T)."""
+    bf16 = tokens.device.type == "cuda"
+    with torch.autocast("cuda", dtype=torch.bfloat16) if bf16 else nullcontext():
+        logits = model(tokens)  # (B, S, V)
+    # Sliced before anything else is made of it: it is the largest tensor of a long context. The
+    # last token is read too, so that the model reads `context` tokens; nothing follows it.
+    return logits[:, -scored - 1 : -1].argmax(-1)
+
+
+def mean_ci95(values: np.ndarray) -> list[float] | None:
+    """95 % percentile bootstrap interval [low, high] of the mean of `values` (N,); None for one."""
+    n = len(values)
+    if n < 2:
+        return None
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    low, high = np.percentile(draws @ values / n, [2.5, 97.5])
+    return [float(low), float(high)]
