@@ -67,6 +67,7 @@ class Measure(NamedTuple):
         line: what it is, for a legend.
         run: the figures, plain data, of a model that is under the method already.
         tokens: about how many tokens its forwards read, for the time left.
+        figure: what the headline is called.
         headline: the one figure that stands for it in tables and curves, None where there is none.
         best: min or max of the headline; None where neither is better.
         form: how the headline is written.
@@ -77,6 +78,7 @@ class Measure(NamedTuple):
     line: str
     run: Callable[[nn.Module, Task], Figures]
     tokens: Callable[[Material, int], int]
+    figure: str
     headline: Callable[[Figures], float | None]
     best: Callable[..., float] | None
     form: str
@@ -184,7 +186,7 @@ def _decoded_tokens(material: Material, length: int) -> int:
 def _of_trials(
     line: str,
     run: Callable[[nn.Module, Task], Figures],
-    headline: str,
+    figure: str,
     *,
     runs: int = 1,
     **options: Any,
@@ -193,7 +195,8 @@ def _of_trials(
         line,
         run,
         lambda material, length: runs * material.trials * length,
-        lambda figures: figures[headline],
+        figure,
+        lambda figures: figures[figure],
         max,
         "{:.1%}",
         **options,
@@ -205,6 +208,7 @@ MEASURES: dict[str, Measure] = {
         "nats per token of the same targets, with growing context",
         _loss,
         lambda material, length: len(material.passages) * length,
+        "nats",
         lambda figures: sum(figures["nats"]),
         min,
         "{:.3f}",
@@ -239,6 +243,7 @@ MEASURES: dict[str, Measure] = {
         "nats per token at the far end of one long pass",
         _positions,
         lambda material, length: len(material.passages) * length,
+        "nll",
         lambda figures: figures["nll"][-1] if figures["nll"] else None,
         min,
         "{:.3f}",
@@ -248,6 +253,7 @@ MEASURES: dict[str, Measure] = {
         "tokens between a query and what it attends to, mean over layers and heads",
         _attention,
         lambda material, length: FEW_PASSAGES * length,
+        "mean_distance",
         lambda figures: float(np.mean([layer["mean_distance"] for layer in figures["layers"]])),
         None,
         "{:,.0f}",
@@ -258,6 +264,7 @@ MEASURES: dict[str, Measure] = {
         "both for the final length's factor",
         _decode,
         _decoded_tokens,
+        "difference",
         lambda figures: figures["difference"],
         None,
         "{:.1e}",
