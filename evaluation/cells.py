@@ -59,7 +59,8 @@ class Cells:
         if path.exists() and (lines := _whole_lines(path)):
             _check_same(path, lines[0], dict(identity or {}))
             for line in lines[1:]:
-                self._cells[Key(**line.pop("cell"))] = Cell(**line)
+                key = Key(**line.pop("cell"))
+                self._cells[key] = Cell(**line)
         else:
             self._append(dict(identity or {}))
 
