@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -101,24 +102,25 @@ def _title(measure: str) -> str:
     return f"{measure}: {MEASURES[measure].line}"
 
 
-def tables(result: Extrapolation) -> Iterator[Table]:
-    """What is printed in a terminal, in order."""
+def tables(result: Extrapolation) -> Iterator[RenderableType]:
+    """What is printed in a terminal, in order: each a title, a table and what there is to note."""
     for grid in grids(result):
-        drawn = _draw(grid, result.train_length)
-        lines = [*_captions(result)] if grid.measure == "loss" else []
+        lines = list(_captions(result)) if grid.measure == "loss" else []
         lines += reason_lines(grid)
-        drawn.caption = "\n".join(lines + _fewer(result) * (grid.measure == "loss")) or None
-        yield drawn
+        lines += _fewer(result) if grid.measure == "loss" else []
+        # Not the table's own title and caption, which would be wrapped to its width.
+        title, drawn = Text(grid.title, style="italic"), _draw(grid, result.train_length)
+        yield Group(title, drawn, *(Text(line, style="dim") for line in lines))
 
 
-def table(result: Extrapolation) -> Table:
+def table(result: Extrapolation) -> RenderableType:
     """The first of `tables`."""
     return next(tables(result))
 
 
 def _draw(grid: Grid, train_length: int) -> Table:
     """Methods × lengths; the best method of each length is bold with a star."""
-    drawn = Table(title=grid.title, caption_justify="left", title_justify="left")
+    drawn = Table()
     drawn.add_column("method")
     for length in grid.lengths:
         drawn.add_column(f"{length} ({times(length, train_length)}x)", justify="right")
