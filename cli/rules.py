@@ -62,6 +62,7 @@ RULES = {
     "trainer.strategy": (_one_of("auto"), "auto"),
     "checkpoint": (_TEXT, "runs/NAME/TIMESTAMP"),
     "output_dir": (optional(_TEXT), "my-evaluation"),
+    "split": (_one_of("validation", "report"), "validation"),
     "accelerator": (_one_of("auto", "cpu", "gpu"), "auto"),
     "prompt": (_TEXT._replace(holds=lambda value: isinstance(value, str) and value != ""), "def"),
     "max_new_tokens": (integer(1, 1_000_000), "200"),
