@@ -1,0 +1,64 @@
+"""Loss by the number of tokens that stand before: one long pass instead of many lengths.
+
+A model that uses the far context gets better along the passage; one that cannot read past its
+training length gets worse from there on. Shapes: P passages, S tokens read, K buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from evaluation.protocol import INTERVAL_RESAMPLES, same_target_nll
+
+
+def measure_positions(
+    model: nn.Module,
+    passages: np.ndarray,
+    *,
+    max_tokens_per_batch: int,
+    on_forward: Callable[[int], None] | None = None,
+) -> dict[str, list]:
+    """Mean loss of the tokens that have 1, 2-3, 4-7, 8-15, … tokens of context.
+
+    Args:
+        model: tokens (B, S) -> logits (B, S, V), in eval mode and under a method.
+        passages: integers (P, S + 1).
+        max_tokens_per_batch, on_forward: as `evaluation.protocol.same_target_nll` takes them.
+
+    Returns:
+        {"from", "to": tokens of context, "nll": nats per token, "ci95": [low, high] by bootstrap
+        over passages, None for a single one}, a list each along the buckets.
+    """
+    context = passages.shape[1] - 1
+    nll = same_target_nll(
+        model,
+        passages,
+        context,
+        target_tokens=context,
+        max_tokens_per_batch=max_tokens_per_batch,
+        on_forward=on_forward,
+    )  # (P, S)
+    starts = 2 ** np.arange(context.bit_length())
+    ends = np.minimum(2 * starts - 1, context)
+    buckets = np.stack(
+        [nll[:, a - 1 : b].mean(axis=1) for a, b in zip(starts, ends, strict=True)], axis=1
+    )  # (P, K)
+    return {
+        "from": starts.tolist(),
+        "to": ends.tolist(),
+        "nll": buckets.mean(axis=0).tolist(),
+        "ci95": _intervals(buckets),
+    }
+
+
+def _intervals(buckets: np.ndarray) -> list[Any]:
+    """95 % percentile bootstrap of each bucket's mean over the passages."""
+    n = len(buckets)
+    if n < 2:
+        return [None] * buckets.shape[1]
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=INTERVAL_RESAMPLES)
+    return np.percentile(draws @ buckets / n, [2.5, 97.5], axis=0).T.tolist()
