@@ -1,0 +1,257 @@
+"""What all figures share: colours, titles, labels at the ends of curves, pixels and PNG bytes.
+
+matplotlib is imported where it is used, so that a command's start does not wait for it, and
+figures are objects with a canvas of their own: pyplot's global state is left alone.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, then Paul Tol's: told apart by colour-blind readers too.
+COLOURS = (
+    *("#444444", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
+    *("#882255", "#332288", "#999933", "#44AA99", "#AA4499"),
+)
+GREY = "#666666"
+DPI = 150
+_DASHES = (("-", "--"), (":", "-."))  # without and with log-n, then once more
+_LOGN = "+logn"
+
+
+class Style(NamedTuple):
+    """How a method is drawn, in every figure alike."""
+
+    colour: str
+    dashes: str
+
+
+class End(NamedTuple):
+    """The end of a curve and what is written there."""
+
+    x: float
+    y: float
+    text: str
+    colour: str
+
+
+def styles(methods: Iterable[str]) -> dict[str, Style]:
+    """A colour for each method, shared with the same method with log-n, which is dashed.
+
+    Where the colours are used up, they start again with other dashes.
+    """
+    plain = {name: "none" if name == "logn" else name.removesuffix(_LOGN) for name in methods}
+    place = {base: i for i, base in enumerate(dict.fromkeys(plain.values()))}
+    found = {}
+    for name, base in plain.items():
+        again, colour = divmod(place[base], len(COLOURS))
+        dashes = _DASHES[again % len(_DASHES)][name == "logn" or name.endswith(_LOGN)]
+        found[name] = Style(COLOURS[colour], dashes)
+    return found
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty white figure, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def title(fig: Figure, text: str, what: str, left: float = 0.6) -> None:
+    """Say above the axes what is drawn, and how to read it; `left` in inches."""
+    width, height = fig.get_size_inches()
+    fig.text(left / width, 1 - 0.28 / height, text, fontsize=13, weight="bold", va="center")
+    fig.text(left / width, 1 - 0.53 / height, what, fontsize=9, color=GREY, va="center")
+
+
+def axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes placed in inches."""
+    w, h = fig.get_size_inches()
+    return fig.add_axes((left / w, bottom / h, width / w, height / h))
+
+
+def undress(ax: Axes, grid: str = "y") -> None:
+    """Take away what is not data, but for thin grid lines."""
+    ax.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(length=0, labelsize=9)
+
+
+def times(length: int, train_length: int) -> str:
+    """A length in training lengths."""
+    return f"{length / train_length:.3g}"
+
+
+def lengths_axis(ax: Axes, lengths: Sequence[int], train_length: int) -> None:
+    """A log axis with a tick for every context, in tokens and in training lengths."""
+    ax.set_xscale("log", base=2)
+    shown = lengths[:: -(-len(lengths) // 9)]  # more of them would overlap
+    ax.set_xticks(shown, [f"{n:,}\n{times(n, train_length)}×" for n in shown])
+    ax.minorticks_off()
+    ax.set_xlim(min(lengths[0], train_length) / 1.15, max(lengths[-1], train_length) * 1.06)
+    ax.set_xlabel("context in tokens, and in training lengths", fontsize=9, color=GREY)
+    trained_here(ax, train_length)
+
+
+def trained_here(ax: Axes, train_length: int) -> None:
+    """A vertical line at the training length."""
+    ax.axvline(train_length, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    at = ax.get_xaxis_transform()
+    ax.text(train_length, 0.985, " trained here", transform=at, color=GREY, fontsize=9, va="top")
+
+
+def curve(
+    ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Style
+) -> list[tuple[float, float]]:
+    """Draw a curve and its intervals, leaving out what is None; returns the points drawn."""
+    points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+    if not points:
+        return []
+    known = [(a, *band) for a, band in zip(x, bands, strict=True) if band is not None]
+    if known:
+        low, high = [row[1] for row in known], [row[2] for row in known]
+        ax.fill_between([row[0] for row in known], low, high, color=style.colour, alpha=0.1, lw=0)
+    size = 5 if len(points) < 12 else 3
+    ax.plot(
+        *zip(*points, strict=True),
+        color=style.colour,
+        ls=style.dashes,
+        lw=1.8,
+        marker="o",
+        markersize=size,
+    )
+    return points
+
+
+def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
+    """Where to cut an axis off, so that the better curves (two in five) are told apart.
+
+    The limits (low, top), or None where all curves fit without being pressed flat.
+    """
+    highest = sorted(max(values) for values in curves.values() if len(values))
+    if len(highest) < 4:
+        return None
+    low = min(min(values) for values in curves.values() if len(values))
+    # Room above these for the others' shapes; what is almost flat is not magnified.
+    span = max(1.6 * (highest[2 * (len(highest) - 1) // 5] - low), 0.08 * abs(low))
+    if highest[-1] - low < 1.3 * span:
+        return None
+    return low - 0.06 * span, low + span
+
+
+def label_width(names: Iterable[str], size: float) -> float:
+    """Inches that the labels of these texts take at a font size."""
+    return 0.0088 * size * max((len(name) for name in names), default=0) + 0.3
+
+
+def label_size(count: int) -> float:
+    """Points: many names are written smaller."""
+    return 10 if count < 8 else 8.5
+
+
+def end_of(
+    points: Sequence[tuple[float, float]], name: str, last: float, style: Style
+) -> list[End]:
+    """The end of a curve with its name and value; where it ends before the others, that too."""
+    if not points:
+        return []
+    x, y = points[-1]
+    at = "" if x >= last else f" at {x:,.0f}"
+    return [End(x, y, f"{name} {y:.2f}{at}", style.colour)]
+
+
+def label_ends(ax: Axes, ends: Sequence[End]) -> None:
+    """Name each curve right of the axes, pushed apart where they end together.
+
+    A thin line leads from a curve's end to its name; a curve that has left the axes by their top
+    is named there, with an arrow.
+    """
+    if not ends:
+        return
+    low, high = ax.get_ylim()
+    size = label_size(len(ends))
+    inches = ax.get_position().height * ax.figure.get_size_inches()[1]
+    upward = sorted(ends, key=lambda end: end.y)
+    # In a log axis the heights are those of the exponents.
+    log = ax.get_yscale() == "log"
+    to, back = (np.log10, lambda y: 10**y) if log else (np.asarray, np.asarray)
+    low_at, high_at = float(to(low)), float(to(high))
+    gap = 1.35 * size / 72 / inches * (high_at - low_at)
+    wanted = to(np.clip([end.y for end in upward], low, high))
+    for end, y in zip(upward, back(spread(wanted, gap, low_at, high_at)), strict=True):
+        _label(ax, end, float(y), size, end.y > high)
+
+
+def _label(ax: Axes, end: End, y: float, size: float, cut: bool) -> None:
+    across = ax.get_yaxis_transform()  # x in axes, y in data
+    edge = ax.transAxes.inverted().transform(ax.transData.transform((end.x, 1)))[0]
+    if not cut:
+        line = {"color": end.colour, "lw": 0.7, "alpha": 0.6, "clip_on": False, "zorder": 1}
+        ax.plot([edge, 1.0, 1.022], [end.y, end.y, y], transform=across, **line)
+    ax.annotate(
+        f"{end.text} ↑" if cut else end.text,
+        (1.0, y),
+        (10, 0),
+        xycoords=across,
+        textcoords="offset points",
+        va="center",
+        color=end.colour,
+        fontsize=size,
+        weight="bold",
+        annotation_clip=False,
+    )
+
+
+def spread(wanted: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+    """The ascending heights nearest to `wanted` (ascending) that keep a gap, from low to high.
+
+    Nearest in the mean of squares: neighbours that collide move as one block (pool adjacent
+    violators). Where there is no room for the gap, it shrinks.
+    """
+    n = len(wanted)
+    gap = min(gap, (high - low) / max(1, n - 1))
+    steps = gap * np.arange(n)
+    blocks: list[list[float]] = []  # [sum, count] of what each block wants, less the steps
+    for value in np.asarray(wanted, dtype=float) - steps:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + count]
+    means = np.concatenate([[total / count] * int(count) for total, count in blocks])
+    return np.clip(means, low, max(low, high - steps[-1])) + steps
+
+
+def pixels(fig: Figure) -> np.ndarray:
+    """The drawn figure, uint8 (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    agg = FigureCanvasAgg(fig)
+    agg.draw()
+    return np.asarray(agg.buffer_rgba())[:, :, :3]
+
+
+def png(fig: Figure) -> bytes:
+    """The drawn figure as a PNG with a palette, which holds all that is drawn in a third of the
+    bytes."""
+    from PIL import Image  # matplotlib requires it
+
+    out = io.BytesIO()
+    Image.fromarray(pixels(fig)).quantize(256).save(out, "png", optimize=True)
+    return out.getvalue()
+
+
+def shades(name: str = "accuracy") -> Any:
+    """The colour map of shares from 0 to 1, light to dark; grey where nothing was measured."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = ("#fbf3e6", "#f4c887", "#78b7c5", "#0072B2", "#063a63")
+    return LinearSegmentedColormap.from_list(name, colours).with_extremes(bad="#eeeeee")
