@@ -18,7 +18,7 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
     """
     methods, lengths = result["methods"], result["lengths"]
     measured = {name: [b for b in m["bpb"] if b is not None] for name, m in methods.items()}
-    fig, ax = _axes([f"{name} 10.00" for name in methods])
+    fig, ax = style.chart([f"{name} 10.00" for name in methods])
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
         points = style.curve(ax, lengths, values["bpb"], values["ci95"], looks[name])
@@ -31,15 +31,6 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
     style.label_ends(ax, ends)
     style.title(fig, "Reading past the training length", _what(result, measured, limits))
     return fig
-
-
-def _axes(labels: list[str]) -> tuple[Figure, Any]:
-    """A figure with room for the labels right of the axes, and as high as they need."""
-    size = style.label_size(len(labels))
-    right, plot = style.label_width(labels, size), 5.6
-    height = max(3.2, 1.4 * size / 72 * len(labels))
-    fig = style.canvas(0.6 + plot + right, height + 1.4)
-    return fig, style.axes(fig, 0.6, 0.62, plot, height)
 
 
 def _what(

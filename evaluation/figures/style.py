@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ COLOURS = (
     *("#444444", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
     *("#882255", "#332288", "#999933", "#44AA99", "#AA4499"),
 )
+_SHADES = ("#fbf3e6", "#f4c887", "#78b7c5", "#0072B2", "#063a63")
 GREY = "#666666"
 DPI = 150
 _DASHES = (("-", "--"), (":", "-."))  # without and with log-n, then once more
@@ -63,6 +64,14 @@ def canvas(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def chart(labels: Sequence[str], plot: float = 5.6) -> tuple[Figure, Axes]:
+    """One pair of axes with room for these labels on its right, and as high as they need."""
+    size = label_size(len(labels))
+    height = max(3.2, 1.4 * size / 72 * len(labels))
+    fig = canvas(0.6 + plot + label_width(labels, size), height + 1.4)
+    return fig, axes(fig, 0.6, 0.62, plot, height)
 
 
 def title(fig: Figure, text: str, what: str, left: float = 0.6) -> None:
@@ -159,14 +168,18 @@ def label_size(count: int) -> float:
 
 
 def end_of(
-    points: Sequence[tuple[float, float]], name: str, last: float, style: Style
+    points: Sequence[tuple[float, float]],
+    name: str,
+    last: float,
+    style: Style,
+    form: str = "{:.2f}",
 ) -> list[End]:
     """The end of a curve with its name and value; where it ends before the others, that too."""
     if not points:
         return []
     x, y = points[-1]
     at = "" if x >= last else f" at {x:,.0f}"
-    return [End(x, y, f"{name} {y:.2f}{at}", style.colour)]
+    return [End(x, y, f"{name} {form.format(y)}{at}", style.colour)]
 
 
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
@@ -249,9 +262,22 @@ def png(fig: Figure) -> bytes:
     return out.getvalue()
 
 
-def shades(name: str = "accuracy") -> Any:
-    """The colour map of shares from 0 to 1, light to dark; grey where nothing was measured."""
+def heatmap(ax: Axes, shares: np.ndarray, fontsize: float) -> None:
+    """Shares from 0 to 1 as colours, light to dark, and in percent; grey where they are NaN."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    colours = ("#fbf3e6", "#f4c887", "#78b7c5", "#0072B2", "#063a63")
-    return LinearSegmentedColormap.from_list(name, colours).with_extremes(bad="#eeeeee")
+    colours = LinearSegmentedColormap.from_list("shares", _SHADES).with_extremes(bad="#eeeeee")
+    ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        if not np.isnan(share):
+            dark = "white" if share > 0.6 else "black"
+            text = f"{100 * share:.0f}"
+            at = {"ha": "center", "va": "center"}
+            ax.text(column, row, text, color=dark, fontsize=fontsize, **at)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+
+
+def short(length: int) -> str:
+    """A length in few letters: 512, 32k (of 1024)."""
+    return f"{length // 1024}k" if length >= 1024 and length % 1024 == 0 else str(length)
