@@ -24,6 +24,8 @@ def measure_positions(
 ) -> dict[str, list]:
     """Mean loss of the tokens that have 1, 2-3, 4-7, 8-15, … tokens of context.
 
+    The last bucket ends with the passage, and takes in what would be less than half of one more.
+
     Args:
         model: tokens (B, S) -> logits (B, S, V), in eval mode and under a method.
         passages: integers (P, S + 1).
@@ -42,8 +44,8 @@ def measure_positions(
         max_tokens_per_batch=max_tokens_per_batch,
         on_forward=on_forward,
     )  # (P, S)
-    starts = 2 ** np.arange(context.bit_length())
-    ends = np.minimum(2 * starts - 1, context)
+    starts = _starts(context)
+    ends = np.append(starts[1:] - 1, context)
     buckets = np.stack(
         [nll[:, a - 1 : b].mean(axis=1) for a, b in zip(starts, ends, strict=True)], axis=1
     )  # (P, K)
@@ -53,6 +55,12 @@ def measure_positions(
         "nll": buckets.mean(axis=0).tolist(),
         "ci95": _intervals(buckets),
     }
+
+
+def _starts(context: int) -> np.ndarray:
+    """Powers of two; a last bucket that would be less than half full goes to the one before."""
+    starts = 2 ** np.arange(context.bit_length())
+    return starts[:-1] if 2 * (context + 1 - starts[-1]) < starts[-1] else starts
 
 
 def _intervals(buckets: np.ndarray) -> list[Any]:

@@ -39,6 +39,7 @@ def test_buckets_double_and_cover_every_target_once(context):
     ]
     assert covered == list(range(1, context + 1))
     assert result["from"] == [2**k for k in range(len(result["from"]))]
+    assert result["to"][-1] >= 1.5 * result["from"][-1] - 1  # half full at least
 
 
 def test_loss_is_the_mean_of_the_bucket():
@@ -66,7 +67,7 @@ def test_interval_is_of_the_passages():
 
 
 def test_one_passage_has_no_interval_and_batches_are_bounded():
-    assert measure_positions(Knows(), counting(1, 8), max_tokens_per_batch=8)["ci95"] == [None] * 4
+    assert measure_positions(Knows(), counting(1, 8), max_tokens_per_batch=8)["ci95"] == [None] * 3
     model, told = Knows(), []
     measure_positions(model, counting(5, 8), max_tokens_per_batch=16, on_forward=told.append)
     assert model.calls == [(2, 8), (2, 8), (1, 8)] and told == [16, 16, 8]

@@ -26,7 +26,7 @@ def attention_figure(result: Mapping[str, Any]) -> Figure:
     found = longest(result, "attention")
     names = [f"{name}  {style.short(n)}" for name, (n, _) in found.items()]
     depth = max(len(figures["layers"]) for _, figures in found.values())
-    left, width = style.label_width(names, 8), 0.34 * max(depth, 6)
+    left, width = style.label_width(names, len(names)) - 0.1, 0.34 * max(depth, 6)
     height = 0.22 * len(names)
     fig = style.canvas(left + len(PANELS) * (width + 0.2) + 0.2, height + 1.5)
     for i, (key, words) in enumerate(PANELS.items()):
@@ -36,7 +36,7 @@ def attention_figure(result: Mapping[str, Any]) -> Figure:
         ax.set_xticks(range(depth), range(1, depth + 1), fontsize=7)
         ax.set_xlabel("layer", fontsize=8, color=style.GREY)
         ax.set_yticks(range(len(names)), names if i == 0 else [""] * len(names), fontsize=8)
-    what = "percent; queries of the last quarter of the context, which stands beside the method"
+    what = "percent (blank: 0) over queries of the last quarter of the context, which is named"
     style.title(fig, "How far back attention looks", what, left=0.2)
     return fig
 

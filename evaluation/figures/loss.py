@@ -18,12 +18,15 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
     """
     methods, lengths = result["methods"], result["lengths"]
     measured = {name: [b for b in m["bpb"] if b is not None] for name, m in methods.items()}
-    fig, ax = style.chart([f"{name} 10.00" for name in methods])
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
-        points = style.curve(ax, lengths, values["bpb"], values["ci95"], looks[name])
+        points = style.known(lengths, values["bpb"])
         ends += style.end_of(points, name, lengths[-1], looks[name])
+    fig, ax = style.chart(ends)
+    for name, values in methods.items():
+        style.curve(ax, lengths, values["bpb"], values["ci95"], looks[name])
     style.lengths_axis(ax, lengths, result["train_length"])
+    style.trained_here(ax, result["train_length"])
     style.undress(ax)
     limits = style.top_of(measured)
     if limits is not None:

@@ -46,9 +46,9 @@ def remaps_figure(methods: Iterable[str], train_length: int, target: int) -> Fig
     images = remaps_of(methods, context=shown, train_length=train_length)
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
-    right = style.label_width(found, style.label_size(len(found)))
-    fig = style.canvas(max(6.6 + right, 0.6 + 2.1 * columns + 0.9), 4.75 + 2.35 * rows)
-    curves = style.axes(fig, 0.75, 1.0 + 2.35 * rows, 5.4, 2.75)
+    right = style.label_width(found, len(found))
+    fig = style.canvas(max(6.6 + right, 0.6 + 2.1 * columns + 0.9), 4.45 + 2.35 * rows)
+    curves = style.axes(fig, 0.75, 0.75 + 2.35 * rows, 5.4, 2.75)
     _draw_curves(curves, found, train_length, target)
     for i, (name, remap) in enumerate(images.items()):
         row, column = divmod(i, columns)
@@ -80,7 +80,9 @@ def _draw_curves(ax: Axes, found: dict[str, Remap], train_length: int, target: i
     j = target - 1 - torch.as_tensor(distance)
     for name, remap in found.items():
         relative = _relative(remap, torch.tensor([[target - 1]]), j[None])[0]
-        ax.plot(distance, relative, color=looks[name].colour, lw=1.8)
+        jumps = np.nanmin(np.diff(relative), initial=0) < 0  # of chunks, each beside the next
+        thin = {"lw": 0.6, "zorder": 1} if jumps else {"lw": 1.8}
+        ax.plot(distance, relative, color=looks[name].colour, **thin)
         there = np.flatnonzero(~np.isnan(relative))
         if len(there):
             last = there[-1]

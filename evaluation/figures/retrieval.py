@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PASSKEYS = {"passkey": "one key", "distractors": "among distractor keys"}
+PASSKEYS = {"passkey": "one key", "distractors": "with distractor keys"}
 COPIES = {"copy": "a passage seen once, far back", "repeat": "the context is one text, twice"}
 _COLUMNS = 4
 
@@ -42,58 +42,76 @@ def _curves(result: Mapping[str, Any], tasks: Mapping[str, str], key: str) -> Fi
     """A panel for each task that was measured, side by side."""
     found = {task: cells(result, task) for task in tasks}
     found = {task: by_method for task, by_method in found.items() if by_method}
-    looks = style.styles(result["methods"] | {n: 0 for by in found.values() for n in by})
-    labels = [f"{name} 100 % at 32,768" for by_method in found.values() for name in by_method]
-    count = max(map(len, found.values()))
-    size = style.label_size(count)
-    height = max(3.0, 1.4 * size / 72 * count)
-    room = 4.6 + style.label_width(labels, size)
+    looks = style.styles([*result["methods"], *(n for by in found.values() for n in by)])
+    ends = {task: _ends(by_method, key, looks) for task, by_method in found.items()}
+    count = max(map(len, ends.values()))
+    texts = [end.text for task in ends for end in ends[task]]
+    room, height = 4.7 + style.label_width(texts, count), max(3.0, style.label_height(count))
     fig = style.canvas(0.6 + room * len(found), height + 1.65)
     for i, (task, by_method) in enumerate(found.items()):
-        ax = style.axes(fig, 0.6 + room * i, 0.62, 4.0, height)
+        ax = style.axes(fig, 0.6 + room * i, 0.62, 4.1, height)
         ax.set_title(tasks[task], fontsize=9, loc="left", color=style.GREY)
         _draw(ax, by_method, key, result["train_length"], looks)
+        style.label_ends(ax, ends[task])
     return fig
 
 
-def _draw(ax: Axes, found: Cells, key: str, train_length: int, looks: Mapping) -> None:
-    lengths, ends = lengths_of(found), []
+def _ends(found: Cells, key: str, looks: Mapping[str, style.Style]) -> list[style.End]:
+    last = lengths_of(found)[-1]
+    return [
+        end
+        for name, by_length in found.items()
+        for end in style.end_of(
+            style.known(list(by_length), [values[key] for values in by_length.values()]),
+            name,
+            last,
+            looks[name],
+            "{:.0%}",
+        )
+    ]
+
+
+def _draw(
+    ax: Axes, found: Cells, key: str, train_length: int, looks: Mapping[str, style.Style]
+) -> None:
     for name, by_length in found.items():
-        values = [by_length.get(n, {}).get(key) for n in lengths]
-        bands = [by_length.get(n, {}).get("ci95") for n in lengths]
-        points = style.curve(ax, lengths, values, bands, looks[name])
-        ends += style.end_of(points, name, lengths[-1], looks[name], "{:.0%}")
-    style.lengths_axis(ax, lengths, train_length)
+        values = [figures[key] for figures in by_length.values()]
+        bands = [figures["ci95"] for figures in by_length.values()]
+        style.curve(ax, list(by_length), values, bands, looks[name])
+    style.lengths_axis(ax, lengths_of(found), train_length)
+    style.trained_here(ax, train_length, "")
     style.undress(ax)
     ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     if key == "accuracy":
         ax.set_ylim(-0.03, 1.03)
     else:
         ax.axhline(0, color=style.GREY, lw=0.8, zorder=0)
-    style.label_ends(ax, ends)
 
 
 def depth_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found by depth and length: a panel per method and task."""
+    found = {task: cells(result, task) for task in PASSKEYS}
     panels = [
-        (f"{name}, {words}" if task != "passkey" else name, cells(result, task)[name])
-        for name in result["methods"]
-        for task, words in PASSKEYS.items()
-        if name in cells(result, task)
+        (name if task == "passkey" else f"{name}, {task}", found[task][name])
+        for name in dict.fromkeys(name for by_method in found.values() for name in by_method)
+        for task in PASSKEYS
+        if name in found[task]
     ]
     lengths = sorted({n for _, by_length in panels for n in by_length})
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    width, height = 0.75 + 0.32 * max(4, len(lengths)), 2.35
-    fig = style.canvas(max(5.4, 0.5 + columns * width), 0.85 + rows * height)
+    width, height = 0.75 + 0.32 * max(4, len(lengths)), 2.1
+    # Fewer pixels for many panels: the file stays small.
+    dpi = style.DPI if len(panels) <= 16 else 110
+    fig = style.canvas(max(5.6, 0.5 + columns * width), 0.85 + rows * height, dpi)
     for i, (name, by_length) in enumerate(panels):
         row, column = divmod(i, columns)
-        bottom = (rows - 1 - row) * height + 0.4
-        ax = style.axes(fig, 0.6 + column * width, bottom, width - 0.45, height - 0.7)
+        bottom = (rows - 1 - row) * height + 0.3
+        ax = style.axes(fig, 0.6 + column * width, bottom, width - 0.45, height - 0.5)
         _heatmap(ax, name, by_length, lengths, result["train_length"])
         if column == 0:
             ax.set_ylabel("depth of the key", fontsize=7, color=style.GREY)
-    what = "percent of trials, by where the key stands (0 the start) and by context in tokens"
+    what = "percent of trials by where the key stands, 0 the start, and context; blank: none"
     style.title(fig, "Finding a passkey, by depth", what)
     return fig
 

@@ -39,18 +39,20 @@ def spectrum_figure(
     A pair that stands still has no wavelength and is left out.
     """
     found = scalings_of(methods, config, train_length)
-    looks = style.styles(found)
-    fig, ax = style.chart([f"{name}, logits ×1.50" for name in found])
-    ax.set_yscale("log")
-    ends = []
+    looks, waves, ends = style.styles(found), {}, []
     for name, method in found.items():
         arguments = method.arguments(config, context=target, train_length=train_length)
         inv_freq, factor = rope_frequencies(config.rotary_dim, config.theta, **arguments)
-        turning = np.flatnonzero(inv_freq.numpy())
-        waves = math.tau / inv_freq.numpy()[turning]
-        points = style.curve(ax, turning.tolist(), waves.tolist(), [None] * len(waves), looks[name])
+        turning = inv_freq[inv_freq > 0]  # the first ones
+        waves[name] = (math.tau / turning).tolist()
         text = name if factor == 1 else f"{name}, logits ×{factor**2:.2f}"
-        ends += [End(*points[-1], text, looks[name].colour)] if points else []
+        if waves[name]:
+            ends.append(End(len(turning) - 1, waves[name][-1], text, looks[name].colour))
+    fig, ax = style.chart(ends)
+    ax.set_yscale("log")
+    widths = np.linspace(4.5, 1.3, len(found))  # where curves coincide all are seen
+    for (name, values), lw in zip(waves.items(), widths, strict=True):
+        ax.plot(values, color=looks[name].colour, ls=looks[name].dashes, lw=lw)
     _mark(ax, config.rotary_dim // 2, train_length, target)
     style.label_ends(ax, ends)
     what = f"tokens to a full turn of each pair of {config.rotary_dim} rotated elements, log axis"
@@ -62,11 +64,10 @@ def _mark(ax: Axes, pairs: int, train_length: int, target: int) -> None:
     ax.set_xlim(-0.02 * pairs, (pairs - 1) * 1.02 + 0.1)
     ax.set_xlabel("pair, from fast to slow", fontsize=9, color=style.GREY)
     style.undress(ax)
-    words = {train_length: "training length: pairs above it never finished a turn"}
-    words[target] = "target length" if target != train_length else words[train_length]
-    for length, text in words.items():
+    at = ax.get_yaxis_transform()
+    for length in {train_length, target}:
         ax.axhline(length, color=style.GREY, lw=1, ls=(0, (4, 3)), zorder=0)
-        at = ax.get_yaxis_transform()
-        ax.text(
-            0.01, length * 1.08, f"{length:,}  {text}", transform=at, fontsize=8, color=style.GREY
-        )
+    small = {"transform": at, "fontsize": 8, "color": style.GREY}
+    ax.text(0.01, target * 1.15, f"target length {target:,}", **small)
+    text = f"training length {train_length:,}: a pair above it never finished a turn"
+    ax.text(0.99, train_length / 1.15, text, ha="right", va="top", **small)

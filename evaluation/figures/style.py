@@ -59,18 +59,17 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
     return found
 
 
-def canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float, dpi: int = DPI) -> Figure:
     """An empty white figure, in inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    return Figure(figsize=(width, height), dpi=dpi, facecolor="white")
 
 
-def chart(labels: Sequence[str], plot: float = 5.6) -> tuple[Figure, Axes]:
+def chart(ends: Sequence[End], plot: float = 5.6) -> tuple[Figure, Axes]:
     """One pair of axes with room for these labels on its right, and as high as they need."""
-    size = label_size(len(labels))
-    height = max(3.2, 1.4 * size / 72 * len(labels))
-    fig = canvas(0.6 + plot + label_width(labels, size), height + 1.4)
+    height = max(3.2, label_height(len(ends)))
+    fig = canvas(0.6 + plot + label_width([end.text for end in ends], len(ends)), height + 1.4)
     return fig, axes(fig, 0.6, 0.62, plot, height)
 
 
@@ -92,7 +91,7 @@ def undress(ax: Axes, grid: str = "y") -> None:
     ax.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(length=0, labelsize=9)
+    ax.tick_params(length=0, which="both", labelsize=9)
 
 
 def times(length: int, train_length: int) -> str:
@@ -108,37 +107,37 @@ def lengths_axis(ax: Axes, lengths: Sequence[int], train_length: int) -> None:
     ax.minorticks_off()
     ax.set_xlim(min(lengths[0], train_length) / 1.15, max(lengths[-1], train_length) * 1.06)
     ax.set_xlabel("context in tokens, and in training lengths", fontsize=9, color=GREY)
-    trained_here(ax, train_length)
 
 
-def trained_here(ax: Axes, train_length: int) -> None:
+def trained_here(ax: Axes, train_length: int, text: str = " trained here") -> None:
     """A vertical line at the training length."""
     ax.axvline(train_length, color=GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
     at = ax.get_xaxis_transform()
-    ax.text(train_length, 0.985, " trained here", transform=at, color=GREY, fontsize=9, va="top")
+    ax.text(train_length, 0.985, text, transform=at, color=GREY, fontsize=9, va="top")
 
 
-def curve(
-    ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Style
-) -> list[tuple[float, float]]:
-    """Draw a curve and its intervals, leaving out what is None; returns the points drawn."""
-    points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+def known(x: Sequence[float], y: Sequence) -> list[tuple[float, float]]:
+    """The points (x, y) whose y is not None."""
+    return [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+
+
+def curve(ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Style) -> None:
+    """Draw a curve and its intervals, leaving out what is None."""
+    points = known(x, y)
     if not points:
-        return []
-    known = [(a, *band) for a, band in zip(x, bands, strict=True) if band is not None]
-    if known:
-        low, high = [row[1] for row in known], [row[2] for row in known]
-        ax.fill_between([row[0] for row in known], low, high, color=style.colour, alpha=0.1, lw=0)
-    size = 5 if len(points) < 12 else 3
+        return
+    rows = [(a, *band) for a, band in zip(x, bands, strict=True) if band is not None]
+    if rows:
+        at, low, high = zip(*rows, strict=True)
+        ax.fill_between(at, low, high, color=style.colour, alpha=0.08, linewidth=0)
     ax.plot(
         *zip(*points, strict=True),
         color=style.colour,
         ls=style.dashes,
         lw=1.8,
         marker="o",
-        markersize=size,
+        markersize=5 if len(points) < 12 else 3,
     )
-    return points
 
 
 def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
@@ -157,9 +156,14 @@ def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
     return low - 0.06 * span, low + span
 
 
-def label_width(names: Iterable[str], size: float) -> float:
-    """Inches that the labels of these texts take at a font size."""
-    return 0.0088 * size * max((len(name) for name in names), default=0) + 0.3
+def label_width(texts: Iterable[str], count: int) -> float:
+    """Inches that these texts take right of the axes, where there are `count` labels."""
+    return 0.0088 * label_size(count) * max((len(text) + 2 for text in texts), default=0) + 0.3
+
+
+def label_height(count: int) -> float:
+    """Inches that so many labels need, one above the other."""
+    return 1.4 * label_size(count) / 72 * count
 
 
 def label_size(count: int) -> float:
@@ -206,8 +210,8 @@ def label_ends(ax: Axes, ends: Sequence[End]) -> None:
 
 def _label(ax: Axes, end: End, y: float, size: float, cut: bool) -> None:
     across = ax.get_yaxis_transform()  # x in axes, y in data
-    edge = ax.transAxes.inverted().transform(ax.transData.transform((end.x, 1)))[0]
     if not cut:
+        edge = ax.transAxes.inverted().transform(ax.transData.transform((end.x, end.y)))[0]
         line = {"color": end.colour, "lw": 0.7, "alpha": 0.6, "clip_on": False, "zorder": 1}
         ax.plot([edge, 1.0, 1.022], [end.y, end.y, y], transform=across, **line)
     ax.annotate(
@@ -263,13 +267,13 @@ def png(fig: Figure) -> bytes:
 
 
 def heatmap(ax: Axes, shares: np.ndarray, fontsize: float) -> None:
-    """Shares from 0 to 1 as colours, light to dark, and in percent; grey where they are NaN."""
+    """Shares from 0 to 1 as colours, light to dark, and in percent; 0 % is blank, NaN grey."""
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("shares", _SHADES).with_extremes(bad="#eeeeee")
     ax.imshow(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
-        if not np.isnan(share):
+        if share >= 0.005:  # not where it is NaN either
             dark = "white" if share > 0.6 else "black"
             text = f"{100 * share:.0f}"
             at = {"ha": "center", "va": "center"}
