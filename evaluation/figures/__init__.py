@@ -67,6 +67,7 @@ def draw_all(
     result: Mapping[str, Any], config: TransformerConfig, directory: str | Path
 ) -> dict[str, Path]:
     """Write each of `figures` as directory/<name>.png, whole or not at all; returns the paths."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, draw in figures(result, config).items():
         paths[name] = Path(directory) / f"{name}.png"

@@ -70,4 +70,4 @@ def _mark(ax: Axes, pairs: int, train_length: int, target: int) -> None:
     small = {"transform": at, "fontsize": 8, "color": style.GREY}
     ax.text(0.01, target * 1.15, f"target length {target:,}", **small)
     text = f"training length {train_length:,}: a pair above it never finished a turn"
-    ax.text(0.99, train_length / 1.15, text, ha="right", va="top", **small)
+    ax.text(0.99, train_length / 1.6, text, ha="right", va="top", **small)

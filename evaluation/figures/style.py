@@ -24,6 +24,7 @@ COLOURS = (
 _SHADES = ("#fbf3e6", "#f4c887", "#78b7c5", "#0072B2", "#063a63")
 GREY = "#666666"
 DPI = 150
+MOST_BYTES = 300_000  # of a PNG
 _DASHES = (("-", "--"), (":", "-."))  # without and with log-n, then once more
 _LOGN = "+logn"
 
@@ -150,15 +151,15 @@ def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
         return None
     low = min(min(values) for values in curves.values() if len(values))
     # Room above these for the others' shapes; what is almost flat is not magnified.
-    span = max(1.6 * (highest[2 * (len(highest) - 1) // 5] - low), 0.08 * abs(low))
-    if highest[-1] - low < 1.3 * span:
+    span = max(1.5 * (highest[-(-2 * (len(highest) - 1) // 5)] - low), 0.08 * abs(low))
+    if highest[-1] - low < 1.4 * span:
         return None
     return low - 0.06 * span, low + span
 
 
 def label_width(texts: Iterable[str], count: int) -> float:
     """Inches that these texts take right of the axes, where there are `count` labels."""
-    return 0.0088 * label_size(count) * max((len(text) + 2 for text in texts), default=0) + 0.3
+    return 0.0078 * label_size(count) * max((len(text) + 2 for text in texts), default=0) + 0.3
 
 
 def label_height(count: int) -> float:
@@ -189,36 +190,32 @@ def end_of(
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
     """Name each curve right of the axes, pushed apart where they end together.
 
-    A thin line leads from a curve's end to its name; a curve that has left the axes by their top
-    is named there, with an arrow.
+    A thin line leads from a curve's end to its name, unless that is far off and its colour must
+    do; a curve that has left the axes by their top is named there, with an arrow.
     """
     if not ends:
         return
     low, high = ax.get_ylim()
+    ax.set_ylim(low, high)  # what is drawn here does not move them
     size = label_size(len(ends))
     inches = ax.get_position().height * ax.figure.get_size_inches()[1]
+    gap = 1.35 * size / 72 / inches  # of the axes' height
     upward = sorted(ends, key=lambda end: end.y)
-    # In a log axis the heights are those of the exponents.
-    log = ax.get_yscale() == "log"
-    to, back = (np.log10, lambda y: 10**y) if log else (np.asarray, np.asarray)
-    low_at, high_at = float(to(low)), float(to(high))
-    gap = 1.35 * size / 72 / inches * (high_at - low_at)
-    wanted = to(np.clip([end.y for end in upward], low, high))
-    for end, y in zip(upward, back(spread(wanted, gap, low_at, high_at)), strict=True):
-        _label(ax, end, float(y), size, end.y > high)
+    places = ax.transData.transform([(end.x, np.clip(end.y, low, high)) for end in upward])
+    places = ax.transAxes.inverted().transform(places)  # (ends, 2)
+    for end, (x, y), at in zip(upward, places, spread(places[:, 1], gap, 0, 1), strict=True):
+        _label(ax, end, at, size, end.y > high)
+        if end.y <= high and abs(at - y) < 5 * gap:
+            line = {"color": end.colour, "lw": 0.7, "alpha": 0.6, "clip_on": False, "zorder": 1}
+            ax.plot([x, 1.0, 1.022], [y, y, at], transform=ax.transAxes, **line)
 
 
-def _label(ax: Axes, end: End, y: float, size: float, cut: bool) -> None:
-    across = ax.get_yaxis_transform()  # x in axes, y in data
-    if not cut:
-        edge = ax.transAxes.inverted().transform(ax.transData.transform((end.x, end.y)))[0]
-        line = {"color": end.colour, "lw": 0.7, "alpha": 0.6, "clip_on": False, "zorder": 1}
-        ax.plot([edge, 1.0, 1.022], [end.y, end.y, y], transform=across, **line)
+def _label(ax: Axes, end: End, height: float, size: float, cut: bool) -> None:
     ax.annotate(
         f"{end.text} ↑" if cut else end.text,
-        (1.0, y),
+        (1.0, height),
         (10, 0),
-        xycoords=across,
+        xycoords="axes fraction",
         textcoords="offset points",
         va="center",
         color=end.colour,
@@ -257,12 +254,18 @@ def pixels(fig: Figure) -> np.ndarray:
 
 
 def png(fig: Figure) -> bytes:
-    """The drawn figure as a PNG with a palette, which holds all that is drawn in a third of the
-    bytes."""
+    """The drawn figure as a PNG with a palette: all that is drawn in a third of the bytes.
+
+    The palette shrinks while the file is above `MOST_BYTES`, to 16 colours at the least.
+    """
     from PIL import Image  # matplotlib requires it
 
-    out = io.BytesIO()
-    Image.fromarray(pixels(fig)).quantize(256).save(out, "png", optimize=True)
+    image = Image.fromarray(pixels(fig))
+    for colours in (256, 64, 32, 16):
+        out = io.BytesIO()
+        image.quantize(colours).save(out, "png", optimize=True)
+        if out.tell() <= MOST_BYTES:
+            break
     return out.getvalue()
 
 
