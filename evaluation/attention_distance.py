@@ -49,10 +49,9 @@ def measure_attention(
     """
     device = next(model.parameters()).device
     context = passages.shape[1] - 1
-    rows = _spread(context, device)
     layers = [module for module in model.modules() if isinstance(module, RoPEAttention)]
     totals = torch.zeros(len(layers), len(FIGURES), dtype=torch.float64, device=device)
-    with _observed(layers, rows, train_length, totals):
+    with _observed(layers, train_length, totals):
         for passage in torch.from_numpy(passages):
             _read(model, passage[None, :-1].to(device))
             if on_forward is not None:
@@ -69,14 +68,14 @@ def _spread(context: int, device: torch.device) -> Tensor:
 
 
 @contextmanager
-def _observed(
-    layers: list[RoPEAttention], rows: Tensor, train_length: int, totals: Tensor
-) -> Iterator[None]:
+def _observed(layers: list[RoPEAttention], train_length: int, totals: Tensor) -> Iterator[None]:
     """Meanwhile every layer adds its figures to its row of `totals` before it attends."""
 
     def observer(row: Tensor) -> Callable[..., None]:
         def observe(layer: RoPEAttention, inputs: tuple, options: dict) -> None:
-            weights = attention_weights(layer, inputs[0], rows, options.get("positions"))
+            x = inputs[0]  # (1, S, C); of a model that crops its context, fewer tokens than S
+            rows = _spread(x.shape[1], x.device)
+            weights = attention_weights(layer, x, rows, options.get("positions"))
             row.add_(_figures(weights, rows, train_length))
 
         return observe

@@ -197,6 +197,19 @@ def test_figures_are_those_of_all_weights_of_the_last_quarter(position):
     assert measured["mean_distance"] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_model_that_crops_its_context_is_measured_in_what_it_reads():
+    class Cropped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model()
+
+        def forward(self, tokens):
+            return self.model(tokens[:, -TRAIN_LENGTH:])
+
+    whole = measure_attention(model(), PASSAGES[:, -TRAIN_LENGTH - 1 :], train_length=TRAIN_LENGTH)
+    assert measure(Cropped()) == whole["layers"]
+
+
 def test_progress_is_told_and_no_hook_stays():
     network, told = model(), []
     before = network(torch.from_numpy(PASSAGES[:, :-1]))

@@ -200,7 +200,7 @@ def test_only_figures_with_data_are_made_and_json_is_enough(result):
     plain["measures"] = {"copy": {}, "repeat": {"none": {}}, "positions": {"none": {"256": None}}}
     assert list(figures(plain, CONFIG)) == ["extrapolation"]
     alibi = TransformerConfig(vocab_size=64, n_layers=2, d_model=64, n_heads=2, position="alibi")
-    assert "spectrum" not in figures(result, alibi)
+    assert "spectrum" not in figures(result, alibi) and "spectrum" not in figures(result, None)
     assert json.loads(json.dumps(result)) == result  # which is what was drawn
 
 

@@ -37,11 +37,11 @@ _TAGS = {"extrapolation": "figure"}  # as it was called before there were others
 
 
 def figures(
-    result: Mapping[str, Any], config: TransformerConfig
+    result: Mapping[str, Any], config: TransformerConfig | None
 ) -> dict[str, Callable[[], Figure]]:
     """Each figure that the result has data for, by name, as a function that draws it.
 
-    `result` is what extrapolation.json holds; `config` is of the model.
+    `result` is what extrapolation.json holds; `config` is the model's; None: no spectrum.
     """
     methods, train_length = list(result["methods"]), result["train_length"]
     target = max(result["lengths"])
@@ -56,7 +56,7 @@ def figures(
     for name, (measures, draw) in by_measure.items():
         if any(cells(result, measure) for measure in measures):
             drawn[name] = lambda draw=draw: draw(result)
-    if len(scalings_of(methods, config, train_length)) > 1:
+    if config is not None and len(scalings_of(methods, config, train_length)) > 1:
         drawn["spectrum"] = lambda: spectrum_figure(methods, config, train_length, target)
     if remaps_of(methods, context=target, train_length=train_length):
         drawn["remaps"] = lambda: remaps_figure(methods, train_length, target)
@@ -64,7 +64,7 @@ def figures(
 
 
 def draw_all(
-    result: Mapping[str, Any], config: TransformerConfig, directory: str | Path
+    result: Mapping[str, Any], config: TransformerConfig | None, directory: str | Path
 ) -> dict[str, Path]:
     """Write each of `figures` as directory/<name>.png, whole or not at all; returns the paths."""
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def draw_all(
 
 
 def log_figures(
-    result: Mapping[str, Any], config: TransformerConfig, writer: SummaryWriter
+    result: Mapping[str, Any], config: TransformerConfig | None, writer: SummaryWriter
 ) -> None:
     """Log each of `figures` as an image `extrapolation/<name>`; the loss is `…/figure`."""
     for name, draw in figures(result, config).items():
