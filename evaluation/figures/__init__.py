@@ -47,14 +47,14 @@ def figures(
     target = max(result["lengths"])
     drawn = {"extrapolation": lambda: loss_figure(result)}
     by_measure = {
-        "positions": (("positions",), positions_figure),
-        "passkey": (PASSKEYS, passkey_figure),
-        "passkey-depth": (PASSKEYS, depth_figure),
-        "copy": (COPIES, copy_figure),
-        "attention": (("attention",), attention_figure),
+        "positions": (("positions",), "nll", positions_figure),
+        "passkey": (PASSKEYS, "accuracy", passkey_figure),
+        "passkey-depth": (PASSKEYS, "depths", depth_figure),
+        "copy": (COPIES, "gain", copy_figure),
+        "attention": (("attention",), "layers", attention_figure),
     }
-    for name, (measures, draw) in by_measure.items():
-        if any(cells(result, measure) for measure in measures):
+    for name, (measures, key, draw) in by_measure.items():
+        if any(cells(result, measure, key) for measure in measures):
             drawn[name] = lambda draw=draw: draw(result)
     if config is not None and len(scalings_of(methods, config, train_length)) > 1:
         drawn["spectrum"] = lambda: spectrum_figure(methods, config, train_length, target)

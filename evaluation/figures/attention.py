@@ -23,7 +23,7 @@ PANELS = {
 
 def attention_figure(result: Mapping[str, Any]) -> Figure:
     """Percent by method and layer, each method at the longest length it was run."""
-    found = longest(result, "attention")
+    found = longest(result, "attention", "layers")
     names = [f"{name}  {style.short(n)}" for name, (n, _) in found.items()]
     depth = max(len(figures["layers"]) for _, figures in found.values())
     left, width = style.label_width(names, len(names)) - 0.1, 0.34 * max(depth, 6)

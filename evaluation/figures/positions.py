@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def positions_figure(result: Mapping[str, Any]) -> Figure:
     """Loss against the tokens that stand before, each method at the longest length it was run."""
-    found = longest(result, "positions")
+    found = longest(result, "positions", "nll")
     looks = style.styles(result["methods"])
     last = max(figures["to"][-1] for _, figures in found.values())
     middles = {name: _middles(figures) for name, (_, figures) in found.items()}

@@ -8,28 +8,29 @@ from typing import Any
 Cells = dict[str, dict[int, Mapping[str, Any]]]  # method -> context -> figures of a measure
 
 
-def cells(result: Mapping[str, Any], measure: str) -> Cells:
+def cells(result: Mapping[str, Any], measure: str, key: str) -> Cells:
     """A measure's figures by method, in the result's order, and by context, ascending.
 
-    Methods and lengths without figures are left out.
+    Cells without the figure `key` are left out, and methods without cells.
     """
     by_method = result.get("measures", {}).get(measure) or {}
-    order = [name for name in result["methods"] if name in by_method]
-    order += [name for name in by_method if name not in order]
+    order = dict.fromkeys([*result["methods"], *by_method])
     found = {
         name: {
-            int(n): v
-            for n, v in sorted(by_method[name].items(), key=lambda cell: int(cell[0]))
-            if v is not None
+            int(n): figures
+            for n, figures in sorted(by_method.get(name, {}).items(), key=lambda cell: int(cell[0]))
+            if figures is not None and figures.get(key) is not None
         }
         for name in order
     }
     return {name: by_length for name, by_length in found.items() if by_length}
 
 
-def longest(result: Mapping[str, Any], measure: str) -> dict[str, tuple[int, Mapping[str, Any]]]:
+def longest(
+    result: Mapping[str, Any], measure: str, key: str
+) -> dict[str, tuple[int, Mapping[str, Any]]]:
     """Each method's longest context of a measure, and the figures there."""
-    return {name: max(by.items()) for name, by in cells(result, measure).items()}
+    return {name: max(by.items()) for name, by in cells(result, measure, key).items()}
 
 
 def lengths_of(found: Cells) -> list[int]:

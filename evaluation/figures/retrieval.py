@@ -40,7 +40,7 @@ def copy_figure(result: Mapping[str, Any]) -> Figure:
 
 def _curves(result: Mapping[str, Any], tasks: Mapping[str, str], key: str) -> Figure:
     """A panel for each task that was measured, side by side."""
-    found = {task: cells(result, task) for task in tasks}
+    found = {task: cells(result, task, key) for task in tasks}
     found = {task: by_method for task, by_method in found.items() if by_method}
     looks = style.styles([*result["methods"], *(n for by in found.values() for n in by)])
     ends = {task: _ends(by_method, key, looks) for task, by_method in found.items()}
@@ -90,7 +90,7 @@ def _draw(
 
 def depth_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found by depth and length: a panel per method and task."""
-    found = {task: cells(result, task) for task in PASSKEYS}
+    found = {task: cells(result, task, "depths") for task in PASSKEYS}
     panels = [
         (name if task == "passkey" else f"{name}, {task}", found[task][name])
         for name in dict.fromkeys(name for by_method in found.values() for name in by_method)
