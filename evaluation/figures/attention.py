@@ -42,10 +42,10 @@ def attention_figure(result: Mapping[str, Any]) -> Figure:
 
 
 def _shares(found: Mapping[str, tuple[int, Mapping]], key: str, depth: int) -> np.ndarray:
-    """(methods, layers); NaN where a method has fewer layers."""
+    """(methods, layers); NaN where a method has fewer layers or not that figure."""
     shares = np.full((len(found), depth), np.nan)
     for row, (context, figures) in zip(shares, found.values(), strict=True):
-        values = [layer[key] for layer in figures["layers"]]
+        values = [layer.get(key) for layer in figures["layers"]]
         whole = context if key == "mean_distance" else 1
         row[: len(values)] = [np.nan if value is None else value / whole for value in values]
     return shares
