@@ -75,8 +75,9 @@ def extrapolate_all(
         print(f"\nstopped; finished cells are kept ({len(cells)}), {how}", file=sys.stderr)
         sys.exit(130)
     show(result)
-    write_report(result, directory)
-    log_tensorboard(result, directory / "tensorboard")
+    config = subjects[0].config
+    write_report(result, directory, config)
+    log_tensorboard(result, directory / "tensorboard", config)
     return result
 
 

@@ -163,7 +163,7 @@ class Method:
         if context > train_length:
             return self == Method()
         if self.remap is not None:
-            return self.follows_length
+            return not self.settings and REMAPS[self.remap].plain_within
         return self.scaling == "none" or (self.follows_length and config.scaling.method == "none")
 
     def arguments(

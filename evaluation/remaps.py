@@ -25,7 +25,12 @@ class Remapping(NamedTuple):
     line: str  # what it does, with the fields by name
     stated: str  # the rule in words
     example: str
-    by_length: bool  # whether what the rule gives is plain RoPE up to L
+    plain_within: bool  # whether what the rule gives is plain RoPE up to L
+
+    @property
+    def by_length(self) -> bool:
+        """Whether what the rule gives depends on the context, not on the training length alone."""
+        return self.rule(2048, 256) != self.rule(4096, 256)
 
 
 def _leaky(context: int, train_length: int) -> _Settings:
@@ -52,7 +57,7 @@ REMAPS: dict[str, Remapping] = {
         "distances above {window} read as {window}",
         "window = half the training length",
         "128",
-        by_length=False,
+        plain_within=False,
     ),
     "leaky-rerope": Remapping(
         LeakyReRope,
@@ -61,7 +66,7 @@ REMAPS: dict[str, Remapping] = {
         "distances above {window} grow {leak} times slower",
         "window = half the training length, the least leak that keeps within that length",
         "128x16",
-        by_length=True,
+        plain_within=True,
     ),
     "self-extend": Remapping(
         SelfExtend,
@@ -70,7 +75,7 @@ REMAPS: dict[str, Remapping] = {
         "distances from {window} on counted in groups of {group} tokens",
         "window = a quarter of the training length, the least group that keeps within two thirds",
         "8x64",
-        by_length=True,
+        plain_within=True,
     ),
     "dual-chunk": Remapping(
         DualChunk,
@@ -79,7 +84,7 @@ REMAPS: dict[str, Remapping] = {
         "positions numbered anew in each chunk, distances kept for {local} tokens, at most {chunk}",
         "chunk = 3/4, local = 1/8 of the training length",
         "192x32",
-        by_length=False,
+        plain_within=False,
     ),
     "window": Remapping(
         Window,
@@ -88,7 +93,7 @@ REMAPS: dict[str, Remapping] = {
         "a control: the last {window} tokens are seen, nothing before them",
         "window = the training length",
         "256",
-        by_length=True,
+        plain_within=True,
     ),
     "sinks": Remapping(
         Sinks,
@@ -97,7 +102,7 @@ REMAPS: dict[str, Remapping] = {
         "a control: the first {sinks} and the last {window} tokens are seen, numbered without gap",
         "sinks = 4, window = the rest of the training length",
         "4x252",
-        by_length=True,
+        plain_within=True,
     ),
 }
 LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
