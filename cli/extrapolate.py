@@ -68,16 +68,16 @@ def extrapolate_all(
                 cells=cells,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
+        show(result)
+        config = subjects[0].config
+        write_report(result, directory, config)
+        log_tensorboard(result, directory / "tensorboard", config)
     except KeyboardInterrupt:
         if cells.path is None:
             raise
         how = f"the same command with output_dir={directory} goes on"
         print(f"\nstopped; finished cells are kept ({len(cells)}), {how}", file=sys.stderr)
         sys.exit(130)
-    show(result)
-    config = subjects[0].config
-    write_report(result, directory, config)
-    log_tensorboard(result, directory / "tensorboard", config)
     return result
 
 
@@ -85,5 +85,5 @@ def show(result: Extrapolation) -> None:
     """Print the tables, and a line on each method."""
     console = Console()
     for table in tables(result):
-        console.print(table)
-    console.print(legend(result), highlight=False, markup=False)
+        console.print(table, "")
+    console.print(legend(result))

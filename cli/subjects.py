@@ -10,6 +10,7 @@ import torch
 
 from cli.checkpoint import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
+from evaluation.protocol import passages_for_longest
 from model import Transformer
 
 
@@ -75,8 +76,11 @@ class Subjects:
     ) -> dict[str, Any]:
         """What is measured of what: the first line of `cells.jsonl`.
 
+        It holds what a finished cell depends on; methods, measures and lengths may be added as
+        long as the passages stay, which are cut to the longest length that the text allows.
         `source`: what the text is called; its tokens are known by their digest.
         """
+        passages, _ = passages_for_longest(documents, settings.lengths, settings.passages)
         digest = hashlib.sha256()
         for document in documents:
             digest.update(len(document).to_bytes(8, "little"))
@@ -84,9 +88,7 @@ class Subjects:
         return {
             "checkpoints": self.identities,
             "train_length": settings.train_length,
-            "lengths": settings.lengths,
-            "methods": [method.name for method in settings.methods],
-            "measures": settings.measures,
+            "longest length": passages.shape[1] - 1,
             "passages": settings.passages,
             "target_tokens": settings.target_tokens,
             "trials": settings.trials,

@@ -1,8 +1,8 @@
 """What has been measured so far, kept on the disk: a line for each finished cell.
 
-`cells.jsonl` begins with a line on what is being measured: checkpoints, settings, text. The same
-evaluation started again finds its finished cells there and goes on with the others; an evaluation
-of anything else is refused.
+`cells.jsonl` begins with a line on what is being measured: checkpoints, text, passages. The same
+evaluation started again finds its finished cells there and goes on with the others, also with
+methods, measures or lengths that were added; an evaluation of anything else is refused.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
         if before != today:
             raise ValueError(
                 f"output_dir={path.parent}: holds an evaluation with {key}={_short(before)}, not "
-                f"{_short(today)}; repeat that one to go on with it, or take another directory"
+                f"{_short(today)}; go on with that one, or take another directory"
             )
 
 

@@ -105,6 +105,6 @@ def _table(grid: Grid, train_length: int) -> str:
 def _cell(grid: Grid, value: float | None, ci95: list[float] | None, is_best: bool) -> str:
     if value is None:
         return "–"
-    text = grid.form.format(value)
+    text = grid.written(value)
     text = f"**{text}**" if is_best else text
-    return f"{text} [{', '.join(map(grid.form.format, ci95))}]" if ci95 else text
+    return f"{text} [{', '.join(map(grid.written, ci95))}]" if ci95 else text

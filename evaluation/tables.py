@@ -40,6 +40,11 @@ class Grid:
     best: Callable[..., float] | None
     form: str
 
+    def written(self, value: float) -> str:
+        """A value in the grid's form; what is rounded to zero has no sign."""
+        text = self.form.format(value)
+        return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
+
     def winners(self, column: int) -> set[str]:
         """The best methods of a length; none where nothing sets them apart."""
         measured = {name: values[column] for name, values in self.values.items()}
@@ -134,7 +139,7 @@ def _draw(grid: Grid, train_length: int) -> Table:
 def _mark(grid: Grid, value: float | None, is_best: bool) -> Text:
     if value is None:
         return Text("-", style="dim")
-    text = grid.form.format(value)
+    text = grid.written(value)
     return Text(f"* {text}", style="bold green") if is_best else Text(text)
 
 
@@ -168,11 +173,14 @@ def _fewer(result: Extrapolation) -> list[str]:
     return []
 
 
-def legend(result: Extrapolation) -> str:
+def legend(result: Extrapolation) -> RenderableType:
     """A line on what each method does."""
-    lines = result.protocol["methods"]
-    width = max(map(len, lines), default=0)
-    return "\n".join(f"{name:{width}}  {line}" for name, line in lines.items())
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column()
+    for name, line in result.protocol["methods"].items():
+        lines.add_row(Text(name), Text(line))
+    return lines
 
 
 def scored(result: Extrapolation) -> str:

@@ -77,9 +77,19 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
     assert (home / "out/cells.jsonl").read_bytes() == cells
     assert json.loads((home / "out/extrapolation.json").read_text()) == result
 
-    status, _, err = evaluate(*options, "passages=3", monkeypatch=monkeypatch, capfd=capfd)
-    assert status == 2 and len(err.splitlines()) == 1
-    assert "output_dir=out: holds an evaluation with passages=2, not 3" in err
+    more = ("lengths=[32,48,64]", "methods=[none,yarn@2,logn]", "measures=[loss,positions]")
+    status, out, err = evaluate(*options, *more, monkeypatch=monkeypatch, capfd=capfd)
+    assert status == 0 and "8 finished cells found in out" in out, err
+    added = (home / "out/cells.jsonl").read_bytes().removeprefix(cells)
+    # At 48 tokens none, yarn@2 and logn, logn at 64, and the positions of those three at 64.
+    assert len(added.splitlines()) == 2 * 7
+    again = json.loads((home / "out/extrapolation.json").read_text())
+    assert again["methods"]["none"]["nll"][::2] == figures["nll"]
+
+    for changed, differs in (("passages=3", "passages=2, not 3"), ("lengths=[32]", "64, not 32")):
+        status, _, err = evaluate(*options, changed, monkeypatch=monkeypatch, capfd=capfd)
+        assert status == 2 and len(err.splitlines()) == 1
+        assert "output_dir=out: holds an evaluation with " in err and differs in err
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What is written of an extrapolation, read back with other tools."""
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -225,10 +226,14 @@ def test_lengths_that_share_a_reason_share_a_line(result):
 
 
 def test_legend_has_a_line_on_each_method(result):
-    assert legend(result).splitlines() == [
+    result.protocol["methods"]["yarn"] = "what yarn does, with [brackets] at some length"
+    console = Console(file=io.StringIO(), width=40)
+    console.print(legend(result))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [
         "none    what none does",
         "linear  what linear does",
-        "yarn    what yarn does",
+        "yarn    what yarn does, with [brackets]",
+        "        at some length",
     ]
 
 

@@ -24,7 +24,7 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
         ends += style.end_of(points, name, lengths[-1], looks[name])
     fig, ax = style.chart(ends)
     for name, values in methods.items():
-        style.curve(ax, lengths, values["bpb"], values["ci95"], looks[name])
+        style.curve(ax, lengths, values["bpb"], values["ci95"], looks[name], len(methods))
     style.lengths_axis(ax, lengths, result["train_length"])
     style.trained_here(ax, result["train_length"])
     style.undress(ax)

@@ -26,7 +26,7 @@ def positions_figure(result: Mapping[str, Any]) -> Figure:
         ends += style.end_of(points, name, last, looks[name])
     fig, ax = style.chart(ends)
     for name, (_, figures) in found.items():
-        style.curve(ax, middles[name], figures["nll"], figures["ci95"], looks[name])
+        style.curve(ax, middles[name], figures["nll"], figures["ci95"], looks[name], len(found))
     ax.set_xscale("log", base=2)
     ax.set_xlim(0.85, last * 1.06)
     ticks = 2 ** np.arange(0, int(last).bit_length(), 1 + (last > 2**10))

@@ -66,7 +66,7 @@ def _ends(found: Cells, key: str, looks: Mapping[str, style.Style]) -> list[styl
             name,
             last,
             looks[name],
-            "{:.0%}",
+            style.percent,
         )
     ]
 
@@ -77,15 +77,17 @@ def _draw(
     for name, by_length in found.items():
         values = [figures[key] for figures in by_length.values()]
         bands = [figures["ci95"] for figures in by_length.values()]
-        style.curve(ax, list(by_length), values, bands, looks[name])
+        style.curve(ax, list(by_length), values, bands, looks[name], len(found))
     style.lengths_axis(ax, lengths_of(found), train_length)
     style.trained_here(ax, train_length, "")
     style.undress(ax)
-    ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    ax.yaxis.set_major_formatter(lambda share, _: style.percent(share))
     if key == "accuracy":
         ax.set_ylim(-0.03, 1.03)
     else:
         ax.axhline(0, color=style.GREY, lw=0.8, zorder=0)
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, -0.02), max(high, 0.1))  # nothing is not magnified
 
 
 def depth_figure(result: Mapping[str, Any]) -> Figure:

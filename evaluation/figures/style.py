@@ -7,7 +7,7 @@ figures are objects with a canvas of their own: pyplot's global state is left al
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -122,15 +122,18 @@ def known(x: Sequence[float], y: Sequence) -> list[tuple[float, float]]:
     return [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
 
 
-def curve(ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Style) -> None:
-    """Draw a curve and its intervals, leaving out what is None."""
+def curve(
+    ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Style, count: int
+) -> None:
+    """Draw a curve, one of `count`, and its intervals, leaving out what is None."""
     points = known(x, y)
     if not points:
         return
     rows = [(a, *band) for a, band in zip(x, bands, strict=True) if band is not None]
     if rows:
         at, low, high = zip(*rows, strict=True)
-        ax.fill_between(at, low, high, color=style.colour, alpha=0.08, linewidth=0)
+        faint = min(0.08, 0.3 / count)  # where all bands overlap, the curves still show
+        ax.fill_between(at, low, high, color=style.colour, alpha=faint, linewidth=0)
     ax.plot(
         *zip(*points, strict=True),
         color=style.colour,
@@ -139,6 +142,11 @@ def curve(ax: Axes, x: Sequence[float], y: Sequence, bands: Sequence, style: Sty
         marker="o",
         markersize=5 if len(points) < 12 else 3,
     )
+
+
+def percent(share: float) -> str:
+    """A share as a whole percentage; zero has no sign."""
+    return f"{round(100 * share)}%"
 
 
 def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
@@ -177,14 +185,14 @@ def end_of(
     name: str,
     last: float,
     style: Style,
-    form: str = "{:.2f}",
+    form: Callable[[float], str] = "{:.2f}".format,
 ) -> list[End]:
     """The end of a curve with its name and value; where it ends before the others, that too."""
     if not points:
         return []
     x, y = points[-1]
     at = "" if x >= last else f" at {x:,.0f}"
-    return [End(x, y, f"{name} {form.format(y)}{at}", style.colour)]
+    return [End(x, y, f"{name} {form(y)}{at}", style.colour)]
 
 
 def label_ends(ax: Axes, ends: Sequence[End]) -> None:
