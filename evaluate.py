@@ -7,44 +7,61 @@ from omegaconf import DictConfig
 from cli import run_command, user_errors
 from cli.command import plain
 
-SETTINGS = ("lengths", "methods", "passages", "target_tokens", "max_tokens_per_batch")
+SETTINGS = (
+    *("lengths", "methods", "measures", "passages"),
+    *("target_tokens", "trials", "max_tokens_per_batch"),
+)
 SOURCE_KEYS = ("data.corpus", "data.path")
 
 
 def main(composed: DictConfig, overrides: list[str]) -> None:
-    """Measure one checkpoint and leave the results beside its run, or in `output_dir`."""
-    from cli.checkpoint import load_trained
-    from cli.extrapolate import extrapolate
+    """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
+    from cli.extrapolate import extrapolate_all
     from cli.rules import check
     from cli.rundir import evaluation_directory
-    from evaluation import check_possible, check_settings
+    from cli.subjects import Subjects, checkpoint_paths
+    from evaluation import CELLS, Cells, check_possible, check_settings
     from training import pick_device
 
     config = plain(composed)
     check(config, ignored(overrides))
-    settings = {key: config[key] for key in SETTINGS}
     with user_errors():
-        trained = load_trained(config["checkpoint"], pick_device(config["accelerator"]))
-        train_length = trained.config["data"]["seq_len"]
-        check_settings(train_length, **settings)
+        paths = checkpoint_paths(config["checkpoint"])
+        device = pick_device(config["accelerator"])
+        chosen = Subjects(paths, device, same_corpus=config.get("data") is None)
+        train_length = chosen.first.config["data"]["seq_len"]
+        settings = check_settings(train_length, **{key: config[key] for key in SETTINGS})
         if any(override.startswith("methods=") for override in overrides):
-            check_possible(settings["methods"], trained.model.config, train_length)
-        documents = validation_documents(trained, config.get("data") or trained.config["data"])
-    directory = evaluation_directory(trained.run, config["output_dir"])
-    print(f"{trained.path} at step {trained.step}", flush=True)
-    token_bytes = trained.tokenizer.token_bytes
-    extrapolate(trained.model, documents, token_bytes, train_length, settings, directory)
+            for subject in chosen.subjects:
+                check_possible(config["methods"], subject.config, train_length)
+        source = {**(config.get("data") or chosen.first.config["data"]), "split": config["split"]}
+        documents = held_out_documents(chosen.first.tokenizer, source)
+        identity = chosen.identity(settings, documents, source)
+        directory = evaluation_directory(chosen.first.run, config["output_dir"])
+        cells = Cells(directory / CELLS, identity)
+    for known in chosen.identities:
+        print(f"{known['path']} at step {known['step']}", flush=True)
+    if len(cells):
+        print(f"{len(cells)} finished cells found in {directory}", flush=True)
+    tokenizer = chosen.first.tokenizer
+    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells)
     print(f"results: {directory}")
 
 
-def validation_documents(trained: Any, source: dict[str, Any]) -> list[Any]:
-    """The validation texts of a corpus (`corpus`, `path`) in the tokens of the trained model."""
+def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
+    """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens."""
     from data import load_corpus
     from data.download import DownloadProgress
 
     with DownloadProgress() as on_progress:
         corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
-    return [trained.tokenizer.encode(document) for document in corpus.validation]
+    texts = corpus.report if source["split"] == "report" else corpus.validation
+    if not texts:
+        raise ValueError(
+            f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "
+            "use split=validation"
+        )
+    return [tokenizer.encode(text) for text in texts]
 
 
 def ignored(overrides: list[str]) -> list[str]:

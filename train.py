@@ -47,7 +47,7 @@ def fit_and_measure(run: Any) -> float:
     extrapolate(
         run.best_network(),
         data.val_documents,
-        data.tokenizer.token_bytes,
+        data.tokenizer,
         config["data"]["seq_len"],
         config["evaluation"],
         run.directory,

@@ -16,9 +16,11 @@ def announce(run: Run) -> None:
     if device == "cuda":
         device = torch.cuda.get_device_name(prepared.device)
     tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
+    drop = config["drop_positions_at"]
+    position = config["position"] + (f", dropped at step {drop:,}" if drop else "")
     rows = {
         "run": run.directory,
-        "model": f"{prepared.net.num_parameters():,} parameters, position={config['position']}",
+        "model": f"{prepared.net.num_parameters():,} parameters, position={position}",
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",

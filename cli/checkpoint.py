@@ -20,6 +20,7 @@ class Trained:
     config: dict[str, Any]  # of the run, plain data
     path: Path
     step: int
+    fingerprint: dict[str, Any]  # of the text it was trained on
 
     @property
     def run(self) -> Path:
@@ -41,8 +42,9 @@ def load_trained(path: str, device: torch.device) -> Trained:
         model = Transformer(config)
         model.load_state_dict(network_weights(checkpoint))
         tokenizer = tokenizer_from_state(identity["tokenizer"])
-        step = checkpoint["global_step"]
+        step, fingerprint = checkpoint["global_step"], identity["fingerprint"]
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"checkpoint={found}: incomplete ({reason}); take another one") from error
-    return Trained(model.to(device).eval(), tokenizer, identity["config"], found, step)
+    model = model.to(device).eval()
+    return Trained(model, tokenizer, identity["config"], found, step, fingerprint)

@@ -17,6 +17,7 @@ from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device, trainer_problems
 from training.checkpoints import read_checkpoint
+from training.drope import drop_problems, without_positions
 
 
 class Plan(NamedTuple):
@@ -70,10 +71,13 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
     ignored = [] if model else _ignored(config, overrides)
-    check(config, [*model, *data, *evaluation, *trainer, *ignored])
+    drop = drop_problems(config)
+    check(config, [*model, *data, *evaluation, *trainer, *ignored, *drop])
 
 
 def _check_methods(config: dict[str, Any]) -> None:
+    if config["drop_positions_at"] is not None:
+        config = without_positions(config)  # the model that is measured
     net = TransformerConfig.from_config(config, vocab_size=256)
     check_possible(config["evaluation"]["methods"], net, config["data"]["seq_len"])
 

@@ -1,25 +1,44 @@
 """How far past its training length a model reads, and which method carries it further.
 
 result = measure_extrapolation(model, documents, token_bytes, train_length=256)
-write_report(result, "runs/x")     # extrapolation.json, .csv, .png
+write_report(result, "runs/x")     # extrapolation.json, .csv, .md, .png
 """
 
-from evaluation.extrapolation import Extrapolation, measure_extrapolation
+from evaluation.cells import CELLS, Cells
+from evaluation.extrapolation import (
+    Extrapolation,
+    Subject,
+    describe,
+    measure_checkpoints,
+    measure_extrapolation,
+    precision_of,
+)
+from evaluation.measures import MEASURES
 from evaluation.methods import METHODS, Method, check_possible, parse_method
-from evaluation.report import figure, legend, log_tensorboard, table, write_report
-from evaluation.settings import check_settings
+from evaluation.report import figure, log_tensorboard, write_report
+from evaluation.settings import Settings, check_settings
+from evaluation.tables import legend, table, tables
 
 __all__ = [
+    "CELLS",
+    "MEASURES",
     "METHODS",
+    "Cells",
     "Extrapolation",
     "Method",
+    "Settings",
+    "Subject",
     "check_possible",
     "check_settings",
+    "describe",
     "figure",
     "legend",
     "log_tensorboard",
+    "measure_checkpoints",
     "measure_extrapolation",
     "parse_method",
+    "precision_of",
     "table",
+    "tables",
     "write_report",
 ]

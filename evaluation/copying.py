@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from evaluation.recall import check_trials, mean_ci95, recalled, spread_cuts
+from evaluation.recall import check_trials, recalled, spread_cuts
+from evaluation.statistics import mean_ci95
 
 PASSAGE = 128  # tokens that come again
 CUE = 16  # tokens of it by which the model may know it
@@ -119,10 +120,11 @@ def _check_context(context: int, least: int, what: str) -> None:
 def _figures(score: Callable[..., np.ndarray], again: Row, control: Row) -> dict[str, Any]:
     accuracy, without = (score(row=row).mean(axis=1) for row in (again, control))  # (N,) each
     gain = accuracy - without
+    mean, ci95 = mean_ci95(gain)
     return {
         "accuracy": float(accuracy.mean()),
         "control": float(without.mean()),
-        "gain": float(gain.mean()),
-        "ci95": mean_ci95(gain),
+        "gain": mean,
+        "ci95": ci95,
         "trials": len(gain),
     }

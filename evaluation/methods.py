@@ -7,6 +7,8 @@ A method is known by its name, `SCALING[@NUMBER][+logn]` or `REMAP[@NUMBERS][+lo
     logn        scores scaled with the logarithm of the keys seen
     yarn@8+logn both
     rerope@128  relative positions bent (`evaluation/remaps.py`)
+    crop        the model as trained, which sees the last training length of tokens alone: what it
+                takes to be better than forgetting
 
 The formulas of the frequencies stand in `model/scalings.py`.
 """
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from evaluation.crop import Cropped
 from evaluation.remaps import LEAST_TRAIN_LENGTH, REMAPS, line_of, remap_of, settings_of
 from model import TransformerConfig, rope_frequencies
 from model.checks import Rule, number
@@ -29,6 +32,8 @@ from model.checks import Rule, number
 DEFAULT_METHODS = ("none", "linear", "ntk", "yarn")
 
 _BY_LENGTH = "context / training length"
+CROP = "crop"
+_CROP = "the model as trained, restricted to the last training length of tokens: a control"
 _LOGN = "scores times ln(keys seen) / ln(training length) beyond it"
 
 
@@ -72,7 +77,7 @@ def _all_rotate(config: TransformerConfig) -> bool:
 
 @dataclass(frozen=True)
 class Method:
-    """A scaling of the frequencies, or a remap of the positions; and log-n or not.
+    """A scaling of the frequencies, or a remap of the positions; and log-n or not. Or the crop.
 
     Attributes:
         scaling: a name in `METHODS`.
@@ -81,6 +86,7 @@ class Method:
         logn: whether queries are multiplied by max(1, ln(position + 1) / ln(training length)).
         remap: a name in `REMAPS`, beside scaling "none", or None.
         settings: the remap's own numbers; empty for those that follow from the lengths.
+        crop: whether the context is cut to the training length, and nothing else done.
     """
 
     scaling: str = "none"
@@ -88,11 +94,12 @@ class Method:
     logn: bool = False
     remap: str | None = None
     settings: tuple[int, ...] = ()
+    crop: bool = False
 
     @property
     def name(self) -> str:
         """As `parse_method` reads it, in its shortest form."""
-        base = self.remap or self.scaling
+        base = CROP if self.crop else self.remap or self.scaling
         if self.settings or self.number is not None:
             base += f"@{'x'.join(map(str, self.settings)) or f'{self.number:.12g}'}"
         if self.logn:
@@ -105,7 +112,16 @@ class Method:
         parts = [] if self == Method(logn=True) else [self._line()]
         return "; ".join(parts + [_LOGN] * self.logn)
 
+    @property
+    def follows_length(self) -> bool:
+        """Whether frequencies or positions depend on the whole length of the context."""
+        if self.remap is not None:
+            return not self.settings and REMAPS[self.remap].by_length
+        return self.scaling != "none" and (self.number is None or self.scaling == "dynamic")
+
     def _line(self) -> str:
+        if self.crop:
+            return _CROP
         if self.remap is not None:
             return line_of(self.remap, self.settings)
         kind = METHODS[self.scaling]
@@ -147,9 +163,8 @@ class Method:
         if context > train_length:
             return self == Method()
         if self.remap is not None:
-            return not self.settings and REMAPS[self.remap].by_length
-        by_length = self.number is None or self.scaling == "dynamic"
-        return self.scaling == "none" or (by_length and config.scaling.method == "none")
+            return not self.settings and REMAPS[self.remap].plain_within
+        return self.scaling == "none" or (self.follows_length and config.scaling.method == "none")
 
     def arguments(
         self, config: TransformerConfig, *, context: int, train_length: int
@@ -187,6 +202,10 @@ def parse_method(name: str) -> Method:
     base, *added = str(name).split("+")
     kind, at, text = base.partition("@")
     logn = base == "logn" and not added
+    if kind == CROP:
+        if name != CROP:
+            raise ValueError(f"methods=[{name}]: crop is by itself; try crop")
+        return Method(crop=True)
     if not logn and kind not in METHODS and kind not in REMAPS:
         raise ValueError(f"methods=[{name}]: no such method; {_nearest(name, kind)}")
     if added not in ([], ["logn"]):
@@ -209,7 +228,7 @@ def _nearest(name: str, kind: str) -> str:
 
 
 def _names() -> tuple[str, ...]:
-    return (*METHODS, *REMAPS, "logn")
+    return (*METHODS, *REMAPS, CROP, "logn")
 
 
 def _number(scaling: str, text: str) -> float:
@@ -245,11 +264,21 @@ def check_possible(methods: Sequence[str], config: TransformerConfig, train_leng
 
 
 @contextmanager
-def applied(method: Method, model: nn.Module, *, context: int, train_length: int) -> Iterator[None]:
-    """The model under a method at a length; afterwards, come what may, as it was built."""
+def applied(
+    method: Method, model: nn.Module, *, context: int, train_length: int
+) -> Iterator[nn.Module]:
+    """What to call for the model under a method at a length: itself, changed, or its `Cropped`.
+
+    A method that follows the length takes that of the whole context, whatever part of it a call
+    reads: decoding through a cache uses the final length's frequencies from the first token on.
+    Afterwards, come what may, the model is as it was built.
+    """
     lengths = {"context": context, "train_length": train_length}
     if method.leaves_as_trained(model.config, **lengths):
-        yield
+        yield model
+        return
+    if method.crop:
+        yield Cropped(model, train_length)
         return
     try:
         if method.scaling != "none":
@@ -258,7 +287,7 @@ def applied(method: Method, model: nn.Module, *, context: int, train_length: int
             model.set_remap(remap_of(method.remap, method.settings, **lengths))
         if method.logn:
             model.set_score_scaling(train_length)
-        yield
+        yield model
     finally:
         if method.scaling != "none":
             model.set_scaling(**model.config.scaling.arguments())

@@ -28,7 +28,7 @@ from data.passkey import (
 )
 from data.tokenizers import Tokenizer
 from evaluation.recall import check_trials, recalled, spread_cuts
-from evaluation.statistics import wilson95
+from evaluation.statistics import wilson_ci95
 
 DEPTHS = 11  # 0, 0.1, ... 1
 ASKED = DIGITS.stop  # tokens of the question and its answer, the last ones of a context
@@ -148,7 +148,7 @@ def _figures(named: np.ndarray) -> dict[str, Any]:
     correct, depth = named.all(axis=1), np.arange(len(named)) % DEPTHS
     return {
         "accuracy": float(correct.mean()),
-        "ci95": wilson95(int(correct.sum()), len(correct)),
+        "ci95": wilson_ci95(int(correct.sum()), len(correct)),
         "digit_accuracy": float(named.mean()),
         "depths": [d / (DEPTHS - 1) for d in range(DEPTHS)],
         "correct": np.bincount(depth, weights=correct, minlength=DEPTHS).astype(int).tolist(),

@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 MAX_TOKENS_PER_BATCH = 16_384
-INTERVAL_RESAMPLES = 2_000
 ENOUGH_PASSAGES = 4  # with fewer of them a length is left out; the shortest makes do with one
 
 
@@ -117,30 +116,3 @@ def _forward_nll(model: nn.Module, windows: Tensor, target_tokens: int) -> Tenso
     targets = windows[:, -target_tokens:]  # (B, T)
     nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
     return nll.view_as(targets).cpu().double()
-
-
-def bits_per_byte(nats: np.ndarray, n_bytes: np.ndarray) -> float:
-    """Total surprise of the passages in bits, over the bytes of text that their targets stand for.
-
-    Args:
-        nats: (P,) summed over a passage's targets.
-        n_bytes: (P,) UTF-8 bytes of the same targets.
-    """
-    return float(nats.sum() / np.log(2) / n_bytes.sum())
-
-
-def bootstrap_ci95(nats: np.ndarray, n_bytes: np.ndarray) -> list[float] | None:
-    """95 % percentile bootstrap interval of `bits_per_byte`, over passages (Efron 1979).
-
-    Every call draws the same resamples, so intervals of two methods differ by the methods alone.
-
-    Returns:
-        [low, high], or None for a single passage, which says nothing about others.
-    """
-    n = len(nats)
-    if n < 2:
-        return None
-    # How often each passage is drawn, (resamples, P): sums of a resample are a matrix product.
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=INTERVAL_RESAMPLES)
-    low, high = np.percentile((draws @ nats) / np.log(2) / (draws @ n_bytes), [2.5, 97.5])
-    return [float(low), float(high)]

@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-RESAMPLES = 2_000
-
 
 def check_trials(trials: int) -> None:
     """ValueError unless `trials` is a whole number, at least 1."""
@@ -85,13 +83,3 @@ def _most_probable(model: nn.Module, tokens: Tensor, scored: int) -> Tensor:
     # Sliced before anything else is made of it: it is the largest tensor of a long context. The
     # last token is read too, so that the model reads `context` tokens; nothing follows it.
     return logits[:, -scored - 1 : -1].argmax(-1)
-
-
-def mean_ci95(values: np.ndarray) -> list[float] | None:
-    """95 % percentile bootstrap interval [low, high] of the mean of `values` (N,); None for one."""
-    n = len(values)
-    if n < 2:
-        return None
-    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    low, high = np.percentile(draws @ values / n, [2.5, 97.5])
-    return [float(low), float(high)]

@@ -23,9 +23,14 @@ class Remapping(NamedTuple):
     fields: tuple[str, ...]  # what the numbers after the @ are, in order, joined by an x
     rule: Callable[[int, int], _Settings]  # context and training length -> settings
     line: str  # what it does, with the fields by name
-    stated: str  # the rule in words
+    stated: str  # the rule in words, the fields in capitals
     example: str
-    by_length: bool  # whether what the rule gives is plain RoPE up to L
+    plain_within: bool  # whether what the rule gives is plain RoPE up to L
+
+    @property
+    def by_length(self) -> bool:
+        """Whether what the rule gives depends on the context, not on the training length alone."""
+        return self.rule(2048, 256) != self.rule(4096, 256)
 
 
 def _leaky(context: int, train_length: int) -> _Settings:
@@ -50,54 +55,54 @@ REMAPS: dict[str, Remapping] = {
         ("window",),
         lambda _, train_length: (train_length // 2,),
         "distances above {window} read as {window}",
-        "window = half the training length",
+        "WINDOW = half the training length",
         "128",
-        by_length=False,
+        plain_within=False,
     ),
     "leaky-rerope": Remapping(
         LeakyReRope,
         ("window", "leak"),
         _leaky,
         "distances above {window} grow {leak} times slower",
-        "window = half the training length, the least leak that keeps within that length",
+        "WINDOW = half the training length, the least LEAK that keeps within that length",
         "128x16",
-        by_length=True,
+        plain_within=True,
     ),
     "self-extend": Remapping(
         SelfExtend,
         ("group", "window"),
         _self_extend,
         "distances from {window} on counted in groups of {group} tokens",
-        "window = a quarter of the training length, the least group that keeps within two thirds",
+        "WINDOW = a quarter of the training length, the least GROUP that keeps within two thirds",
         "8x64",
-        by_length=True,
+        plain_within=True,
     ),
     "dual-chunk": Remapping(
         DualChunk,
         ("chunk", "local"),
         lambda _, train_length: (3 * train_length // 4, max(1, train_length // 8)),
         "positions numbered anew in each chunk, distances kept for {local} tokens, at most {chunk}",
-        "chunk = 3/4, local = 1/8 of the training length",
+        "CHUNK = 3/4, LOCAL = 1/8 of the training length",
         "192x32",
-        by_length=False,
+        plain_within=False,
     ),
     "window": Remapping(
         Window,
         ("window",),
         lambda _, train_length: (train_length,),
         "a control: the last {window} tokens are seen, nothing before them",
-        "window = the training length",
+        "WINDOW = the training length",
         "256",
-        by_length=True,
+        plain_within=True,
     ),
     "sinks": Remapping(
         Sinks,
         ("sinks", "window"),
         _sinks,
         "a control: the first {sinks} and the last {window} tokens are seen, numbered without gap",
-        "sinks = 4, window = the rest of the training length",
+        "SINKS = 4, WINDOW = the rest of the training length",
         "4x252",
-        by_length=True,
+        plain_within=True,
     ),
 }
 LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
@@ -122,7 +127,7 @@ def line_of(name: str, settings: _Settings) -> str:
     if settings:
         shown = dict(zip(remapping.fields, settings, strict=True))
         return remapping.line.format(**shown)
-    words = {field: f"the {field}" for field in remapping.fields}
+    words = {field: field.upper() for field in remapping.fields}
     return f"{remapping.line.format(**words)}; {remapping.stated}"
 
 

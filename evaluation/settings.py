@@ -3,29 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from evaluation.methods import Method, check_methods
+from evaluation.measures import DEFAULT_MEASURES, check_measures
+from evaluation.methods import DEFAULT_METHODS, Method, check_methods
+from evaluation.protocol import MAX_TOKENS_PER_BATCH
 
 MULTIPLES = (1, 2, 4, 8)  # of the training length, where no lengths are asked for
+TRIALS = 110  # 10 at each of 11 depths
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A measurement's settings, complete and in range.
+
+    Attributes:
+        train_length: the inputs of a training window.
+        lengths: contexts in tokens, ascending.
+        methods: without repeats.
+        measures: names in `evaluation.measures.MEASURES`, in that order.
+        passages: how many to score; fewer where the documents hold fewer.
+        target_tokens: scored in each passage.
+        trials: of each passkey and copy cell.
+        max_tokens_per_batch: inputs of one forward; a single passage may go past it.
+    """
+
+    train_length: int
+    lengths: list[int]
+    methods: list[Method]
+    measures: list[str]
+    passages: int
+    target_tokens: int
+    trials: int
+    max_tokens_per_batch: int
 
 
 def check_settings(
     train_length: int,
-    lengths: Sequence[int] | None,
-    methods: Sequence[str],
-    passages: int,
-    target_tokens: int | None,
-    max_tokens_per_batch: int,
-) -> tuple[list[int], list[Method], int]:
-    """The lengths, methods and target tokens that `measure_extrapolation` would use.
+    lengths: Sequence[int] | None = None,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    measures: Sequence[str] | str = DEFAULT_MEASURES,
+    passages: int = 48,
+    target_tokens: int | None = None,
+    trials: int = TRIALS,
+    max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
+) -> Settings:
+    """The settings that a measurement would use: None is replaced by what it stands for.
 
-    ValueError for what it would refuse, so that this is known before a model has been trained.
+    `lengths`: by default 1, 2, 4 and 8 times `train_length`; `target_tokens`: by default half of
+    it, at most 256. `methods` are names as `evaluation.parse_method` reads them, `measures` names
+    of `evaluation.MEASURES` or "all".
+
+    ValueError for what is out of range, so that this is known before a model has been trained.
     """
     _check_count("passages", passages)
+    _check_count("trials", trials)
     _check_count("max_tokens_per_batch", max_tokens_per_batch)
     lengths = _check_lengths(lengths, train_length)
     target_tokens = _check_target_tokens(target_tokens, lengths, train_length)
-    return lengths, check_methods(methods), target_tokens
+    return Settings(
+        train_length,
+        lengths,
+        check_methods(methods),
+        check_measures(measures),
+        passages,
+        target_tokens,
+        trials,
+        max_tokens_per_batch,
+    )
 
 
 def _check_count(key: str, value: object) -> None:

@@ -4,6 +4,7 @@ Shapes: B batch, S sequence, V vocab_size, C d_model.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
 from model.checks import broken, integer, optional
-from model.config import TransformerConfig
+from model.config import ScalingConfig, TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
 from model.positions import LearnedPositions, position_embedding, random_positions
@@ -241,6 +242,17 @@ class Transformer(nn.Module):
         """
         for block in self.blocks:
             block.attention.set_remap(remap)
+
+    def drop_positions(self) -> None:
+        """Go on without positions: the model of the same weights with position=nope (DroPE).
+
+        `config` says so from now on, and holds no scaling and no random positions any more.
+        """
+        assert self.config.position == "rope", self.config.position
+        none = {"scaling": ScalingConfig(), "random_positions": None}
+        self.config = replace(self.config, position="nope", **none)
+        for block in self.blocks:
+            block.attention.position = "nope"
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

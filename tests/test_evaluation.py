@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from evaluation import measure_extrapolation
-from evaluation.protocol import bits_per_byte, bootstrap_ci95, choose_passages, same_target_nll
+from evaluation.protocol import choose_passages, same_target_nll
+from evaluation.statistics import bits_per_byte, bootstrap_ci95
 
 VOCAB = 11
 BYTES = np.ones(VOCAB, dtype=np.int64)
@@ -179,7 +180,9 @@ def test_a_model_trained_with_a_scaling_is_none_and_differs_from_every_method():
 
 def test_a_model_without_rotation_has_nothing_to_scale():
     result = measure(Fake(next_logits, position="nope"), methods=["none", "ntk"], lengths=[16, 32])
-    assert result.methods["ntk"] == {"nll": [None] * 2, "bpb": [None] * 2, "ci95": [None] * 2}
+    figures = dict(result.methods["ntk"])
+    assert figures.pop("per_checkpoint") == [[None] * 2]
+    assert all(values == [None] * 2 for values in figures.values()) and {"nll", "bpb"} <= {*figures}
     assert None not in result.methods["none"]["nll"]
     assert "position=nope" in result.reasons["ntk"]["32"] and "none" not in result.reasons
 
@@ -318,6 +321,9 @@ def test_progress_counts_input_tokens_up_to_the_total():
 def test_the_measurement_repeats_itself_and_draws_no_random_numbers():
     state = torch.get_rng_state(), np.random.get_state()[1].copy()
     first, second = measure(Fake(position_logits)), measure(Fake(position_logits))
+    for result in (first, second):
+        for figures in result.methods.values():
+            assert all(rate > 0 for rate in figures.pop("tokens_per_second"))  # the clock's
     assert first == second
     assert torch.equal(state[0], torch.get_rng_state())
     assert (state[1] == np.random.get_state()[1]).all()

@@ -112,6 +112,12 @@ def test_a_map_of_its_own_holds_at_the_training_length_and_one_by_length_begins_
     assert nll["rerope@16"] == pytest.approx(nll["none"], rel=1e-5)  # no distance reaches 16
 
 
+def test_what_follows_the_length_is_what_gives_another_map_at_another_length():
+    follow = {name for name in REMAPS if parse_method(name).follows_length}
+    assert follow == {"leaky-rerope", "self-extend"}
+    assert not parse_method("self-extend@4x4").follows_length
+
+
 def test_the_model_is_as_before_also_where_a_measurement_breaks():
     model = tiny()
     with (

@@ -1,6 +1,7 @@
 """What is written of an extrapolation, read back with other tools."""
 
 import csv
+import io
 import json
 import re
 import subprocess
@@ -12,7 +13,15 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from evaluation import Extrapolation, figure, legend, log_tensorboard, table, write_report
+from evaluation import (
+    Extrapolation,
+    figure,
+    legend,
+    log_tensorboard,
+    table,
+    tables,
+    write_report,
+)
 
 LENGTHS = [256, 512, 1024, 2048]
 BPB = {
@@ -60,17 +69,89 @@ def test_json_is_the_result_itself(result, tmp_path):
     assert read["methods"]["none"]["bpb"][3] is None
 
 
-def test_csv_has_a_line_per_method_and_length(result, tmp_path):
+def csv_rows(result, tmp_path):
     write_report(result, tmp_path)
     with open(tmp_path / "extrapolation.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(r["method"], int(r["length"])) for r in rows] == [(m, n) for m in BPB for n in LENGTHS]
-    unrun = next(r for r in rows if r["method"] == "none" and r["length"] == "2048")
-    assert list(unrun.values()) == ["none", "2048", "", "", "", "", "out of GPU memory"]
-    for row, bpb in zip(rows, chain(*BPB.values()), strict=True):
+        return list(csv.DictReader(file))
+
+
+def test_csv_has_a_line_per_figure_method_and_length(result, tmp_path):
+    rows = csv_rows(result, tmp_path)
+    assert {row["measure"] for row in rows} == {"loss"}
+    bpb_rows = [row for row in rows if row["figure"] == "bpb"]
+    assert [(r["method"], int(r["length"])) for r in bpb_rows] == [
+        (m, n) for m in BPB for n in LENGTHS
+    ]
+    unrun = next(r for r in bpb_rows if r["method"] == "none" and r["length"] == "2048")
+    empty = ["", "", "", "out of GPU memory"]
+    assert list(unrun.values()) == ["loss", "bpb", "none", "2048", *empty]
+    nll = [row["value"] for row in rows if row["figure"] == "nll"]
+    for row, half, bpb in zip(bpb_rows, nll, chain(*BPB.values()), strict=True):
         if bpb is not None:
-            assert float(row["bpb"]) == bpb == 2 * float(row["nll"]) and row["reason"] == ""
+            assert float(row["value"]) == bpb == 2 * float(half) and row["reason"] == ""
             assert (float(row["ci95_low"]), float(row["ci95_high"])) == (bpb - 0.125, bpb + 0.25)
+
+
+@pytest.fixture
+def with_passkey(result):
+    """The result with two more measures, of which one was run at one length."""
+    result.protocol["measures"] = {"loss": "", "passkey": "", "attention": ""}
+    shares = {"none": [1.0, 0.125], "linear": [0.75, 0.5], "yarn": [1.0, 0.5]}
+    result.measures["passkey"] = {
+        name: {
+            str(n): {"accuracy": share, "ci95": [share / 2, 1.0]}
+            for n, share in zip(LENGTHS, values, strict=False)
+        }
+        for name, values in shares.items()
+    }
+    layers = [{"mean_distance": 100.0}, {"mean_distance": 300.0}]
+    result.measures["attention"] = {name: {"2048": {"layers": layers}} for name in BPB}
+    result.unmeasured["passkey"] = {"yarn": {"1024": "out of GPU memory"}}
+    result.tax["yarn"] = {"nll": 0.25, "ci95": [0.125, 0.5]}
+    return result
+
+
+def test_every_measure_has_a_table_csv_lines_and_a_curve(with_passkey, tmp_path):
+    console = Console(width=110, color_system=None)
+    with console.capture() as capture:
+        for one in tables(with_passkey):
+            console.print(one)
+    _, passkey, attention = re.split(r"passkey: |attention: ", capture.get())
+    assert "1024 (4x)" in passkey and "2048" not in passkey  # where it was to be measured
+    rows = {name: re.findall(rf"│ {name} .*", passkey)[0] for name in BPB}
+    assert "* 100.0%" in rows["none"] and "* 100.0%" in rows["yarn"]  # higher is better, ties too
+    assert "* 50.0%" in rows["linear"] and " 12.5%" in rows["none"]
+    assert "- at 1024 (yarn): out of GPU memory" in passkey
+    assert attention.count(" 200 ") == 3 and "*" not in attention
+
+    row = next(r for r in csv_rows(with_passkey, tmp_path) if r["measure"] == "passkey")
+    assert list(row.values()) == ["passkey", "accuracy", "none", "256", "1.0", "0.5", "1.0", ""]
+
+
+def test_markdown_has_the_tables_with_intervals_and_the_best_in_bold(with_passkey, tmp_path):
+    write_report(with_passkey, tmp_path)
+    text = (tmp_path / "extrapolation.md").read_text()
+    assert "| method | 256 (1×) | 512 (2×) | 1,024 (4×) | 2,048 (8×) |\n|---|---:|" in text
+    assert "| yarn | 2.500 [2.375, 2.750] | **2.375** [2.250, 2.625] |" in text
+    assert "| none | **100.0%** [50.0%, 100.0%] | 12.5% [6.2%, 100.0%] | – |" in text
+    assert "- at 2048 (none): out of GPU memory" in text and "- `yarn`: what yarn does" in text
+
+
+def test_a_row_of_hparams_has_the_figures_by_which_models_are_compared(with_passkey, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    with_passkey.protocol["model"] = {"position": "rope", "parameters": 123, "theta": 1e4}
+    log_tensorboard(with_passkey, tmp_path)
+    events = EventAccumulator(str(tmp_path / "yarn")).Reload()
+    points = [(e.step, e.value) for e in events.Scalars("extrapolation/passkey")]
+    assert points == [(256, 1.0), (512, 0.5)]
+    (tax,), (bpb,) = events.Scalars("hp/tax"), events.Scalars("hp/bpb")
+    assert (tax.value, bpb.value, bpb.step) == (0.25, 3.125, 2048)
+    assert "hp/passkey" not in events.Tags()["scalars"]  # not measured at the longest length
+    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    facts = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert facts["method"].string_value == "yarn" and facts["parameters"].number_value == 123
 
 
 def test_png_is_a_picture_of_reasonable_size(result, tmp_path):
@@ -83,7 +164,7 @@ def test_png_is_a_picture_of_reasonable_size(result, tmp_path):
 def test_a_second_report_replaces_the_first_and_leaves_nothing_else(result, tmp_path):
     write_report(result, tmp_path)
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sorted(first) == ["extrapolation.csv", "extrapolation.json", "extrapolation.png"]
+    assert sorted(first) == [f"extrapolation.{kind}" for kind in ("csv", "json", "md", "png")]
     write_report(result, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
@@ -145,10 +226,14 @@ def test_lengths_that_share_a_reason_share_a_line(result):
 
 
 def test_legend_has_a_line_on_each_method(result):
-    assert legend(result).splitlines() == [
+    result.protocol["methods"]["yarn"] = "what yarn does, with [brackets] at some length"
+    console = Console(file=io.StringIO(), width=40)
+    console.print(legend(result))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [
         "none    what none does",
         "linear  what linear does",
-        "yarn    what yarn does",
+        "yarn    what yarn does, with [brackets]",
+        "        at some length",
     ]
 
 
@@ -174,7 +259,7 @@ def test_tensorboard_has_a_sub_run_per_method_and_the_figure(result, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*BPB, "extrapolation"}
     for name, bpb in BPB.items():
         events = EventAccumulator(str(tmp_path / name)).Reload()
-        assert events.Tags()["scalars"] == ["extrapolation/bpb"]
+        assert set(events.Tags()["scalars"]) <= {"extrapolation/bpb", "hp/bpb"}
         points = [(event.step, event.value) for event in events.Scalars("extrapolation/bpb")]
         assert points == [(n, b) for n, b in zip(LENGTHS, bpb, strict=True) if b is not None]
     events = EventAccumulator(str(tmp_path / "extrapolation")).Reload()

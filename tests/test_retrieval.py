@@ -12,8 +12,8 @@ from data import ByteTokenizer
 from data.passkey import is_for_evaluation
 from evaluation.copying import measure_copy, measure_repeat
 from evaluation.passkey import measure_passkey
-from evaluation.recall import mean_ci95, spread_cuts
-from evaluation.statistics import wilson95
+from evaluation.recall import spread_cuts
+from evaluation.statistics import wilson_ci95
 
 STATED = re.compile(rb" \[the key of ([a-z]{5}) is ([0-9]{5})\] ")
 ASKED = re.compile(rb" \[the key of ([a-z]{5}) is ([0-9]{0,4})$")
@@ -88,7 +88,7 @@ def test_a_model_that_finds_the_key_has_all(distractors: int) -> None:
     seen = []
     result = passkey(Fake(find_key), distractors=distractors, on_forward=seen.append)
     assert result["accuracy"] == result["digit_accuracy"] == 1.0
-    assert result["ci95"] == wilson95(44, 44)
+    assert result["ci95"] == wilson_ci95(44, 44)
     assert result["depths"] == [d / 10 for d in range(11)]
     assert result["correct"] == result["trials"] == [4] * 11
     assert sum(seen) == 44 * 300 and max(seen) <= 3000
@@ -232,20 +232,3 @@ def test_cuts_are_spread_and_overlap_only_where_they_must(length, count, disjoin
     assert not np.array_equal(
         *(np.concatenate(spread_cuts(documents, length, 20, seed)) for seed in (0, 1))
     )
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 7), (495, 500)])
-def test_wilson_solves_its_equation(successes: int, trials: int) -> None:
-    """The interval is of those p for which the share is within 1.96 of p's own deviations."""
-    share, ends = successes / trials, wilson95(successes, trials)
-    for p in ends:
-        assert (share - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / trials, abs=1e-6)
-    assert 0 <= ends[0] <= share <= ends[1] <= 1
-    assert wilson95(500, 500)[0] == pytest.approx(0.9924, abs=1e-4)
-
-
-def test_the_interval_of_a_mean() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    low, high = mean_ci95(values)
-    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
-    assert mean_ci95(values[:1]) is None

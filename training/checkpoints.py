@@ -42,6 +42,10 @@ class BestAndLast(L.Callback):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing has been validated yet."""
         self.best_loss = math.inf
         self.best_bpb = math.inf
         self.best_step = 0

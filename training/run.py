@@ -24,6 +24,7 @@ from training.checkpoints import (
     network_weights,
     read_checkpoint,
 )
+from training.drope import DropPositions
 from training.metrics import JsonLines, Metrics, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
@@ -117,8 +118,10 @@ class Run:
     def best_network(self) -> Transformer:
         """The network of the best checkpoint, on the run's device and not compiled."""
         net = Transformer(self.prepared.model_config)
-        path = find_checkpoint(self.directory)
-        net.load_state_dict(network_weights(read_checkpoint(path)))
+        checkpoint = read_checkpoint(find_checkpoint(self.directory))
+        net.load_state_dict(network_weights(checkpoint))
+        if checkpoint["ropewalk"]["config"]["position"] != net.config.position:
+            net.drop_positions()
         return net.to(self.prepared.device)
 
     def results(self, seconds: float) -> dict[str, Any]:
@@ -167,6 +170,8 @@ class Run:
         precision = automatic if settings["precision"] == "auto" else settings["precision"]
         # Lightning counts micro-batches there.
         check = settings["val_check_interval"] * settings["accumulate_grad_batches"]
+        at = config["drop_positions_at"]
+        drop = [] if at is None else [DropPositions(at, self.best)]
         partial = instantiate(
             settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
         )
@@ -174,7 +179,7 @@ class Run:
             default_root_dir=str(self.directory),
             logger=self._loggers(config["logger"] or {}),
             # The figures come first, the saving last: a checkpoint holds what was logged.
-            callbacks=[self.metrics, *self.prepared.callbacks, ValidateLast(), self.best],
+            callbacks=[*drop, self.metrics, *self.prepared.callbacks, ValidateLast(), self.best],
             plugins=[AtomicCheckpointIO()],
             **OWN_SETTINGS,
         )
@@ -202,6 +207,8 @@ def hyperparameters(prepared: Prepared) -> dict[str, Any]:
     """The config keys that a person compares runs by, flat."""
     config = prepared.config
     flat = {"seed": config["seed"], "position": config["position"], "backend": prepared.backend}
+    if config["drop_positions_at"] is not None:
+        flat["drop_positions_at"] = config["drop_positions_at"]
     for group in ("model", "rope", "scaling", "data", "optimizer"):
         for key, value in config[group].items():
             if isinstance(value, (int, float, str, bool)):

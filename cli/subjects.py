@@ -1,0 +1,125 @@
+"""The checkpoints of one evaluation: named, found comparable, loaded when their turn has come."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cli.checkpoint import Trained, load_trained
+from evaluation import Settings, Subject, describe, precision_of
+from evaluation.protocol import passages_for_longest
+from model import Transformer
+
+
+def checkpoint_paths(text: str) -> list[str]:
+    """`RUN`, or `[RUN,RUN,…]`, each verbatim or in quotes; ValueError for one named twice."""
+    inside = text.strip()
+    if Path(text).exists() or not (inside.startswith("[") and inside.endswith("]")):
+        return [text]
+    paths = [part.strip().strip("'\"") for part in inside[1:-1].split(",")]
+    if "" in paths:
+        raise ValueError(f"checkpoint={text}: must be a path, or a list of them: [runs/a,runs/b]")
+    if twice := [path for path in paths if paths.count(path) > 1]:
+        raise ValueError(f"checkpoint={text}: {twice[0]} is named twice; name each once")
+    return paths
+
+
+class Subjects:
+    """The checkpoints to measure together; `first` answers for what they share.
+
+    Each is read twice: here to see that all is well before anything is measured, and again when
+    its turn has come, so that one model at a time is in memory.
+    """
+
+    def __init__(self, paths: Sequence[str], device: torch.device, *, same_corpus: bool) -> None:
+        """ValueError where one cannot be read, or is not to be compared with the first.
+
+        `same_corpus`: whether they must have been trained on the same text.
+        """
+        self.subjects: list[Subject] = []
+        self.identities: list[dict[str, Any]] = []
+        for path in paths:
+            trained = load_trained(path, torch.device("cpu"))
+            if not self.subjects:
+                self.first = trained
+            elif reason := _difference(self.first, trained, same_corpus):
+                raise ValueError(
+                    f"checkpoint={path}: {reason}, so that it makes no table with {paths[0]}; "
+                    "evaluate it by itself"
+                )
+            self._add(trained, device)
+
+    def _add(self, trained: Trained, device: torch.device) -> None:
+        digest = _sha256(trained.path)
+        if digest in [identity["sha256"] for identity in self.identities]:
+            raise ValueError(
+                f"checkpoint={trained.path}: holds the same as one before it; name each once"
+            )
+        path = str(trained.path)
+        self.identities.append({"path": path, "step": trained.step, "sha256": digest})
+        self.subjects.append(
+            Subject(
+                digest[:16],
+                path,
+                trained.model.config,
+                _loader(path, device),
+                precision_of(device.type),
+                describe(trained.model),
+            )
+        )
+
+    def identity(
+        self, settings: Settings, documents: Sequence[np.ndarray], source: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What is measured of what: the first line of `cells.jsonl`.
+
+        It holds what a finished cell depends on; methods, measures and lengths may be added as
+        long as the passages stay, which are cut to the longest length that the text allows.
+        `source`: what the text is called; its tokens are known by their digest.
+        """
+        passages, _ = passages_for_longest(documents, settings.lengths, settings.passages)
+        digest = hashlib.sha256()
+        for document in documents:
+            digest.update(len(document).to_bytes(8, "little"))
+            digest.update(np.ascontiguousarray(document, dtype="<u4").tobytes())
+        return {
+            "checkpoints": self.identities,
+            "train_length": settings.train_length,
+            "longest length": passages.shape[1] - 1,
+            "passages": settings.passages,
+            "target_tokens": settings.target_tokens,
+            "trials": settings.trials,
+            "max_tokens_per_batch": settings.max_tokens_per_batch,
+            "corpus": source["corpus"],
+            "split": source["split"],
+            "text": digest.hexdigest(),
+            "precision": self.subjects[0].precision,
+        }
+
+
+def _difference(first: Trained, other: Trained, same_corpus: bool) -> str | None:
+    """Why two checkpoints do not belong into one table, or None where they do."""
+    lengths = [trained.config["data"]["seq_len"] for trained in (first, other)]
+    if lengths[0] != lengths[1]:
+        return f"trained at {lengths[1]} tokens, not {lengths[0]}"
+    if first.tokenizer.state() != other.tokenizer.state():
+        return "has another tokenizer"
+    corpora = [(t.fingerprint["corpus"], t.fingerprint["sha256"]) for t in (first, other)]
+    if same_corpus and corpora[0] != corpora[1]:
+        return f"trained on another text ({corpora[1][0]} {corpora[1][1][:12]})"
+    return None
+
+
+def _loader(path: str, device: torch.device) -> Callable[[], Transformer]:
+    return lambda: load_trained(path, device).model
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

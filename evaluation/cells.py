@@ -1,0 +1,126 @@
+"""What has been measured so far, kept on the disk: a line for each finished cell.
+
+`cells.jsonl` begins with a line on what is being measured: checkpoints, text, passages. The same
+evaluation started again finds its finished cells there and goes on with the others, also with
+methods, measures or lengths that were added; an evaluation of anything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+CELLS = "cells.jsonl"
+
+
+class Key(NamedTuple):
+    """Which cell: `checkpoint` is its digest, or a name of the caller's."""
+
+    checkpoint: str
+    measure: str
+    method: str
+    length: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The figures of a measure, or the reason why there are none.
+
+    Attributes:
+        seconds: wall clock, of all there is in the cell.
+        tokens_per_second: inputs read, without the first forward (which may compile kernels)
+            where there are more.
+        peak_memory_bytes: the most that PyTorch had allocated on the GPU; None on a CPU.
+    """
+
+    figures: dict[str, Any] | None = None
+    reason: str | None = None
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class Cells:
+    """Finished cells by key, in memory and, where there is a `path`, in that file."""
+
+    def __init__(self, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
+        """Take up what `path` holds of the evaluation that `identity` (plain data) describes.
+
+        Raises ValueError where it holds another one.
+        """
+        self.path = path
+        self._cells: dict[Key, Cell] = {}
+        if path is None:
+            return
+        if path.exists() and (lines := _whole_lines(path)):
+            _check_same(path, lines[0], dict(identity or {}))
+            for line in lines[1:]:
+                key = Key(**line.pop("cell"))
+                self._cells[key] = Cell(**line)
+        else:
+            self._append(dict(identity or {}))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._cells
+
+    def __getitem__(self, key: Key) -> Cell:
+        return self._cells[key]
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def add(self, key: Key, cell: Cell) -> None:
+        """Keep a finished cell; it is on the disk when this returns."""
+        self._cells[key] = cell
+        if self.path is not None:
+            self._append({"cell": key._asdict(), **asdict(cell)})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a store; one at its end that was cut off is taken out of the file too."""
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        os.truncate(path, end)
+    try:
+        return [json.loads(line) for line in content[:end].splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"output_dir={path.parent}: {path.name} in there is damaged ({error}); take another"
+        ) from error
+
+
+def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """ValueError where an evaluation is not the one that the store began with.
+
+    Where its checkpoints lie may have changed, what they hold may not.
+    """
+    now = json.loads(json.dumps(now))
+    for key in dict.fromkeys((*then, *now)):
+        before, today = (_comparable(identity.get(key)) for identity in (then, now))
+        if before != today:
+            raise ValueError(
+                f"output_dir={path.parent}: holds an evaluation with {key}={_short(before)}, not "
+                f"{_short(today)}; go on with that one, or take another directory"
+            )
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return [{k: v for k, v in item.items() if k != "path"} for item in value]
+    return value
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -1,0 +1,126 @@
+"""evaluate.py with several checkpoints, stores and splits, run in this process."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import ROOT, write_text
+from hydra import compose, initialize_config_dir
+
+from cli.command import plain
+from cli.subjects import checkpoint_paths
+from model import Transformer, TransformerConfig
+
+RUN = ("data=text", "data.path=text.txt", "model.n_layers=1", "model.d_model=32", "model.n_heads=2")
+FEW = ("passages=2", "target_tokens=8", "lengths=[32,64]", "methods=[none,crop,yarn@2]")
+
+
+def save(path: Path, seed: int, corpus: str = "0" * 64, **data: object) -> None:
+    """A checkpoint as train.py leaves it, of a model that was never trained."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        config = plain(compose("train", [*RUN, "data.seq_len=32"]))
+    config["data"] |= data
+    torch.manual_seed(seed)
+    net = Transformer(TransformerConfig.from_config(config, 256))
+    identity = {"config": config, "vocab_size": 256, "tokenizer": {"name": "byte"}}
+    identity["fingerprint"] = {"corpus": "text", "sha256": corpus}
+    state = {f"net.{name}": weight for name, weight in net.state_dict().items()}
+    contents = {"ropewalk": identity, "state_dict": state, "global_step": 5}
+    (path / "checkpoints").mkdir(parents=True)
+    torch.save(contents, path / "checkpoints/best.ckpt")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROPEWALK_CACHE", str(tmp_path / "cache"))
+    write_text(tmp_path / "text.txt")
+    save(tmp_path / "a", 0)
+    save(tmp_path / "b", 1)
+    return tmp_path
+
+
+def evaluate(*arguments: str, monkeypatch, capfd) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
+    status = 0
+    try:
+        runpy.run_path(str(ROOT / "evaluate.py"), run_name="__main__")
+    except SystemExit as stop:
+        status = stop.code
+    return status, *capfd.readouterr()
+
+
+def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
+    home: Path, monkeypatch, capfd
+) -> None:
+    options = ("checkpoint=[a, b]", *FEW, "output_dir=out")
+    status, out, err = evaluate(*options, monkeypatch=monkeypatch, capfd=capfd)
+    assert status == 0, err
+    result = json.loads((home / "out/extrapolation.json").read_text())
+    assert result["checkpoints"] == [f"{run}/checkpoints/best.ckpt" for run in "ab"]
+    figures = result["methods"]["none"]
+    each = figures["per_checkpoint"]
+    assert figures["nll"][0] == pytest.approx((each[0][0] + each[1][0]) / 2) and each[0] != each[1]
+    assert result["methods"]["crop"]["nll"][1] == figures["nll"][0]
+    assert "; mean of 2 checkpoints" in out
+    assert "a/checkpoints/best.ckpt at step 5" in out
+    cells = (home / "out/cells.jsonl").read_bytes()
+    assert len(cells.splitlines()) == 1 + 2 * 4
+
+    (home / "out/extrapolation.json").unlink()
+    status, out, _ = evaluate(*options, monkeypatch=monkeypatch, capfd=capfd)
+    assert status == 0 and "8 finished cells found in out" in out
+    assert (home / "out/cells.jsonl").read_bytes() == cells
+    assert json.loads((home / "out/extrapolation.json").read_text()) == result
+
+    more = ("lengths=[32,48,64]", "methods=[none,yarn@2,logn]", "measures=[loss,positions]")
+    status, out, err = evaluate(*options, *more, monkeypatch=monkeypatch, capfd=capfd)
+    assert status == 0 and "8 finished cells found in out" in out, err
+    added = (home / "out/cells.jsonl").read_bytes().removeprefix(cells)
+    # At 48 tokens none, yarn@2 and logn, logn at 64, and the positions of those three at 64.
+    assert len(added.splitlines()) == 2 * 7
+    again = json.loads((home / "out/extrapolation.json").read_text())
+    assert again["methods"]["none"]["nll"][::2] == figures["nll"]
+
+    for changed, differs in (("passages=3", "passages=2, not 3"), ("lengths=[32]", "64, not 32")):
+        status, _, err = evaluate(*options, changed, monkeypatch=monkeypatch, capfd=capfd)
+        assert status == 2 and len(err.splitlines()) == 1
+        assert "output_dir=out: holds an evaluation with " in err and differs in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("checkpoint=[a,longer]",), "checkpoint=longer: trained at 64 tokens, not 32"),
+        (("checkpoint=[a,other]",), "checkpoint=other: trained on another text (text 1111"),
+        (("checkpoint=[a,a]",), "a is named twice"),
+        (("checkpoint=[a,]",), "must be a path, or a list of them"),
+        (("checkpoint=[a,nowhere]",), "checkpoint=nowhere: no such file or directory"),
+        (("checkpoint=[a,a/checkpoints/best.ckpt]",), "holds the same as one before it"),
+        (("checkpoint=a", "split=report"), "split=report: data.corpus=text keeps no text for it"),
+        (("checkpoint=a", "split=test"), "split=test"),
+        (("checkpoint=a", "measures=[passkeys]"), "did you mean passkey?"),
+        (("checkpoint=a", "trials=0"), "trials=0: must be a whole number, at least 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(
+    arguments: tuple, message: str, home: Path, monkeypatch, capfd
+) -> None:
+    save(home / "longer", 2, seq_len=64)
+    save(home / "other", 2, corpus="1" * 64)
+    before = sorted(home.rglob("*"))
+    status, out, err = evaluate(*arguments, monkeypatch=monkeypatch, capfd=capfd)
+    assert (status, out) == (2, "") and len(err.splitlines()) == 1, err
+    assert message in err and sorted(home.rglob("*")) == before
+
+
+def test_paths_are_taken_as_they_are(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("[a,b]").mkdir()
+    assert checkpoint_paths("[a,b]") == ["[a,b]"]  # that is what it is called
+    assert checkpoint_paths("runs/my run, (1)") == ["runs/my run, (1)"]
+    assert checkpoint_paths('[runs/a b, "c"]') == ["runs/a b", "c"]

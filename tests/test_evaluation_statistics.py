@@ -1,0 +1,44 @@
+"""Intervals against what theory says of them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from evaluation.statistics import exponential, mean_ci95, wilson_ci95
+
+
+@pytest.mark.parametrize(
+    ("correct", "trials", "low", "high"),
+    [(500, 500, 0.992376, 1.0), (495, 500, 0.976807, 0.995721), (0, 10, 0.0, 0.277533)],
+)
+def test_wilson_interval_of_known_counts(correct, trials, low, high):
+    ends = wilson_ci95(correct, trials)
+    assert ends == pytest.approx([low, high], abs=1e-6)
+    assert 0 <= ends[0] <= correct / trials <= ends[1] <= 1
+
+
+@pytest.mark.parametrize(("correct", "trials"), [(1, 2), (7, 110), (55, 110), (109, 110)])
+def test_wilson_ends_are_the_shares_at_which_the_score_is_at_its_quantile(correct, trials):
+    share = correct / trials
+    for end in wilson_ci95(correct, trials):
+        score = (share - end) / math.sqrt(end * (1 - end) / trials)
+        assert abs(score) == pytest.approx(1.959963984540054)
+
+
+def test_a_paired_interval_is_that_of_the_differences_and_narrower_than_either():
+    rng = np.random.default_rng(0)
+    hard = rng.gamma(20.0, size=200)  # some passages are harder than others, for both
+    left, right = hard + rng.normal(0, 0.1, 200), hard + 0.5 + rng.normal(0, 0.1, 200)
+    mean, (low, high) = mean_ci95(right - left)
+    assert mean == pytest.approx(right.mean() - left.mean()) and low < 0.5 < high
+    se = (right - left).std() / math.sqrt(200)
+    assert high - low == pytest.approx(2 * 1.96 * se, rel=0.1)
+    _, alone = mean_ci95(right)
+    assert high - low < (alone[1] - alone[0]) / 10
+
+
+def test_one_passage_has_a_mean_and_no_interval():
+    assert mean_ci95(np.array([2.0])) == (2.0, None)
+    assert exponential(0.0, None) == (1.0, None)
+    assert exponential(0.5, [0.0, 1.0]) == (math.exp(0.5), [1.0, math.e])
