@@ -1,12 +1,19 @@
-"""Retrieval tasks written into a share of the training windows: keys to find, passages to copy.
+"""Tasks written into a share of the training windows: what there is to find, copy and ignore.
 
-A window is text, or text with passkeys (`data.passkey`), or text with a passage of its own pasted
-again later (`data.repeats`). Which one, and everything in it, is a function of numbers, as the
-window's text is.
+A window is plain text, or text with
+
+    passkey  keys that are stated and later asked for (`data.passkey`)
+    strings  a string of random letters and digits, two times or more: nothing helps but copying
+    repeats  a passage of its own, pasted again later
+    splices  a beginning from elsewhere: far text that says nothing about what is near
+
+Which one, and everything in it, is a function of numbers, as the window's text is.
 
 Shapes: N windows, L tokens of one, the last target included.
 """
 
+import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +24,10 @@ from data.passkey import STATEMENT, TRAINING_KEYS, draw_keys, draw_names, statem
 MOST_KEYS = 5  # in a window, each stated and asked for
 SHORTEST, LONGEST = 32, 160  # tokens of a passage that is pasted again
 SHARE = 3  # and no longer than a third of the window
+SHORTEST_STRING = 8  # tokens; and no longer than half of the window
+LEAST_CONTEXT = 32  # tokens of a spliced window that are its own, and of its beginning
+
+STRING_CHARACTERS = np.frombuffer((string.ascii_lowercase + string.digits).encode(), np.uint8)
 
 _SLOTS = 2 * MOST_KEYS
 # The random words of a window: its kind, then those of its task; passkeys take the most.
@@ -29,31 +40,48 @@ _WORDS = 1 + sum(_PARTS.values())
 class Mixture:
     """The share of windows of each kind; the rest is plain text.
 
-    `characters`: of `data.passkey.character_ids`; needed where `passkey` is not 0.
+    `characters`: of `data.passkey.character_ids`; needed for passkeys and strings.
     """
 
     passkey: float = 0.0
+    strings: float = 0.0
     repeats: float = 0.0
+    splices: float = 0.0
     characters: np.ndarray | None = None
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Those that are not 0, by name."""
+        return {kind: getattr(self, kind) for kind in LEAST if getattr(self, kind)}
 
-def mixture_problems(passkey: Any, repeats: Any, seq_len: int) -> list[str]:
-    """A line for each rule on the two shares that is broken. `seq_len` is a valid one."""
+
+# The kinds of windows, in the order in which they share the numbers from 0 to 1, and the shortest
+# data.seq_len that each fits.
+LEAST = {
+    "passkey": 2 * STATEMENT - 1,
+    "strings": 2 * SHORTEST_STRING - 1,
+    "repeats": SHARE * SHORTEST - 1,
+    "splices": 2 * LEAST_CONTEXT - 1,
+}
+
+
+def mixture_problems(shares: Mapping[str, Any], seq_len: int) -> list[str]:
+    """A line for each rule on the shares, by kind, that is broken. `seq_len` is a valid one."""
     problems = []
-    least = {"passkey": 2 * STATEMENT - 1, "repeats": SHARE * SHORTEST - 1}
-    for name, share in (("passkey", passkey), ("repeats", repeats)):
+    for name, share in shares.items():
         number = isinstance(share, (int, float)) and not isinstance(share, bool)
         if not number or not 0 <= share <= 1:
             problems.append(f"data.{name}={share}: must be a number from 0 to 1; try 0.2")
-        elif share and seq_len < least[name]:
+        elif share and seq_len < LEAST[name]:
             problems.append(
-                f"data.seq_len={seq_len}: must be at least {least[name]} with data.{name}={share}, "
+                f"data.seq_len={seq_len}: must be at least {LEAST[name]} with data.{name}={share}, "
                 f"whose task is that long; try data.seq_len=256 or data.{name}=0"
             )
-    if not problems and passkey + repeats > 1:
+    if not problems and sum(shares.values()) > 1:
+        given = ", ".join(f"data.{name}={share}" for name, share in shares.items() if share)
         problems.append(
-            f"data.passkey={passkey}, data.repeats={repeats}: are shares of the same windows, so "
-            "their sum must be at most 1; try 0.2 and 0.2"
+            f"{given}: are shares of the same windows, so their sum must be at most 1; "
+            "try 0.2 for each"
         )
     return problems
 
@@ -63,13 +91,24 @@ def mix(windows: np.ndarray, mixture: Mixture, seed: int, step: int, rank: int) 
     # The words of `data.batches` have a 0 where these have a 1. Raw bits, as there.
     words = np.random.Philox(key=seed, counter=[0, 1, rank, step]).random_raw(len(windows) * _WORDS)
     words = words.reshape(-1, _WORDS)
-    kind = (words[:, 0] >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1), exactly
-    passkey = kind < mixture.passkey
-    repeats = ~passkey & (kind < mixture.passkey + mixture.repeats)
-    if passkey.any():
-        windows[passkey] = with_passkeys(windows[passkey], words[passkey, 1:], mixture.characters)
-    if repeats.any():
-        windows[repeats] = with_repeats(windows[repeats], words[repeats, 1:])
+    number = (words[:, 0] >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1), exactly
+    ends = np.cumsum([getattr(mixture, kind) for kind in LEAST])
+    which = np.searchsorted(ends, number, side="right")  # the place of each window's kind
+    plain = windows.copy()
+    for i, kind in enumerate(LEAST):
+        rows = np.flatnonzero(which == i)
+        if len(rows) and kind == "passkey":
+            windows[rows] = with_passkeys(plain[rows], words[rows, 1:], mixture.characters)
+        elif len(rows) and kind == "strings":
+            per_window = windows.shape[1] + windows.shape[1] // SHORTEST_STRING
+            more = np.random.Philox(key=seed, counter=[0, 2, rank, step])
+            more = more.random_raw(len(rows) * per_window).reshape(len(rows), -1)
+            windows[rows] = with_strings(plain[rows], words[rows, 1:], more, mixture.characters)
+        elif len(rows) and kind == "repeats":
+            windows[rows] = with_repeats(plain[rows], words[rows, 1:])
+        elif len(rows):
+            others = plain[(rows + 1) % len(plain)]
+            windows[rows] = with_beginnings(plain[rows], others, words[rows, 1])
 
 
 def with_passkeys(windows: np.ndarray, words: np.ndarray, characters: np.ndarray) -> np.ndarray:
@@ -113,6 +152,35 @@ def with_repeats(windows: np.ndarray, words: np.ndarray) -> np.ndarray:
     here = np.arange(length)
     pasted = (here >= paste) & (here < paste + size)
     return np.take_along_axis(windows, np.where(pasted, here - paste + source, here), axis=1)
+
+
+def with_strings(
+    windows: np.ndarray, words: np.ndarray, more: np.ndarray, characters: np.ndarray
+) -> np.ndarray:
+    """`windows` (N, L) with a random string in each, two times or more, at random places.
+
+    From two copies of a long string far apart to the window full of one that is 8 characters long.
+    `more`: random words, (N, L) for the letters and some (N, L // 8) for the places.
+    """
+    length = windows.shape[1]
+    size = SHORTEST_STRING + _below(words[:, 0], length // 2 - SHORTEST_STRING + 1)  # (N,)
+    copies = 2 + _below(words[:, 1], length // size - 1)
+    letters = STRING_CHARACTERS[_below(more[:, :length], len(STRING_CHARACTERS))]
+    windows, texts, here = windows.copy(), characters[letters], np.arange(length)  # texts (N, L)
+    for row, text, m, n, places in zip(windows, texts, size, copies, more, strict=True):
+        before = np.sort(_below(places[length : length + n], length - n * m + 1))
+        at = before + m * np.arange(n)
+        offset = here - at[np.searchsorted(at, here, side="right") - 1]
+        inside = (offset >= 0) & (offset < m)
+        row[inside] = text[offset[inside]]
+    return windows
+
+
+def with_beginnings(windows: np.ndarray, others: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """`windows` (N, L) whose beginnings, of random lengths, are those of `others` (N, L)."""
+    length = windows.shape[1]
+    cut = LEAST_CONTEXT + _below(words, length - 2 * LEAST_CONTEXT + 1)  # (N,)
+    return np.where(np.arange(length) < cut[:, None], others, windows)
 
 
 def _below(words: np.ndarray, end: int | np.ndarray) -> np.ndarray:

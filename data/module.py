@@ -87,7 +87,9 @@ class TextDataModule(L.LightningDataModule):
         val_tokens: int | None = None,
         num_workers: int = 0,
         passkey: float = 0.0,
+        strings: float = 0.0,
         repeats: float = 0.0,
+        splices: float = 0.0,
         seed: int = 0,
     ) -> None:
         """The keys of the config group `data`, and the run's `seed`.
@@ -99,7 +101,7 @@ class TextDataModule(L.LightningDataModule):
         self.corpus, self.path, self.tokenizer_name = corpus, path, tokenizer
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
         self.num_workers, self.seed = num_workers, seed
-        self.passkey, self.repeats = passkey, repeats
+        self.shares = dict(passkey=passkey, strings=strings, repeats=repeats, splices=splices)
         self.tokenizer: Tokenizer | None = None
         if problems := self._problems():
             raise ValueError("\n".join(problems))
@@ -116,7 +118,7 @@ class TextDataModule(L.LightningDataModule):
             rule = integer_problem("data.val_tokens", self.val_tokens, least, least)
             problems.append(rule and f"{rule} (data.seq_len+1), or null for the whole split")
         if problems[0] is None:
-            problems += mixture_problems(self.passkey, self.repeats, self.seq_len)
+            problems += mixture_problems(self.shares, self.seq_len)
         for check in (
             partial(check_corpus, self.corpus, self.path),
             partial(check_tokenizer, self.tokenizer_name),
@@ -155,17 +157,16 @@ class TextDataModule(L.LightningDataModule):
             "n_train_tokens": len(self.train_tokens),
             "n_val_tokens": len(self.val_tokens_array),
         }
-        shares = {"passkey": self.passkey, "repeats": self.repeats}
-        self.fingerprint |= {name: share for name, share in shares.items() if share}
+        self.fingerprint |= {} if mixture is None else mixture.shares
         self.mixture = mixture
         self.tokenizer = tokenizer  # last: it says that all else is there
 
     def _mixture(self, tokenizer: Tokenizer) -> Mixture | None:
         """The tasks in the training windows; ValueError if the tokenizer cannot write them."""
-        if not (self.passkey or self.repeats):
+        if not any(self.shares.values()):
             return None
-        characters = character_ids(tokenizer) if self.passkey else None
-        return Mixture(self.passkey, self.repeats, characters)
+        written = self.shares["passkey"] or self.shares["strings"]
+        return Mixture(**self.shares, characters=character_ids(tokenizer) if written else None)
 
     def _check_length(self, n_train: int, n_val: int) -> None:
         """ValueError if a split has no room for one sequence and the target behind it."""

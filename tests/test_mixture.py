@@ -25,7 +25,8 @@ from data.passkey import (
 CHARACTERS = character_ids(ByteTokenizer())
 STATED = re.compile(rb" \[the key of ([a-z]{5}) is ([0-9]{5})\] ")
 TOKENS = np.arange(100_000)  # every token tells its position
-PASSKEYS, REPEATS = Mixture(1, 0, CHARACTERS), Mixture(0, 1)
+PASSKEYS, REPEATS = Mixture(passkey=1, characters=CHARACTERS), Mixture(repeats=1)
+STRINGS, SPLICES = Mixture(strings=1, characters=CHARACTERS), Mixture(splices=1)
 
 
 def windows(mixture: Mixture | None, count: int, seq_len: int = 512, step: int = 0) -> np.ndarray:
@@ -120,12 +121,50 @@ def test_a_passage_of_the_window_is_pasted_later(seq_len: int, longest: int) -> 
     assert min(distances) < 0.35 * seq_len and max(distances) > 0.6 * seq_len
 
 
+# --- strings and splices --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seq_len", [512, 40, 15])
+def test_a_random_string_comes_twice_or_more(seq_len: int) -> None:
+    plain, tasks = windows(None, 300, seq_len), windows(STRINGS, 300, seq_len)
+    sizes, copies = set(), set()
+    for text, row in zip(plain[1:], tasks[1:], strict=True):
+        written = (row != text) & (row < 128)
+        whole = bytes(np.where(written, row, 32).astype(np.uint8))
+        # The string: what comes again and again; the shortest piece that explains all of it.
+        pieces = [piece for piece in whole.split(b" ") if piece]
+        size = min(map(len, pieces))
+        size = next(
+            n
+            for n in range(8, size + 1)
+            if all(
+                len(piece) % n == 0 and piece == pieces[0][:n] * (len(piece) // n)
+                for piece in pieces
+            )
+        )
+        assert re.fullmatch(rb"[a-z0-9]+", pieces[0]) and size <= (seq_len + 1) // 2
+        sizes.add(size)
+        copies.add(written.sum() // size)
+    assert min(copies) == 2 and min(sizes) == 8
+    assert max(copies) > (seq_len + 1) // 32 and max(sizes) >= 0.9 * ((seq_len + 1) // 2)
+
+
+def test_a_spliced_window_begins_like_its_neighbour() -> None:
+    plain, tasks = windows(None, 300), windows(SPLICES, 300)
+    cuts = []
+    for text, other, row in zip(plain, np.roll(plain, -1, axis=0), tasks, strict=True):
+        cut = int((row != text).sum())
+        assert np.array_equal(row, np.concatenate([other[:cut], text[cut:]]))
+        cuts.append(cut)
+    assert 32 <= min(cuts) < 60 and 450 < max(cuts) <= 513 - 32
+
+
 # --- the mixture ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("passkey", "repeats"), [(0.2, 0.3), (0.05, 0.0), (0.5, 0.5)])
 def test_shares_are_those_asked_for(passkey: float, repeats: float) -> None:
-    mixture, n = Mixture(passkey, repeats, CHARACTERS), 8000
+    mixture, n = Mixture(passkey=passkey, repeats=repeats, characters=CHARACTERS), 8000
     rows = np.concatenate([windows(mixture, 1000, step=step) for step in range(8)])
     plain = np.concatenate([windows(None, 1000, step=step) for step in range(8)])
     changed = (rows != plain).any(axis=1)
@@ -136,7 +175,7 @@ def test_shares_are_those_asked_for(passkey: float, repeats: float) -> None:
 
 
 def test_a_window_hangs_on_seed_step_and_rank_alone() -> None:
-    mixture = Mixture(0.5, 0.5, CHARACTERS)
+    mixture = Mixture(0.25, 0.25, 0.25, 0.25, CHARACTERS)
     shape = {"tokens": TOKENS, "seq_len": 256, "batch_size": 4, "mixture": mixture}
     places = list(itertools.product((0, 2**40), (0, 10**6), (0, 7)))
     forwards = [batch(*place, **shape)[0].tobytes() for place in places]
@@ -145,11 +184,11 @@ def test_a_window_hangs_on_seed_step_and_rank_alone() -> None:
 
 
 def test_mixed_batches_are_the_same_in_every_release() -> None:
-    mixture = Mixture(0.4, 0.4, CHARACTERS)
+    mixture = Mixture(0.2, 0.2, 0.2, 0.2, CHARACTERS)
     digest = hashlib.sha256()
     for step in range(10):
         digest.update(windows(mixture, 16, step=step).astype("<i8").tobytes())
-    assert digest.hexdigest()[:16] == "00c0410bf7c3388c"
+    assert digest.hexdigest()[:16] == "d5f6524792eabdd1"
 
 
 def test_without_shares_batches_are_the_plain_ones() -> None:
@@ -176,7 +215,9 @@ def test_the_loader_mixes_and_validation_is_plain(text_file: Path) -> None:
     loader = mixed.train_dataloader()
     inputs, targets = next(iter(loader))
     shape = {"tokens": mixed.train_tokens, "seq_len": 128, "batch_size": 4}
-    expected = batch(0, 0, mixture=Mixture(0.5, 0.25, CHARACTERS), **shape)
+    expected = batch(
+        0, 0, mixture=Mixture(passkey=0.5, repeats=0.25, characters=CHARACTERS), **shape
+    )
     assert np.array_equal(inputs, expected[0]) and np.array_equal(targets, expected[1])
     assert not np.array_equal(inputs, batch(0, 0, **shape)[0])
     for one, other in zip(mixed.val_dataloader(), plain.val_dataloader(), strict=True):
@@ -214,6 +255,9 @@ def test_any_vocabulary_that_can_will_do() -> None:
         ({"repeats": "much"}, "data.repeats=much: must be a number"),
         ({"passkey": 0.6, "repeats": 0.5}, "data.passkey=0.6, data.repeats=0.5: are shares"),
         ({"passkey": 0.1, "seq_len": 56}, "data.seq_len=56: must be at least 57 with data.passkey"),
+        ({"strings": 0.4, "splices": 0.7}, "data.strings=0.4, data.splices=0.7: are shares"),
+        ({"strings": 0.1, "seq_len": 14}, "data.seq_len=14: must be at least 15 with data.strings"),
+        ({"splices": 0.1, "seq_len": 62}, "data.seq_len=62: must be at least 63 with data.splices"),
         ({"repeats": 0.1, "seq_len": 94}, "data.seq_len=94: must be at least 95 with data.repeats"),
     ],
 )
@@ -221,4 +265,4 @@ def test_shares_that_are_refused(settings: dict, said: str) -> None:
     with pytest.raises(ValueError) as error:
         TextDataModule(**settings)
     assert str(error.value).startswith(said) and len(str(error.value).splitlines()) == 1
-    TextDataModule(seq_len=95, passkey=0.5, repeats=0.5)
+    TextDataModule(seq_len=95, passkey=0.25, strings=0.25, repeats=0.25, splices=0.25)
