@@ -1,13 +1,11 @@
 """evaluate.py with several checkpoints, stores and splits, run in this process."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, write_text
+from commands import ROOT, command_here, write_text
 from hydra import compose, initialize_config_dir
 
 from cli.command import plain
@@ -34,31 +32,22 @@ def save(path: Path, seed: int, corpus: str = "0" * 64, **data: object) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ROPEWALK_CACHE", str(tmp_path / "cache"))
+def home(tmp_path: Path) -> Path:
     write_text(tmp_path / "text.txt")
     save(tmp_path / "a", 0)
     save(tmp_path / "b", 1)
     return tmp_path
 
 
-def evaluate(*arguments: str, monkeypatch, capfd) -> tuple[int, str, str]:
+def evaluate(home: Path, *arguments: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr."""
-    monkeypatch.setattr(sys, "argv", ["evaluate.py", *arguments])
-    status = 0
-    try:
-        runpy.run_path(str(ROOT / "evaluate.py"), run_name="__main__")
-    except SystemExit as stop:
-        status = stop.code
-    return status, *capfd.readouterr()
+    done = command_here("evaluate.py", *arguments, cwd=home)
+    return done.returncode, done.stdout, done.stderr
 
 
-def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
-    home: Path, monkeypatch, capfd
-) -> None:
+def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: Path) -> None:
     options = ("checkpoint=[a, b]", *FEW, "output_dir=out")
-    status, out, err = evaluate(*options, monkeypatch=monkeypatch, capfd=capfd)
+    status, out, err = evaluate(home, *options)
     assert status == 0, err
     result = json.loads((home / "out/extrapolation.json").read_text())
     assert result["checkpoints"] == [f"{run}/checkpoints/best.ckpt" for run in "ab"]
@@ -72,13 +61,13 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
     assert len(cells.splitlines()) == 1 + 2 * 4
 
     (home / "out/extrapolation.json").unlink()
-    status, out, _ = evaluate(*options, monkeypatch=monkeypatch, capfd=capfd)
+    status, out, _ = evaluate(home, *options)
     assert status == 0 and "8 finished cells found in out" in out
     assert (home / "out/cells.jsonl").read_bytes() == cells
     assert json.loads((home / "out/extrapolation.json").read_text()) == result
 
     more = ("lengths=[32,48,64]", "methods=[none,yarn@2,logn]", "measures=[loss,positions]")
-    status, out, err = evaluate(*options, *more, monkeypatch=monkeypatch, capfd=capfd)
+    status, out, err = evaluate(home, *options, *more)
     assert status == 0 and "8 finished cells found in out" in out, err
     added = (home / "out/cells.jsonl").read_bytes().removeprefix(cells)
     # At 48 tokens none, yarn@2 and logn, logn at 64, and the positions of those three at 64.
@@ -87,7 +76,7 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
     assert again["methods"]["none"]["nll"][::2] == figures["nll"]
 
     for changed, differs in (("passages=3", "passages=2, not 3"), ("lengths=[32]", "64, not 32")):
-        status, _, err = evaluate(*options, changed, monkeypatch=monkeypatch, capfd=capfd)
+        status, _, err = evaluate(home, *options, changed)
         assert status == 2 and len(err.splitlines()) == 1
         assert "output_dir=out: holds an evaluation with " in err and differs in err
 
@@ -108,12 +97,12 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(
-    arguments: tuple, message: str, home: Path, monkeypatch, capfd
+    arguments: tuple, message: str, home: Path
 ) -> None:
     save(home / "longer", 2, seq_len=64)
     save(home / "other", 2, corpus="1" * 64)
     before = sorted(home.rglob("*"))
-    status, out, err = evaluate(*arguments, monkeypatch=monkeypatch, capfd=capfd)
+    status, out, err = evaluate(home, *arguments)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1, err
     assert message in err and sorted(home.rglob("*")) == before
 

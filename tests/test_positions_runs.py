@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, command, write_text
+from commands import TINY, command_here, write_text
 
 from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
@@ -16,7 +16,7 @@ def train(home: Path, name: str, *options: str) -> Path:
     """The directory of a run of a few steps."""
     if not (home / "text.txt").exists():
         write_text(home / "text.txt")
-    done = command("train.py", *SHORT, *options, f"run_dir={name}", cwd=home)
+    done = command_here("train.py", *SHORT, *options, f"run_dir={name}", cwd=home)
     assert done.returncode == 0, done.stderr
     return home / name
 
@@ -26,7 +26,7 @@ def test_a_run_trains_measures_and_generates(position: str, tmp_path: Path) -> N
     run = train(tmp_path, "run", f"position={position}")
     extrapolation = json.loads((run / "extrapolation.json").read_text())
     assert all(bpb > 0 for bpb in extrapolation["methods"]["none"]["bpb"])  # at 8 x too
-    done = command("generate.py", "checkpoint=run", "prompt=line", cwd=tmp_path)
+    done = command_here("generate.py", "checkpoint=run", "prompt=line", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("line"), done.stderr
 
 
@@ -38,10 +38,10 @@ def test_learned_positions_end_where_training_did(tmp_path: Path) -> None:
     reason = extrapolation["reasons"]["none"]["64"]
     assert "do not extrapolate" in reason
     assert (run / "samples.txt").read_text()
-    done = command("generate.py", "checkpoint=run", "prompt=line", cwd=tmp_path)
+    done = command_here("generate.py", "checkpoint=run", "prompt=line", cwd=tmp_path)
     assert done.returncode == 2
     assert "error: max_new_tokens=400" in done.stderr and "Traceback" not in done.stderr
-    done = command(
+    done = command_here(
         "generate.py", "checkpoint=run", "prompt=line", "max_new_tokens=29", cwd=tmp_path
     )
     assert done.returncode == 0 and done.stdout.startswith("line"), done.stderr
@@ -53,11 +53,11 @@ def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> Non
     run = train(tmp_path, "run", *options, "compile=false")
     extrapolation = json.loads((run / "extrapolation.json").read_text())
     assert all(bpb > 0 for figures in extrapolation["methods"].values() for bpb in figures["bpb"])
-    done = command(
+    done = command_here(
         "generate.py", "checkpoint=run", "prompt=line", "max_new_tokens=40", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    done = command(
+    done = command_here(
         "train.py", *SHORT, *options[:2], "model.pattern=[window,full-nop]", cwd=tmp_path
     )
     assert done.returncode == 2 and "try model.pattern=[window,full-nope]" in done.stderr, (
@@ -88,5 +88,5 @@ def test_random_positions_train_from_the_command_line(tmp_path: Path) -> None:
     run = train(tmp_path, "run", "model.random_positions=256", "model.ssmax=true")
     extrapolation = json.loads((run / "extrapolation.json").read_text())
     assert all(bpb > 0 for bpb in extrapolation["methods"]["none"]["bpb"])
-    done = command("train.py", *SHORT, "model.random_positions=16", cwd=tmp_path)
+    done = command_here("train.py", *SHORT, "model.random_positions=16", cwd=tmp_path)
     assert done.returncode == 2 and "data.seq_len=32" in done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, command, write_text
+from commands import TINY, command, command_here, write_text
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.checkpoints import read_checkpoint
@@ -111,10 +111,15 @@ def test_extrapolation_files_agree(home: Path) -> None:
     report = json.loads((home / "run/extrapolation.json").read_text())
     assert report["train_length"] == 32 and report["lengths"] == [32, 64, 128, 256]
     with open(home / "run/extrapolation.csv", newline="") as file:
-        rows = {(row["method"], int(row["length"])): row for row in csv.DictReader(file)}
+        rows = {
+            (row["figure"], row["method"], int(row["length"])): float(row["value"])
+            for row in csv.DictReader(file)
+            if row["value"]
+        }
     for method, values in report["methods"].items():
-        for length, nll in zip(report["lengths"], values["nll"], strict=True):
-            assert float(rows[method, length]["nll"]) == pytest.approx(nll, rel=1e-6)
+        for figure in ("nll", "bpb", "perplexity_ratio"):
+            for length, value in zip(report["lengths"], values[figure], strict=True):
+                assert rows[figure, method, length] == pytest.approx(value, rel=1e-6)
 
 
 def test_checkpoint_is_plain_and_clean(home: Path) -> None:
@@ -147,7 +152,7 @@ def test_validation_loss_is_what_the_checkpoint_gives(home: Path) -> None:
 
 def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
     options = ("passages=3", "target_tokens=16", "methods=[none,yarn]")
-    done = command("evaluate.py", "checkpoint=run", *options, cwd=home)
+    done = command_here("evaluate.py", "checkpoint=run", *options, cwd=home)
     assert done.returncode == 0, done.stderr
     (directory,) = (home / "run/evaluations").iterdir()
     again = json.loads((directory / "extrapolation.json").read_text())
@@ -159,7 +164,7 @@ def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
 
 def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: Path) -> None:
     options = ("checkpoint=run", "passages=2", "lengths=[32,64]", "output_dir=methods")
-    done = command(
+    done = command_here(
         "evaluate.py", *options, "methods=[none,yarn@8,yarn@8+logn,rerope+logn]", cwd=home
     )
     assert done.returncode == 0, done.stderr
@@ -169,7 +174,7 @@ def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: 
     assert set(report["protocol"]["methods"]) == set(report["methods"])
     nll = [values["nll"] for values in report["methods"].values()]
     assert nll[0][0] != nll[1][0] == nll[2][0] and nll[1][1] != nll[2][1]
-    done = command("evaluate.py", "checkpoint=run", "methods=[none,longrope]", cwd=home)
+    done = command_here("evaluate.py", "checkpoint=run", "methods=[none,longrope]", cwd=home)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "methods=[longrope]: the model has no factors" in done.stderr
 
@@ -177,7 +182,9 @@ def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: 
 def test_generate_takes_the_prompt_as_it_is_and_repeats_with_its_seed(home: Path) -> None:
     prompt = "To be, or {not} [to] 'be': ${x} \\ (1=2)"
     options = ("checkpoint=run", f"prompt={prompt}", "max_new_tokens=12", "top_k=5")
-    first, second = (command("generate.py", *options, "seed=3", cwd=home) for _ in range(2))
+    first, second = (
+        run("generate.py", *options, "seed=3", cwd=home) for run in (command, command_here)
+    )
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith(prompt) and len(first.stdout) > len(prompt) + 1
     assert first.stdout == second.stdout
@@ -185,7 +192,7 @@ def test_generate_takes_the_prompt_as_it_is_and_repeats_with_its_seed(home: Path
 
 def test_a_directory_that_holds_a_run_is_refused(home: Path) -> None:
     before = sorted(str(path) for path in (home / "run").rglob("*"))
-    again = command("train.py", *TINY, "data.path=my text, (1).txt", "run_dir=run", cwd=home)
+    again = command_here("train.py", *TINY, "data.path=my text, (1).txt", "run_dir=run", cwd=home)
     assert again.returncode == 2
     assert re.search(r"run_dir=run.*resume", again.stderr, re.S) and "Traceback" not in again.stderr
     assert sorted(str(path) for path in (home / "run").rglob("*")) == before
@@ -199,7 +206,7 @@ def losses(home: Path, name: str, *options: str) -> list[float]:
     """The training losses of a run in `home/name`, one a step."""
     text = write_text(home / "text.txt")
     run = (f"data.path={text}", f"run_dir={name}")
-    done = command("train.py", *TINY, *FAST, *run, *options, cwd=home)
+    done = command_here("train.py", *TINY, *FAST, *run, *options, cwd=home)
     assert done.returncode == 0, done.stderr
     lines = map(json.loads, (home / name / "metrics.jsonl").read_text().splitlines())
     return [line["train/loss"] for line in lines if "train/loss" in line]
