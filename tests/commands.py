@@ -13,6 +13,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
+import torch
+
 ROOT = Path(__file__).parent.parent
 PYTHONPATH = os.environ.get("PYTHONPATH")
 
@@ -57,8 +59,10 @@ def command(
 
 def command_here(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The same in this process; whatever is raised but SystemExit comes through."""
-    out, err, before = io.StringIO(), io.StringIO(), Path.cwd()
+    out, err = io.StringIO(), io.StringIO()
+    before, threads = Path.cwd(), torch.get_num_threads()
     os.chdir(cwd)
+    torch.set_num_threads(1)
     try:
         with (
             mock.patch.dict(os.environ, {"ROPEWALK_CACHE": str(cwd / "cache")}),
@@ -73,6 +77,7 @@ def command_here(script: str, *arguments: str, cwd: Path) -> subprocess.Complete
                 status = stop.code or 0
     finally:
         os.chdir(before)
+        torch.set_num_threads(threads)
     return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
 
 
