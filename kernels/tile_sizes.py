@@ -35,15 +35,15 @@ def head_blocks(heads: tuple[int, ...], tile: Tile) -> tuple[int, ...]:
     return tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in heads)
 
 
-def share_out(
-    heads: tuple[int, ...], blocks: tuple[int, ...], spread: bool
-) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Blocks of heads that a program takes of each tensor, the first group for each, all groups."""
-    counts = [triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True)]
-    if not spread or sum(counts) > MAX_GROUPS:
-        return tuple(counts), (0,) * len(counts), 1
-    firsts = [sum(counts[:i]) for i in range(len(counts))]
-    return (1,) * len(counts), tuple(firsts), sum(counts)
+def groups_of(blocks: tuple[int, ...], spread: bool) -> tuple[int, ...] | None:
+    """Where the programs of each tensor begin along a grid's second axis, and where they end.
+
+    `blocks` of heads that each tensor has, of which a spread program takes one. None: a program
+    takes them all.
+    """
+    if not spread or sum(blocks) > MAX_GROUPS:
+        return None
+    return tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
 
 
 def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:

@@ -50,8 +50,9 @@ def rotate_kernel(
     BARRIER: tl.constexpr,  # outputs are inputs, and several threads hold the same element
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
-    SHARES: tl.constexpr,  # how many blocks of heads a program takes of each
-    FIRST_GROUPS: tl.constexpr,  # the group of programs that takes the first heads of each
+    SHARES: tl.constexpr,  # how many blocks of heads each has
+    GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
+    ONE_STEP: tl.constexpr,  # sequences of one token
     DOUBLE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
@@ -61,7 +62,7 @@ def rotate_kernel(
     them: outputs may be the inputs.
     """
     token = tl.program_id(0) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-    batch = token // seq_len
+    batch = token if ONE_STEP else token // seq_len
     step = (token - batch * seq_len).to(tl.int64)
     batch = batch.to(tl.int64)
     position = positions_of(
@@ -76,7 +77,8 @@ def rotate_kernel(
         n_boundaries,
         search_steps,
     )
-    cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED)
+    if GROUPS is None:
+        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED)
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
     for i in tl.static_range(3):  # q, k, v
@@ -86,15 +88,22 @@ def rotate_kernel(
             out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
-            for share in range(SHARES[i]):
-                block = (tl.program_id(1) - FIRST_GROUPS[i]) * SHARES[i] + share
-                head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
-                exists = (head >= 0) & (head < N_HEADS[i])
-                mask = (token < n_tokens)[None, :, None] & exists[:, None, None]
+            first_block, blocks = 0, SHARES[i]
+            if GROUPS is not None:
+                group = tl.program_id(1)
+                first_block = group - GROUPS[i]
+                blocks = ((group >= GROUPS[i]) & (group < GROUPS[i + 1])).to(tl.int32)
+            for share in range(blocks):
+                head = (first_block + share) * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
+                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
                 head = head.to(tl.int64)[:, None, None]
                 first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
                 if BARRIER:
                     tl.debug_barrier()
+                if GROUPS is not None:  # a program's one block: read it before the sines are made
+                    cos, sin = cos_sin(
+                        position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED
+                    )
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
                     if weights[i] is not None:

@@ -19,10 +19,10 @@ from torch import Tensor
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
     MULTIPROCESSORS,
+    groups_of,
     head_blocks,
     norm_tile,
     rotation_tile,
-    share_out,
 )
 from kernels.triton_kernels import norm_backward_kernel, rotate_kernel
 from kernels.triton_launch import Launch
@@ -177,7 +177,8 @@ def _rotate_launch(
     if weights != (None, None):
         tile = tile._replace(heads=min(tile.heads, 4))  # a thread has more to hold
     blocks = head_blocks(heads, tile)
-    shares, first_groups, groups = share_out(heads, blocks, tile.spread)
+    shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
+    groups = groups_of(shares, tile.spread)
     numbers = (
         _strides(inputs),
         _strides(outputs),
@@ -191,11 +192,12 @@ def _rotate_launch(
         tile.tokens,
         blocks,
         shares,
-        first_groups,
+        groups,
+        seq_len == 1,
         dtype == torch.float64,
         device.type == "cpu",
     )
-    grid = (triton.cdiv(n_tokens, tile.tokens), groups)
+    grid = (triton.cdiv(n_tokens, tile.tokens), 1 if groups is None else groups[-1])
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
 
 
