@@ -111,6 +111,11 @@ class RoPEAttention(nn.Module):
             # Integers, so that no cast of the module touches them; derived, so not in checkpoints.
             self.register_buffer("phases", rope_phases(inv_freq), persistent=False)
 
+    def new_cache(self, batch_size: int, max_length: int) -> LayerCache:
+        """An empty cache for `max_length` tokens, on the layer's device and in its dtype."""
+        weight, shape = self.qkv.weight, (batch_size, max_length, self.n_kv_heads, self.head_dim)
+        return LayerCache(*shape, dtype=weight.dtype, device=weight.device)
+
     def set_phases(self, phases: Tensor, attention_factor: float) -> None:
         """Replace the rotary frequencies, in place: `rope_phases(inv_freq)`, (rotary_dim/2,)."""
         self.phases.copy_(phases)

@@ -27,6 +27,11 @@ class LayerCache:
         self.positions: Tensor | None = None  # (B, max_length) integers; None: counted from 0
         self.length = 0
 
+    @property
+    def max_length(self) -> int:
+        """Tokens that there is room for."""
+        return self.k.shape[1]
+
     def append(
         self, k: Tensor, v: Tensor, positions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -65,13 +70,30 @@ class LayerCache:
         return torch.arange(length, device=self.k.device)
 
 
+class MixedCache:
+    """The caches of a mixed layer's near and far heads."""
+
+    def __init__(self, near: LayerCache, far: LayerCache) -> None:
+        self.near, self.far = near, far
+
+    @property
+    def length(self) -> int:
+        """Tokens stored."""
+        return self.near.length
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that there is room for."""
+        return self.near.max_length
+
+
 class KVCache:
-    """A LayerCache for every layer of a model; `Transformer.new_cache` makes one.
+    """A cache for every layer of a model; `Transformer.new_cache` makes one.
 
     The keys in it are rotated: after `Transformer.set_scaling`, start a new one.
     """
 
-    def __init__(self, layers: list[LayerCache]) -> None:
+    def __init__(self, layers: list[LayerCache | MixedCache]) -> None:
         self.layers = layers
 
     @property
@@ -82,4 +104,4 @@ class KVCache:
     @property
     def max_length(self) -> int:
         """Tokens that there is room for."""
-        return self.layers[0].k.shape[1]
+        return self.layers[0].max_length

@@ -69,6 +69,7 @@ class TransformerConfig:
     dropout: float = 0.0
     window: int | None = None  # tokens that a query sees, itself included; None: all so far
     pattern: Sequence[str] | None = None  # `model.layers.KINDS`, repeated; None: all layers alike
+    far_heads: int | None = None  # of a mixed layer: heads that see all, without positions
     ssmax: bool = False  # scores times s ln(n), s learned, n the keys; in layers without a window
     random_positions: int | None = None  # in training, sorted random ones below it; None: 0, 1, ...
     # Group `rope`
@@ -130,7 +131,7 @@ class TransformerConfig:
     @property
     def layers(self) -> list[Layer]:
         """Every layer's window and position."""
-        return layers(self.n_layers, self.position, self.window, self.pattern)
+        return layers(self.n_layers, self.position, self.window, self.pattern, self.far_heads)
 
     @property
     def max_length(self) -> int | None:
@@ -171,6 +172,7 @@ class TransformerConfig:
             broken("model.tied_head", self.tied_head, BOOLEAN, "true"),
             broken("model.dropout", self.dropout, number(0, 0.999), 0.1),
             broken("model.window", self.window, optional(_LENGTH), 64),
+            broken("model.far_heads", self.far_heads, optional(_WIDTH), 1),
             broken("model.ssmax", self.ssmax, BOOLEAN, "true"),
             broken("model.random_positions", self.random_positions, optional(_RANGE), 4096),
             misnamed("rope.backend", self.backend, ("auto", *BACKENDS), "auto"),

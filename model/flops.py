@@ -14,12 +14,15 @@ def matmul_parameters(config: TransformerConfig) -> int:
 def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     """Floating-point operations of one token's forward and backward, at `seq_len` of context.
 
-        6 × matmul parameters + 12 × n_heads × head_dim × (seq_len, or the window, of each layer)
+        6 × matmul parameters + 12 × head_dim × (seq_len, or the window, of each head)
 
     A multiply and an add are two operations; the backward costs twice the forward. The second
     term is the attention's two products over the whole context, the causal half not taken off:
     PaLM's convention (arXiv:2204.02311, appendix B), which published MFU figures use. Norms,
     activations and the rotation are left out.
     """
-    seen = sum(min(layer.window or seq_len, seq_len) for layer in config.layers)
-    return 6 * matmul_parameters(config) + 12 * config.n_heads * config.head_width * seen
+    seen = 0
+    for layer in config.layers:
+        near = config.n_heads - layer.far_heads
+        seen += near * min(layer.window or seq_len, seq_len) + layer.far_heads * seq_len
+    return 6 * matmul_parameters(config) + 12 * config.head_width * seen

@@ -11,8 +11,9 @@ from model.positions import EMBEDDED
 if TYPE_CHECKING:
     from model.config import TransformerConfig
 
-# What a layer can be: all earlier tokens or a window of them, with positions or without.
-KINDS = ("full", "window", "full-nope", "window-nope")
+# What a layer can be: all earlier tokens or a window of them, with positions or without; mixed: a
+# window with positions for most heads, and all earlier tokens without positions for the others.
+KINDS = ("full", "window", "full-nope", "window-nope", "mixed")
 
 
 class Layer(NamedTuple):
@@ -20,21 +21,36 @@ class Layer(NamedTuple):
 
     window: int | None  # tokens that a query sees, itself included; None: all so far
     position: str  # rope, alibi, or nope
+    far_heads: int = 0  # heads without window and positions, beside the others
 
 
 def layers(
-    n_layers: int, position: str, window: int | None, pattern: Sequence[str] | None
+    n_layers: int,
+    position: str,
+    window: int | None,
+    pattern: Sequence[str] | None,
+    far_heads: int | None = None,
 ) -> list[Layer]:
     """Every layer's settings. The pattern of `KINDS` repeats; None: all alike."""
     kinds = pattern or ["full" if window is None else "window"]
     own = "nope" if position in EMBEDDED else position
     return [
         Layer(
-            window=window if kind.startswith("window") else None,
+            window=window if _windowed(kind) else None,
             position="nope" if kind.endswith("-nope") else own,
+            far_heads=(far_heads or 0) if kind == "mixed" else 0,
         )
         for kind in (kinds[i % len(kinds)] for i in range(n_layers))
     ]
+
+
+def _sees_all(layer: Layer) -> bool:
+    """Whether any of its heads has no window."""
+    return layer.window is None or layer.far_heads > 0
+
+
+def _windowed(kind: str) -> bool:
+    return kind == "mixed" or kind.startswith("window")
 
 
 def layer_problems(config: TransformerConfig) -> list[str]:
@@ -45,12 +61,37 @@ def layer_problems(config: TransformerConfig) -> list[str]:
     if config.position == "sinusoidal" and config.d_model % 2:
         problems.append(f"model.d_model={config.d_model}: must be even with position=sinusoidal")
     problems += _random_problems(config.random_positions, config.position, config.train_length)
-    if not problems and config.ssmax and all(layer.window for layer in config.layers):
+    if not problems:
+        problems += _far_problems(config)
+    if not problems and config.ssmax and not any(map(_sees_all, config.layers)):
         problems.append(
             "model.ssmax=true: has no effect, since every layer has a window; add full layers, as "
             "in model.pattern=[window,full]"
         )
     return problems
+
+
+def _far_problems(config: TransformerConfig) -> list[str]:
+    """Rules of model.far_heads, which pattern, heads and position tie."""
+    far, pattern, group = config.far_heads, config.pattern or (), config.n_heads // config.kv_heads
+    valid = list(range(group, config.n_heads, group))
+    if "mixed" not in pattern:
+        if far is None:
+            return []
+        return [f"model.far_heads={far}: no layer of model.pattern is mixed; leave it out"]
+    if not valid:
+        return [
+            f"model.pattern={_shown(pattern)}: mixed layers need two groups of heads or more; "
+            f"try model.n_kv_heads={config.n_heads}"
+        ]
+    if far not in valid:
+        listed = ", ".join(map(str, valid[:12]))
+        return [
+            f"model.far_heads={'null' if far is None else far}: must be some of "
+            f"model.n_heads={config.n_heads} in a mixed layer, whole groups that share keys; "
+            f"valid: {listed}"
+        ]
+    return []
 
 
 def _random_problems(span: int | None, position: str, train_length: int | None) -> list[str]:
@@ -87,7 +128,7 @@ def _pattern_problems(
 
 def _conflicts(position: str, window: int | None, pattern: Sequence[str]) -> list[str]:
     shown = f"model.pattern={_shown(pattern)}"
-    windowed = any(kind.startswith("window") for kind in pattern)
+    windowed = any(map(_windowed, pattern))
     without = [kind.endswith("-nope") for kind in pattern]
     problems = []
     if windowed and window is None:
@@ -96,7 +137,7 @@ def _conflicts(position: str, window: int | None, pattern: Sequence[str]) -> lis
         problems.append(
             f"model.window={window}: no layer of {shown} has a window; leave one of them out"
         )
-    if any(without) and position in EMBEDDED:
+    if (any(without) or "mixed" in pattern) and position in EMBEDDED:
         problems.append(
             f"{shown}: position={position} is in the embedding, so every layer has it; use "
             "position=rope or alibi"

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
-from model.cache import KVCache, LayerCache
+from model.cache import KVCache, LayerCache, MixedCache
 from model.checks import broken, integer, optional
 from model.config import ScalingConfig, TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
+from model.mixed_attention import make_attention
 from model.positions import LearnedPositions, position_embedding, random_positions
 from model.remap import Remap
 from model.ssmax import TYPICAL_LENGTH, ssmax_start
@@ -52,29 +53,16 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig, layer: Layer) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
-        self.attention = RoPEAttention(
-            config.d_model,
-            config.n_heads,
-            config.dropout,
-            config.theta,
-            n_kv_heads=config.n_kv_heads,
-            head_dim=config.head_dim,
-            causal=True,
-            qk_norm=config.qk_norm,
-            window=layer.window,
-            ssmax=config.ssmax and layer.window is None,
-            position=layer.position,
-            backend=config.backend,
-            interleaved=config.interleaved,
-            fraction=config.fraction,
-            fused_projection=config.fused_projection,
-        )
+        self.attention = make_attention(config, layer)
         self.mlp_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, positions: Tensor | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        positions: Tensor | None = None,
+        cache: LayerCache | MixedCache | None = None,
     ) -> Tensor:
         """(B, S, C) -> (B, S, C)."""
         attended = self.attention(self.attention_norm(x), positions=positions, cache=cache)
@@ -116,17 +104,17 @@ class Transformer(nn.Module):
         |                            | n_layers branches adds its variance to the residual  |
         |                            | stream (GPT-2)                                       |
         | every RMSNorm              | one                                                  |
-        | attention.ssmax            | 1 / (the mean of ln(n) in training): plain softmax   |
+        | ssmax                      | 1 / (the mean of ln(n) in training): plain softmax   |
         """
         residual = 0.02 / math.sqrt(2 * self.config.n_layers)
         for name, parameter in self.named_parameters():
-            if name.endswith("attention.ssmax.scale"):
+            if name.endswith("ssmax.scale"):
                 nn.init.constant_(
                     parameter, ssmax_start(self.config.train_length or TYPICAL_LENGTH)
                 )
             elif parameter.ndim < 2:
                 nn.init.ones_(parameter)
-            elif name.endswith(("attention.out.weight", "mlp.down.weight")):
+            elif name.endswith((".out.weight", ".down.weight")):
                 nn.init.normal_(parameter, std=residual)
             else:
                 nn.init.normal_(parameter, std=0.02)
@@ -174,16 +162,13 @@ class Transformer(nn.Module):
             return None
         return torch.arange(past, end, device=tokens.device)
 
+    def attentions(self) -> list[RoPEAttention]:
+        """Every attention of every layer, of which a mixed one has two."""
+        return [module for module in self.modules() if isinstance(module, RoPEAttention)]
+
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `max_length` tokens, on the model's device and in its dtype."""
-        weight = self.embedding.weight
-        width = (self.config.kv_heads, self.config.head_width)
-        return KVCache(
-            [
-                LayerCache(batch_size, max_length, *width, dtype=weight.dtype, device=weight.device)
-                for _ in self.blocks
-            ]
-        )
+        return KVCache([b.attention.new_cache(batch_size, max_length) for b in self.blocks])
 
     def set_scaling(
         self,
@@ -217,9 +202,9 @@ class Transformer(nn.Module):
             **options,
         )
         phases = rope_phases(inv_freq)
-        for block in self.blocks:
-            if block.attention.position == "rope":  # a pattern may leave layers without
-                block.attention.set_phases(phases, attention_factor)
+        for attention in self.attentions():
+            if attention.position == "rope":  # a pattern may leave layers without
+                attention.set_phases(phases, attention_factor)
 
     def set_score_scaling(self, train_length: int | None) -> None:
         """Scale every layer's scores with log n past `train_length`, or no longer (None).
@@ -231,8 +216,8 @@ class Transformer(nn.Module):
         problems = broken("train_length", train_length, optional(integer(2, 2**40)), 256)
         if problems:
             raise ValueError("\n".join(problems))
-        for block in self.blocks:
-            block.attention.set_score_scaling(train_length)
+        for attention in self.attentions():
+            attention.set_score_scaling(train_length)
 
     def set_remap(self, remap: Remap | None) -> None:
         """Bend every layer's relative positions (`model.remap`), or no longer (None).
@@ -240,8 +225,8 @@ class Transformer(nn.Module):
         The model then takes no `positions`, and a cache made before is of no use. Raises
         ValueError where the model rotates nothing.
         """
-        for block in self.blocks:
-            block.attention.set_remap(remap)
+        for attention in self.attentions():
+            attention.set_remap(remap)
 
     def drop_positions(self) -> None:
         """Go on without positions: the model of the same weights with position=nope (DroPE).
@@ -251,8 +236,8 @@ class Transformer(nn.Module):
         assert self.config.position == "rope", self.config.position
         none = {"scaling": ScalingConfig(), "random_positions": None}
         self.config = replace(self.config, position="nope", **none)
-        for block in self.blocks:
-            block.attention.position = "nope"
+        for attention in self.attentions():
+            attention.position = "nope"
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

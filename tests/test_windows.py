@@ -183,7 +183,7 @@ def test_patterns_repeat_over_the_layers():
         n_layers=6, window=8, pattern=["window", "window-nope", "full", "full-nope"]
     )
     expected = [(8, "rope"), (8, "nope"), (None, "rope"), (None, "nope"), (8, "rope"), (8, "nope")]
-    assert config.layers == expected
+    assert [(layer.window, layer.position) for layer in config.layers] == expected
     built = [(b.attention.window, b.attention.position) for b in Transformer(config).blocks]
     assert built == expected
     assert TransformerConfig(window=8).layers == [(8, "rope")] * 2
