@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from cli.checkpoint import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
 from evaluation.protocol import passages_for_longest
 from model import Transformer
+
+# Keys of a config that leave the evaluated model what it is.
+SAME_MODEL = ("backend", "fused_projection", "dropout")
 
 
 def checkpoint_paths(text: str) -> list[str]:
@@ -107,6 +111,10 @@ def _difference(first: Trained, other: Trained, same_corpus: bool) -> str | None
         return f"trained at {lengths[1]} tokens, not {lengths[0]}"
     if first.tokenizer.state() != other.tokenizer.state():
         return "has another tokenizer"
+    ours, theirs = (asdict(trained.model.config) for trained in (first, other))
+    for key, value in theirs.items():
+        if key not in SAME_MODEL and value != ours[key]:
+            return f"another model ({key}={value}, not {ours[key]})"
     corpora = [(t.fingerprint["corpus"], t.fingerprint["sha256"]) for t in (first, other)]
     if same_corpus and corpora[0] != corpora[1]:
         return f"trained on another text ({corpora[1][0]} {corpora[1][1][:12]})"

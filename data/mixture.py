@@ -65,8 +65,8 @@ LEAST = {
 }
 
 
-def mixture_problems(shares: Mapping[str, Any], seq_len: int) -> list[str]:
-    """A line for each rule on the shares, by kind, that is broken. `seq_len` is a valid one."""
+def mixture_problems(shares: Mapping[str, Any], seq_len: int, batch_size: int) -> list[str]:
+    """A line for each rule on the shares, by kind, that is broken. The sizes are valid ones."""
     problems = []
     for name, share in shares.items():
         number = isinstance(share, (int, float)) and not isinstance(share, bool)
@@ -77,6 +77,11 @@ def mixture_problems(shares: Mapping[str, Any], seq_len: int) -> list[str]:
                 f"data.seq_len={seq_len}: must be at least {LEAST[name]} with data.{name}={share}, "
                 f"whose task is that long; try data.seq_len=256 or data.{name}=0"
             )
+    if not problems and shares["splices"] and batch_size == 1:
+        problems.append(
+            f"data.splices={shares['splices']}: begins windows with others of the same batch, but "
+            "data.batch_size=1; try data.batch_size=8 or data.splices=0"
+        )
     if not problems and sum(shares.values()) > 1:
         given = ", ".join(f"data.{name}={share}" for name, share in shares.items() if share)
         problems.append(

@@ -117,8 +117,8 @@ class TextDataModule(L.LightningDataModule):
             least = self.seq_len + 1
             rule = integer_problem("data.val_tokens", self.val_tokens, least, least)
             problems.append(rule and f"{rule} (data.seq_len+1), or null for the whole split")
-        if problems[0] is None:
-            problems += mixture_problems(self.shares, self.seq_len)
+        if problems[0] is None and problems[1] is None:
+            problems += mixture_problems(self.shares, self.seq_len, self.batch_size)
         for check in (
             partial(check_corpus, self.corpus, self.path),
             partial(check_tokenizer, self.tokenizer_name),

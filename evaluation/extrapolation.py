@@ -183,6 +183,7 @@ def measure_checkpoints(
         settings.max_tokens_per_batch,
     )
     plans = {s.key: plan_cells(s.config, settings, too_long) for s in subjects}
+    assert len(plans) == len(subjects), [subject.key for subject in subjects]
     _run_missing(subjects, plans, material, cells, on_progress)
 
     n_bytes = np.asarray(token_bytes)[chosen[:, -settings.target_tokens :]].sum(axis=1)  # (P,)

@@ -169,9 +169,10 @@ class _Budget:
 
 
 def _measure_cell(model: nn.Module, measure: str, task: Task) -> Cell:
-    cuda = next(model.parameters()).device.type == "cuda"
+    device = next(model.parameters()).device
+    cuda = device.type == "cuda"
     if cuda:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     figures = reason = None
     try:
         figures = MEASURES[measure].run(model, task)
@@ -188,7 +189,7 @@ def _measure_cell(model: nn.Module, measure: str, task: Task) -> Cell:
         reason=reason,
         seconds=time.perf_counter() - budget.start,
         tokens_per_second=None if reason else budget.tokens_per_second(),
-        peak_memory_bytes=torch.cuda.max_memory_allocated() if cuda else None,
+        peak_memory_bytes=torch.cuda.max_memory_allocated(device) if cuda else None,
     )
 
 

@@ -101,7 +101,7 @@ class Method:
         """As `parse_method` reads it, in its shortest form."""
         base = CROP if self.crop else self.remap or self.scaling
         if self.settings or self.number is not None:
-            base += f"@{'x'.join(map(str, self.settings)) or f'{self.number:.12g}'}"
+            base += f"@{'x'.join(map(str, self.settings)) or _written(self.number)}"
         if self.logn:
             return "logn" if base == "none" else f"{base}+logn"
         return base
@@ -127,7 +127,7 @@ class Method:
         kind = METHODS[self.scaling]
         if self.number is None:
             return kind.line.format(kind.unnumbered)
-        return kind.line.format(kind.numbered.format(f"{self.number:.12g}"))
+        return kind.line.format(kind.numbered.format(_written(self.number)))
 
     def refusal(self, config: TransformerConfig, train_length: int) -> str | None:
         """Why the method cannot be used on a model of this config, or None where it can."""
@@ -184,6 +184,11 @@ class Method:
             if self.number is not None:  # past it at every length
                 settings["seq_len"] = max(context, trained.train_length + 1)
         return {**settings, "factor": self.number}
+
+
+def _written(number: float) -> str:
+    """A number in a name, where a plus sign would begin +logn."""
+    return f"{number:.12g}".replace("e+", "e")
 
 
 def _turning_share(config: TransformerConfig, train_length: int) -> float:

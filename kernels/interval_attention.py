@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kernels.triton_operators import needs_transform
+
 MAX_PASSES, MAX_HEAD_DIM = 3, 256
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -22,8 +24,13 @@ _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def can_attend_to_intervals(head_dim: int, dtype: torch.dtype) -> bool:
-    """Whether `interval_attention` takes heads of that many components of that dtype."""
-    return _HAS_TRITON and 1 <= head_dim <= MAX_HEAD_DIM and dtype in DTYPES
+    """Whether `interval_attention` takes heads of that many components of that dtype.
+
+    It takes none while torch.func or forward-mode differentiation is at work, of which it knows
+    nothing.
+    """
+    takes = _HAS_TRITON and 1 <= head_dim <= MAX_HEAD_DIM and dtype in DTYPES
+    return takes and not needs_transform()
 
 
 def interval_attention(
@@ -56,14 +63,16 @@ def interval_attention(
         (B, S, H, D) in q's dtype.
 
     Raises:
-        ValueError: an argument breaks one of these rules, a gradient is asked for, or triton is not
-            installed.
+        ValueError: an argument breaks one of these rules, a gradient is asked for (of torch.func
+            or in forward mode too), or triton is not installed.
     """
     q, k = tuple(q), tuple(k)
     _check_passes(q, k, v)
     _check_bounds(q, low, high, slopes)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (*q, *k, v)):
         raise ValueError("interval_attention: has no gradient; call it under torch.no_grad()")
+    if needs_transform():
+        raise ValueError("interval_attention: has no rule for torch.func or forward mode")
     if not _HAS_TRITON:
         raise ValueError("interval_attention: triton is not installed here")
     from kernels.triton_intervals import attend

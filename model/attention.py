@@ -4,8 +4,6 @@ Shapes: B batch, S sequence, T keys (S, or more with a cache), H heads of querie
 and values, D head_dim.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +17,7 @@ from model.masks import Bias, Rules, attend_in_blocks, broadcastable, causal_mas
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
 from model.remap import Remap
 from model.remapped_attention import remapped_attention
+from model.score_scaling import log_n_scaled
 from model.ssmax import ScalableSoftmax
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
@@ -194,7 +193,9 @@ class RoPEAttention(nn.Module):
             return self.out(y.flatten(-2))
         windowed = self.window is not None and k.shape[1] > self.window
         alibi = self.position == "alibi"
-        plain = self.causal and mask is None and (counted or not alibi)  # enough for the kernel
+        drops = self.training and self.dropout > 0
+        # What the kernel knows: no mask, no dropout, positions that count on.
+        plain = self.causal and mask is None and not drops and (counted or not alibi)
         if (windowed or alibi) and plain and self._fuses(q, k, v):
             slopes = alibi_slopes(self.n_heads, q.device) if alibi else None
             y = window_attention(q, k, v, self.window, past=past, slopes=slopes)  # (B, S, H, D)
@@ -292,22 +293,6 @@ class RoPEAttention(nn.Module):
         keys_at = positions if cache is None else cache.key_positions()
         slopes = alibi_slopes(self.n_heads, q.device)
         return lambda queries, keys: alibi_bias(slopes, positions[..., queries], keys_at[..., keys])
-
-
-def log_n_scaled(q: Tensor, positions: Tensor | None, train_length: int) -> Tensor:
-    """q (B, S, H, D) times max(1, ln n / ln train_length), n = position + 1 the keys it may see.
-
-    Softmax over more keys than in training is flatter; this keeps its entropy (J. Su, "On the
-    scale operation of attention from entropy invariance", kexue.fm/archives/8823, and 9708).
-    Exactly q for positions below `train_length`. `positions`: (S,) or (B, S); None: from 0.
-    """
-    if positions is None:
-        positions = torch.arange(q.shape[1], device=q.device)
-    precision = torch.promote_types(q.dtype, torch.float32)
-    n = (positions + 1).to(precision)
-    beyond = n.clamp(min=train_length).log() / math.log(train_length)
-    scale = torch.where(positions < train_length, 1.0, beyond)[..., None, None]  # (…, S, 1, 1)
-    return (q * scale).to(q.dtype)
 
 
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:

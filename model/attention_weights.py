@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor
 
-from model.attention import RoPEAttention, log_n_scaled
+from model.attention import RoPEAttention
 from model.positions import alibi_bias, alibi_slopes
+from model.score_scaling import log_n_scaled
 
 
 @torch.no_grad()

@@ -16,11 +16,14 @@ RUN = ("data=text", "data.path=text.txt", "model.n_layers=1", "model.d_model=32"
 FEW = ("passages=2", "target_tokens=8", "lengths=[32,64]", "methods=[none,crop,yarn@2]")
 
 
-def save(path: Path, seed: int, corpus: str = "0" * 64, **data: object) -> None:
+def save(
+    path: Path, seed: int, corpus: str = "0" * 64, position: str = "rope", **data: object
+) -> None:
     """A checkpoint as train.py leaves it, of a model that was never trained."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         config = plain(compose("train", [*RUN, "data.seq_len=32"]))
     config["data"] |= data
+    config |= {"position": position}
     torch.manual_seed(seed)
     net = Transformer(TransformerConfig.from_config(config, 256))
     identity = {"config": config, "vocab_size": 256, "tokenizer": {"name": "byte"}}
@@ -86,6 +89,7 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
     [
         (("checkpoint=[a,longer]",), "checkpoint=longer: trained at 64 tokens, not 32"),
         (("checkpoint=[a,other]",), "checkpoint=other: trained on another text (text 1111"),
+        (("checkpoint=[a,alibi]",), "another model (position=alibi, not rope)"),
         (("checkpoint=[a,a]",), "a is named twice"),
         (("checkpoint=[a,]",), "must be a path, or a list of them"),
         (("checkpoint=[a,nowhere]",), "checkpoint=nowhere: no such file or directory"),
@@ -101,6 +105,7 @@ def test_what_cannot_be_measured_is_said_in_a_line(
 ) -> None:
     save(home / "longer", 2, seq_len=64)
     save(home / "other", 2, corpus="1" * 64)
+    save(home / "alibi", 2, position="alibi")
     before = sorted(home.rglob("*"))
     status, out, err = evaluate(home, *arguments)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1, err

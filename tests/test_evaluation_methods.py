@@ -56,6 +56,7 @@ def test_every_scaling_of_the_model_is_a_method():
         ("none+logn", Method(logn=True), "logn"),
         ("ntk@8+logn", Method("ntk", 8.0, True), "ntk@8+logn"),
         ("proportional@0.25", Method("proportional", 0.25), "proportional@0.25"),
+        ("yarn@1e12+logn", Method("yarn", 1e12, True), "yarn@1e12+logn"),
     ],
 )
 def test_a_name_and_its_method(name, method, canonical):

@@ -194,6 +194,9 @@ def test_only_figures_with_data_are_made_and_json_is_enough(result):
     assert list(figures(plain, CONFIG)) == ["extrapolation"]
     plain["measures"] = {"passkey": {"none": {"256": {"accuracy": 0.5, "ci95": None}}}}
     assert list(figures(plain, CONFIG)) == ["extrapolation", "passkey"]  # no depths
+    plain["methods"] = dict.fromkeys(("none", "self-extend", "sinks"), plain["methods"]["none"])
+    assert "remaps" in figures(plain, CONFIG)
+    assert "remaps" not in figures(plain | {"train_length": 3}, CONFIG)  # their rules want 4
     alibi = TransformerConfig(vocab_size=64, n_layers=2, d_model=64, n_heads=2, position="alibi")
     assert "spectrum" not in figures(result, alibi) and "spectrum" not in figures(result, None)
     assert json.loads(json.dumps(result)) == result  # which is what was drawn

@@ -1,5 +1,7 @@
 """The fused kernel, in Triton's interpreter, against every pair for itself in float64."""
 
+from types import SimpleNamespace
+
 import interval_oracle
 import pytest
 import torch
@@ -257,6 +259,30 @@ def test_the_kernel_is_for_a_gpu_without_gradients_alone():
     assert not can_fuse(q, q, q)
     with torch.device("meta"):
         assert not can_fuse(*[torch.empty(1, 4, 2, 16)] * 3)
+
+
+def test_the_kernel_is_not_for_transforms_that_it_knows_nothing_of():
+    q = SimpleNamespace(is_cuda=True, requires_grad=False, shape=(1, 4, 2, 16), dtype=torch.float32)
+    assert can_fuse(q, q, q)
+    bounds = torch.zeros(1, 4, dtype=torch.int32), torch.ones(1, 4, dtype=torch.int32)
+    x = normal(1, 4, 2, 16)
+    with torch.autograd.forward_ad.dual_level():
+        assert not can_fuse(q, q, q)
+        with pytest.raises(ValueError, match="has no rule"):
+            interval_attention((x,), (x,), x, *bounds)
+    asked = []
+    torch.func.vmap(lambda x: asked.append(can_fuse(q, q, q)) or x)(torch.ones(2))
+    assert asked == [False]
+
+
+def test_dropout_stays_with_pytorch_without_gradients_too(fused_calls):
+    net, tokens = small(position="alibi", window=9, dropout=0.5), torch.randint(32, (1, 20))
+    with torch.no_grad():
+        net(tokens)
+        assert len(fused_calls) == 2  # layers
+        net.blocks.train()  # the embedding's own dropout is not what differs
+        assert not torch.equal(net(tokens), net(tokens))
+    assert len(fused_calls) == 2
 
 
 def test_a_window_counts_on_from_the_past_and_alibi_with_it():

@@ -259,6 +259,7 @@ def test_any_vocabulary_that_can_will_do() -> None:
         ({"strings": 0.1, "seq_len": 14}, "data.seq_len=14: must be at least 15 with data.strings"),
         ({"splices": 0.1, "seq_len": 62}, "data.seq_len=62: must be at least 63 with data.splices"),
         ({"repeats": 0.1, "seq_len": 94}, "data.seq_len=94: must be at least 95 with data.repeats"),
+        ({"splices": 0.1, "batch_size": 1}, "data.splices=0.1: begins windows with others of"),
     ],
 )
 def test_shares_that_are_refused(settings: dict, said: str) -> None:

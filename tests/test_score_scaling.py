@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
-from model.attention import log_n_scaled
+from model.score_scaling import log_n_scaled
 
 TRAINED = 8
 

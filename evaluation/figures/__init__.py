@@ -6,7 +6,6 @@ log_figures(result, config, writer)      # the same as TensorBoard images
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from evaluation.figures.retrieval import (
 )
 from evaluation.figures.spectrum import scalings_of, spectrum_figure
 from evaluation.figures.style import pixels, png
+from evaluation.files import write_atomically
 from model import TransformerConfig
 
 if TYPE_CHECKING:
@@ -71,12 +71,7 @@ def draw_all(
     paths = {}
     for name, draw in figures(result, config).items():
         paths[name] = Path(directory) / f"{name}.png"
-        part = paths[name].with_name(f".{name}.png.{os.getpid()}")
-        try:
-            part.write_bytes(png(draw()))
-            os.replace(part, paths[name])
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomically(paths[name], png(draw()))
     return paths
 
 

@@ -11,7 +11,7 @@ import torch
 from evaluation.figures import style
 from evaluation.figures.style import End
 from evaluation.methods import parse_method
-from evaluation.remaps import remap_of
+from evaluation.remaps import LEAST_TRAIN_LENGTH, remap_of
 from model.remap import Remap, attended
 
 if TYPE_CHECKING:
@@ -24,11 +24,15 @@ _SHOWN = 4  # training lengths in an image: in a longer one the near tokens woul
 
 
 def remaps_of(methods: Iterable[str], *, context: int, train_length: int) -> dict[str, Remap]:
-    """The maps of those of the methods that bend positions, without log-n."""
+    """The maps of those of the methods that bend positions, without log-n.
+
+    Those whose rule needs a longer training length are left out.
+    """
     found: dict[str, Remap] = {}
     lengths = {"context": context, "train_length": train_length}
+    has_rule = train_length >= LEAST_TRAIN_LENGTH
     for method in map(parse_method, methods):
-        if method.remap is not None:
+        if method.remap is not None and (method.settings or has_rule):
             name = method.name.removesuffix("+logn")
             found.setdefault(name, remap_of(method.remap, method.settings, **lengths))
     return found

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evaluation.tables import times
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -93,11 +95,6 @@ def undress(ax: Axes, grid: str = "y") -> None:
     ax.set_axisbelow(True)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(length=0, which="both", labelsize=9)
-
-
-def times(length: int, train_length: int) -> str:
-    """A length in training lengths."""
-    return f"{length / train_length:.3g}"
 
 
 def lengths_axis(ax: Axes, lengths: Sequence[int], train_length: int) -> None:
