@@ -186,8 +186,8 @@ def test_patterns_repeat_over_the_layers():
     assert [(layer.window, layer.position) for layer in config.layers] == expected
     built = [(b.attention.window, b.attention.position) for b in Transformer(config).blocks]
     assert built == expected
-    assert TransformerConfig(window=8).layers == [(8, "rope")] * 2
-    assert TransformerConfig(position="learned", train_length=4).layers == [(None, "nope")] * 2
+    assert TransformerConfig(window=8).layers == [(8, "rope", 0)] * 2
+    assert TransformerConfig(position="learned", train_length=4).layers == [(None, "nope", 0)] * 2
 
 
 def test_layers_without_positions_ignore_them():
