@@ -98,7 +98,8 @@ def _missing(method: str, given: Mapping[str, object], seq_len: object) -> list[
     problems = []
     if method in _NEEDS_TRAIN_LENGTH and "train_length" not in given:
         problems.append(
-            f"train_length=None: {method} needs the length that the model was trained at"
+            f"train_length=None: {method} needs the length that the model was trained at; try "
+            "train_length=256"
         )
     if (
         method in _STRETCHED
