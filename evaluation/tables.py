@@ -126,7 +126,7 @@ def table(result: Extrapolation) -> RenderableType:
 def _draw(grid: Grid, train_length: int) -> Table:
     """Methods × lengths; the best method of each length is bold with a star."""
     drawn = Table()
-    drawn.add_column("method")
+    drawn.add_column("method", no_wrap=True, min_width=max(map(len, grid.values), default=0))
     for length in grid.lengths:
         drawn.add_column(f"{length} ({times(length, train_length)}x)", justify="right")
     winners = [grid.winners(i) for i in range(len(grid.lengths))]
@@ -140,7 +140,7 @@ def _mark(grid: Grid, value: float | None, is_best: bool) -> Text:
     if value is None:
         return Text("-", style="dim")
     text = grid.written(value)
-    return Text(f"* {text}", style="bold green") if is_best else Text(text)
+    return Text(f"*{text}", style="bold green") if is_best else Text(text)
 
 
 def _captions(result: Extrapolation) -> Iterator[str]:
