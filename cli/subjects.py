@@ -81,7 +81,8 @@ class Subjects:
         """What is measured of what: the first line of `cells.jsonl`.
 
         It holds what a finished cell depends on; methods, measures and lengths may be added as
-        long as the passages stay, which are cut to the longest length that the text allows.
+        long as the passages stay, which are cut to the longest length that the text allows; and
+        smaller batches may be taken for what did not fit in memory.
         `source`: what the text is called; its tokens are known by their digest.
         """
         passages, _ = passages_for_longest(documents, settings.lengths, settings.passages)
@@ -96,7 +97,6 @@ class Subjects:
             "passages": settings.passages,
             "target_tokens": settings.target_tokens,
             "trials": settings.trials,
-            "max_tokens_per_batch": settings.max_tokens_per_batch,
             "corpus": source["corpus"],
             "split": source["split"],
             "text": digest.hexdigest(),

@@ -2,7 +2,8 @@
 
 `cells.jsonl` begins with a line on what is being measured: checkpoints, text, passages. The same
 evaluation started again finds its finished cells there and goes on with the others, also with
-methods, measures or lengths that were added; an evaluation of anything else is refused.
+methods, measures or lengths that were added; an evaluation of anything else is refused. A cell that
+did not fit in memory is tried again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 CELLS = "cells.jsonl"
+OUT_OF_MEMORY = "out of GPU memory"  # the reason that another start may not have
 
 
 class Key(NamedTuple):
@@ -60,7 +62,8 @@ class Cells:
             _check_same(path, lines[0], dict(identity or {}))
             for line in lines[1:]:
                 key = Key(**line.pop("cell"))
-                self._cells[key] = Cell(**line)
+                if line["reason"] != OUT_OF_MEMORY:
+                    self._cells[key] = Cell(**line)
         else:
             self._append(dict(identity or {}))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from evaluation.cells import Cell, Cells, Key
+from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
 from evaluation.measures import MEASURES, Material, Task
 from evaluation.methods import Method, applied
 from evaluation.settings import Settings
@@ -177,7 +177,7 @@ def _measure_cell(model: nn.Module, measure: str, task: Task) -> Cell:
     try:
         figures = MEASURES[measure].run(model, task)
     except torch.cuda.OutOfMemoryError:
-        reason = "out of GPU memory"
+        reason = OUT_OF_MEMORY
     except ValueError as error:  # position=learned, past the last position that it has learned
         reason = str(error)
     if reason is not None and cuda:  # outside the except clause, whose exception keeps tensors
