@@ -20,7 +20,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     from cli.rules import check
     from cli.rundir import evaluation_directory
     from cli.subjects import Subjects, checkpoint_paths
-    from evaluation import CELLS, Cells, check_possible, check_settings
+    from evaluation import CELLS, Cells, check_lengths_fit, check_possible, check_settings
     from training import pick_device
 
     config = plain(composed)
@@ -36,6 +36,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
                 check_possible(config["methods"], subject.config, train_length)
         source = {**(config.get("data") or chosen.first.config["data"]), "split": config["split"]}
         documents = held_out_documents(chosen.first.tokenizer, source)
+        check_lengths_fit(config["lengths"], documents)
         identity = chosen.identity(settings, documents, source)
         directory = evaluation_directory(chosen.first.run, config["output_dir"])
         cells = Cells(directory / CELLS, identity)

@@ -14,12 +14,15 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
     from cli.environment import environment
     from cli.plan import plan_run  # from here on torch is loaded: --help needs none of it
     from cli.rundir import claim, save_config
+    from evaluation import check_lengths_fit
     from training import Run, prepare
     from training.run import write_json
 
     plan = plan_run(composed, overrides)
     with user_errors():
         prepared = prepare(plan.config, plan.checkpoint)
+        lengths = plan.config["evaluation"]["lengths"]
+        check_lengths_fit(lengths, prepared.data.val_documents, "evaluation.lengths")
 
     # Everything that can be wrong has been tried: now write.
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])

@@ -16,7 +16,7 @@ from evaluation.extrapolation import (
 from evaluation.measures import MEASURES
 from evaluation.methods import METHODS, Method, check_possible, parse_method
 from evaluation.report import figure, log_tensorboard, write_report
-from evaluation.settings import Settings, check_settings
+from evaluation.settings import Settings, check_lengths_fit, check_settings
 from evaluation.tables import legend, table, tables
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Method",
     "Settings",
     "Subject",
+    "check_lengths_fit",
     "check_possible",
     "check_settings",
     "describe",

@@ -222,7 +222,7 @@ MEASURES: dict[str, Measure] = {
         needs_tokenizer=True,
     ),
     "distractors": _of_trials(
-        f"the same with {DISTRACTORS} more keys that are not asked for",
+        f"share of keys of digits that are told, hidden among {DISTRACTORS} others in a text",
         partial(_passkey, distractors=DISTRACTORS),
         "accuracy",
         cropped=True,
@@ -237,7 +237,11 @@ MEASURES: dict[str, Measure] = {
         cropped=True,
     ),
     "repeat": _of_trials(
-        "the same where the whole context repeats, half of it apart", _repeat, "gain", runs=2
+        "share of tokens predicted when the whole context comes a second time, above that after an "
+        "unrelated text",
+        _repeat,
+        "gain",
+        runs=2,
     ),
     "positions": Measure(
         "nats per token at the far end of one long pass",

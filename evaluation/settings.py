@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from evaluation.measures import DEFAULT_MEASURES, check_measures
 from evaluation.methods import DEFAULT_METHODS, Method, check_methods
 from evaluation.protocol import MAX_TOKENS_PER_BATCH
@@ -71,6 +73,22 @@ def check_settings(
         trials,
         max_tokens_per_batch,
     )
+
+
+def check_lengths_fit(
+    lengths: Sequence[int] | None, documents: Sequence[np.ndarray], key: str = "lengths"
+) -> None:
+    """ValueError where one of the lengths asked for is longer than every document (token ids).
+
+    Those that follow from the training length (None) are left out by themselves.
+    """
+    most = max(map(len, documents), default=0) - 1  # one token more is the last target
+    if lengths is not None and max(lengths) > most:
+        works = [n for n in lengths if n <= most] or [most]
+        raise ValueError(
+            f"{key}=[{max(lengths)}]: longer than the text, whose longest document has "
+            f"{most + 1} tokens; try {key}=[{','.join(map(str, works))}]"
+        )
 
 
 def _check_count(key: str, value: object) -> None:

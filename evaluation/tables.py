@@ -46,12 +46,14 @@ class Grid:
         return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
 
     def winners(self, column: int) -> set[str]:
-        """The best methods of a length; none where nothing sets them apart."""
+        """The best methods of a length, as written; none where nothing sets them apart."""
         measured = {name: values[column] for name, values in self.values.items()}
         measured = {name: value for name, value in measured.items() if value is not None}
-        if self.best is None or len(set(measured.values())) < 2:
+        written = {name: self.written(value) for name, value in measured.items()}
+        if self.best is None or len(set(written.values())) < 2:
             return set()
-        return {name for name, value in measured.items() if value == self.best(measured.values())}
+        best = self.written(self.best(measured.values()))
+        return {name for name, text in written.items() if text == best}
 
 
 def grids(result: Extrapolation) -> list[Grid]:

@@ -96,7 +96,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"{path}: damaged, or not a checkpoint; take another file of the run"
+            f"{path}: damaged, or not a checkpoint; give a run directory or a checkpoint of one"
         ) from error
     if not isinstance(contents, dict) or "ropewalk" not in contents:
         raise ValueError(f"{path}: not a checkpoint of train.py; give one of its run directories")

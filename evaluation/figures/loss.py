@@ -47,5 +47,6 @@ def _what(
     if limits is None:
         return f"{what}, with 95 % intervals; lower is better"
     above = [max(values) for values in measured.values() if values and max(values) > limits[1]]
-    cut = f"axis cut off at {limits[1]:.2f}: {len(above)} curves go on, to {max(above):.2f}"
+    on = "1 curve goes on" if len(above) == 1 else f"{len(above)} curves go on"
+    cut = f"axis cut off at {limits[1]:.2f}: {on}, to {max(above):.2f}"
     return f"{what}; lower is better\n{cut}"
