@@ -308,6 +308,20 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
     return triton.compile(source, target=target, options=launch.options).asm["ptx"]
 
 
+def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
+    """The one that a GPU decodes with, which a CPU never chooses by itself."""
+    from kernels import tile_sizes, triton_rotate
+
+    triton_rotate._rotate_launch.cache_clear()
+    few = tile_sizes.Tile(2, 2, True, 1)
+    monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: few)
+    rope_triton(Q[:, :1], K[:, :1], offsets=OFFSETS)
+    triton_rotate._rotate_launch.cache_clear()
+    ((launch, tensors),) = launches
+    assert launch.grid[1] > 1
+    assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, "bf16")
+
+
 @pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])
 def test_the_kernels_compile_for_a_gpu_on_a_machine_without_one(launches, data, dtype):
     """After the interpreter ran, too: it patches triton.language, and has to put it back."""
