@@ -49,9 +49,9 @@ class LanguageModule(L.LightningModule):
         """Compile the network, in torch.compile's `mode`, and the loss of a training step.
 
         In place, so that the checkpoint's keys stay clean; whole, so that a graph break is an error
-        and not a silent loss of half the speed. The loss compiled needs no float32 copy of the
-        logits, which at a vocabulary of 50,000 takes a fifth of a step. It is never in a CUDA
-        graph: its value is kept past the next replay.
+        and not a silent loss of half the speed. The compiled loss makes no float32 copy of the
+        logits, the dearer the larger the vocabulary. It is never in a CUDA graph: its value is
+        kept past the next replay.
         """
         self.net.compile(fullgraph=True, mode=mode)
         self.training_loss = torch.compile(mean_nll, fullgraph=True)
