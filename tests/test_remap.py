@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from small_models import small_model
 
-from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
+from model import RoPEAttention, rope_frequencies
 from model.remap import (
     DualChunk,
     LeakyReRope,
@@ -203,7 +204,7 @@ def test_in_its_limits_attention_is_plain_rope(remap):
 
 
 def test_frequencies_of_a_scaling_and_its_temperature_are_kept():
-    net = model()
+    net = small_model()
     net.set_scaling("yarn", factor=4.0, train_length=16)
     remap, module = LeakyReRope(8, 4), net.blocks[0].attention
     inv_freq, temperature = rope_frequencies(8, method="yarn", factor=4.0, train_length=16)
@@ -237,24 +238,13 @@ def test_smaller_dtypes_are_near_float64(dtype, tolerance):
 # --- the whole model -------------------------------------------------------------------------
 
 
-def model(**options):
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 32, "n_layers": 2, "d_model": 32, "n_heads": 4}
-    built = Transformer(TransformerConfig(**sizes, backend="pytorch", **options)).double().eval()
-    with torch.no_grad():
-        for parameter in built.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(8)  # so that positions matter without training
-    return built
-
-
 @pytest.mark.parametrize(
     "remap",
     [ReRope(8), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4), Window(8), Sinks(4, 8)],
 )
 @pytest.mark.parametrize("step", [1, 7])
 def test_decoding_through_the_cache_is_the_full_pass(remap, step):
-    net, tokens = model(n_kv_heads=2), torch.randint(0, 32, (2, 40))
+    net, tokens = small_model(n_kv_heads=2), torch.randint(0, 32, (2, 40))
     net.set_remap(remap)
     net.set_score_scaling(8)
     with torch.no_grad():
@@ -265,7 +255,7 @@ def test_decoding_through_the_cache_is_the_full_pass(remap, step):
 
 
 def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_remap():
-    net, tokens = model(), torch.randint(0, 32, (2, 40))
+    net, tokens = small_model(), torch.randint(0, 32, (2, 40))
     plain = net(tokens)
     net.set_remap(ReRope(8))
     remapped = net(tokens)
@@ -276,7 +266,7 @@ def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_remap():
 
 
 def test_a_token_changes_nothing_before_it():
-    net, tokens = model(), torch.randint(0, 32, (1, 40))
+    net, tokens = small_model(), torch.randint(0, 32, (1, 40))
     other = tokens.clone()
     other[0, 25] = (tokens[0, 25] + 1) % 32
     for remap in (*REMAPS, Window(17), Sinks(26, 1)):
@@ -287,20 +277,20 @@ def test_a_token_changes_nothing_before_it():
 
 
 def test_it_trains():
-    net = model()
+    net = small_model()
     net.set_remap(LeakyReRope(4, 2))
     net(torch.randint(0, 32, (1, 20))).square().mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 def test_positions_and_models_without_rotation_are_refused():
-    net = model()
+    net = small_model()
     net.set_remap(ReRope(8))
     with pytest.raises(ValueError, match="positions, mask: a remap counts tokens itself"):
         net(torch.zeros(1, 4, dtype=torch.long), positions=torch.arange(4))
     with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): .*position=nope"):
-        model(position="nope").set_remap(ReRope(8))
-    model(position="nope").set_remap(None)
+        small_model(position="nope").set_remap(ReRope(8))
+    small_model(position="nope").set_remap(None)
 
 
 def test_bidirectional_attention_is_refused():

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from small_models import small_model
 
-from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
+from model import RoPEAttention, rope_frequencies
 from model.score_scaling import log_n_scaled
 
 TRAINED = 8
@@ -14,17 +15,6 @@ TRAINED = 8
 def attention(**options):
     torch.manual_seed(0)
     return RoPEAttention(32, 4, 0.0, causal=True, backend="pytorch", **options).double()
-
-
-def model(**options):
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 32, "n_layers": 2, "d_model": 32, "n_heads": 4}
-    built = Transformer(TransformerConfig(**sizes, backend="pytorch", **options)).double().eval()
-    with torch.no_grad():
-        for parameter in built.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(8)  # so that scores matter without training
-    return built
 
 
 def by_hand(module, x, train_length):
@@ -75,11 +65,11 @@ def test_queries_keep_their_bits_up_to_the_training_length(dtype, positions):
 
 
 def test_off_is_exactly_the_model_and_so_is_a_short_input():
-    net, tokens = model(), torch.randint(0, 32, (2, 30))
+    net, tokens = small_model(), torch.randint(0, 32, (2, 30))
     before = net(tokens)
     net.set_score_scaling(TRAINED)
     scaled = net(tokens)
-    assert torch.equal(net(tokens[:, :TRAINED]), model()(tokens[:, :TRAINED]))
+    assert torch.equal(net(tokens[:, :TRAINED]), small_model()(tokens[:, :TRAINED]))
     assert (scaled - before).abs().max() > 1e-3
     net.set_score_scaling(None)
     assert torch.equal(net(tokens), before)
@@ -88,7 +78,7 @@ def test_off_is_exactly_the_model_and_so_is_a_short_input():
 @pytest.mark.parametrize("position", ["rope", "nope"])
 @pytest.mark.parametrize("step", [1, 7])
 def test_decoding_through_the_cache_is_the_full_pass(position, step):
-    net, tokens = model(position=position, n_kv_heads=2), torch.randint(0, 32, (2, 30))
+    net, tokens = small_model(position=position, n_kv_heads=2), torch.randint(0, 32, (2, 30))
     net.set_score_scaling(TRAINED)
     with torch.no_grad():
         full = net(tokens)
@@ -98,7 +88,7 @@ def test_decoding_through_the_cache_is_the_full_pass(position, step):
 
 
 def test_it_trains_and_is_no_part_of_a_checkpoint():
-    net = model()
+    net = small_model()
     keys = list(net.state_dict())
     net.set_score_scaling(TRAINED)
     net(torch.randint(0, 32, (1, 20))).square().mean().backward()
@@ -109,4 +99,4 @@ def test_it_trains_and_is_no_part_of_a_checkpoint():
 @pytest.mark.parametrize("train_length", [1, 0, -4, 2.5, True, "8"])
 def test_a_length_without_a_logarithm_to_divide_by_is_refused(train_length):
     with pytest.raises(ValueError, match=f"train_length={train_length}: must be null or an int"):
-        model().set_score_scaling(train_length)
+        small_model().set_score_scaling(train_length)
