@@ -17,6 +17,7 @@ from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device, trainer_problems
 from training.checkpoints import read_checkpoint
+from training.crossbatch import crossbatch_problems
 from training.drope import drop_problems, without_positions
 
 
@@ -71,8 +72,8 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
     ignored = [] if model else _ignored(config, overrides)
-    drop = drop_problems(config)
-    check(config, [*model, *data, *evaluation, *trainer, *ignored, *drop])
+    phases = crossbatch_problems(config) + drop_problems(config)
+    check(config, [*model, *data, *evaluation, *trainer, *ignored, *phases])
 
 
 def _check_methods(config: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 
 # What the weights, the data order and the optimizer's state mean cannot change half-way.
 FIXED = ("model.", "rope.", "scaling.", "data.", "optimizer.", "position", "seed")
-FIXED_KEYS = ("trainer.accumulate_grad_batches", "drop_positions_at")
+FIXED_KEYS = ("trainer.accumulate_grad_batches", "drop_positions_at", "crossbatch_from")
 # Who computes may change; and where the text lies, which itself is compared by content.
 FREE = ("rope.backend", "rope.fused_projection", "data.num_workers", "data.path")
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.

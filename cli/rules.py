@@ -43,6 +43,7 @@ RULES = {
     "resume": (optional(_TEXT), "auto"),
     "init_from": (optional(_TEXT), "runs/mine"),
     "compile": (_COMPILE, "true"),
+    "crossbatch_from": (_at_least(0), "0"),
     "drop_positions_at": (optional(_LENGTH), "400"),
     "optimizer.lr": (above(0), "0.001"),
     "optimizer.final_lr_fraction": (number(0, 1), "0.1"),

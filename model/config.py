@@ -27,6 +27,7 @@ MLPS = ("swiglu", "relu2", "gelu")
 
 _WIDTH = integer(1, 2**20)
 _LENGTH = integer(1, 2**40)
+_PASSAGES = integer(2, 4096)
 _RANGE = integer(2, 2**24)  # a number is drawn for each at every step
 _ROTARY_DIM = even(2, 512)  # what the kernels rotate
 
@@ -70,6 +71,8 @@ class TransformerConfig:
     window: int | None = None  # tokens that a query sees, itself included; None: all so far
     pattern: Sequence[str] | None = None  # `model.layers.KINDS`, repeated; None: all layers alike
     far_heads: int | None = None  # of a mixed layer: heads that see all, without positions
+    # In training, how many passages such heads, and layers, read as one (`model.crossbatch`)
+    crossbatch: int | None = None
     ssmax: bool = False  # scores times s ln(n), s learned, n the keys; in layers without a window
     random_positions: int | None = None  # in training, sorted random ones below it; None: 0, 1, ...
     # Group `rope`
@@ -173,6 +176,7 @@ class TransformerConfig:
             broken("model.dropout", self.dropout, number(0, 0.999), 0.1),
             broken("model.window", self.window, optional(_LENGTH), 64),
             broken("model.far_heads", self.far_heads, optional(_WIDTH), 1),
+            broken("model.crossbatch", self.crossbatch, optional(_PASSAGES), 8),
             broken("model.ssmax", self.ssmax, BOOLEAN, "true"),
             broken("model.random_positions", self.random_positions, optional(_RANGE), 4096),
             misnamed("rope.backend", self.backend, ("auto", *BACKENDS), "auto"),

@@ -23,6 +23,11 @@ class Layer(NamedTuple):
     position: str  # rope, alibi, or nope
     far_heads: int = 0  # heads without window and positions, beside the others
 
+    @property
+    def is_far(self) -> bool:
+        """Whether all of its heads are without window and positions."""
+        return self.window is None and self.position == "nope"
+
 
 def layers(
     n_layers: int,
@@ -49,6 +54,11 @@ def _sees_all(layer: Layer) -> bool:
     return layer.window is None or layer.far_heads > 0
 
 
+def _far(layer: Layer) -> bool:
+    """Whether any of its heads has neither window nor positions."""
+    return layer.is_far or layer.far_heads > 0
+
+
 def _windowed(kind: str) -> bool:
     return kind == "mixed" or kind.startswith("window")
 
@@ -63,6 +73,11 @@ def layer_problems(config: TransformerConfig) -> list[str]:
     problems += _random_problems(config.random_positions, config.position, config.train_length)
     if not problems:
         problems += _far_problems(config)
+    if not problems and config.crossbatch and not any(_far(layer) for layer in config.layers):
+        problems.append(
+            f"model.crossbatch={config.crossbatch}: has no effect, since no head is without window "
+            "and positions; leave it out, or add such layers, as in model.pattern=[window,full-nope]"
+        )
     if not problems and config.ssmax and not any(map(_sees_all, config.layers)):
         problems.append(
             "model.ssmax=true: has no effect, since every layer has a window; add full layers, as "

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from model.attention import RoPEAttention
 from model.cache import MixedCache
 from model.config import TransformerConfig
+from model.crossbatch import CrossBatchAttention
 from model.layers import Layer
 from model.remap import Remap
 
@@ -28,22 +29,26 @@ def make_attention(config: TransformerConfig, layer: Layer) -> "RoPEAttention | 
 
 
 def _attention(config: TransformerConfig, layer: Layer, n_heads: int) -> RoPEAttention:
+    sizes = (config.d_model, n_heads, config.dropout)
+    settings = {
+        "n_kv_heads": n_heads * config.kv_heads // config.n_heads,
+        "head_dim": config.head_width,
+        "qk_norm": config.qk_norm,
+        "ssmax": config.ssmax and layer.window is None,
+        "backend": config.backend,
+    }
+    if config.crossbatch and layer.is_far:
+        return CrossBatchAttention(*sizes, passages=config.crossbatch, **settings)
     return RoPEAttention(
-        config.d_model,
-        n_heads,
-        config.dropout,
+        *sizes,
         config.theta,
-        n_kv_heads=n_heads * config.kv_heads // config.n_heads,
-        head_dim=config.head_width,
         causal=True,
-        qk_norm=config.qk_norm,
         window=layer.window,
-        ssmax=config.ssmax and layer.window is None,
         position=layer.position,
-        backend=config.backend,
         interleaved=config.interleaved,
         fraction=config.fraction,
         fused_projection=config.fused_projection,
+        **settings,
     )
 
 

@@ -15,6 +15,7 @@ from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache, MixedCache
 from model.checks import broken, integer, optional
 from model.config import ScalingConfig, TransformerConfig
+from model.crossbatch import CrossBatchAttention
 from model.frequencies import rope_frequencies
 from model.layers import Layer
 from model.mixed_attention import make_attention
@@ -227,6 +228,15 @@ class Transformer(nn.Module):
         """
         for attention in self.attentions():
             attention.set_remap(remap)
+
+    def set_crossbatch(self, passages: int) -> None:
+        """How many passages far heads read as one in training from now on; 1: each by itself.
+
+        Of a model with `model.crossbatch` alone: others have no such heads.
+        """
+        for attention in self.attentions():
+            if isinstance(attention, CrossBatchAttention):
+                attention.passages = passages
 
     def drop_positions(self) -> None:
         """Go on without positions: the model of the same weights with position=nope (DroPE).

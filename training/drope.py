@@ -29,6 +29,11 @@ def drop_problems(config: dict[str, Any]) -> list[str]:
             f"drop_positions_at={at}: has no effect with position={config['position']}, only "
             "rotary positions can be dropped; leave one of them out"
         )
+    if config["model"]["crossbatch"] is not None:
+        problems.append(
+            f"drop_positions_at={at}: cannot go with model.crossbatch, for the heads that it drops "
+            "the positions of read one passage at a time; leave one of them out"
+        )
     if at >= steps:
         works = f"drop_positions_at={steps * 7 // 8}" if steps > 1 else "null"
         problems.append(

@@ -24,6 +24,7 @@ from training.checkpoints import (
     network_weights,
     read_checkpoint,
 )
+from training.crossbatch import JoinPassages
 from training.drope import DropPositions
 from training.metrics import JsonLines, Metrics, latest_metrics
 from training.module import LanguageModule
@@ -171,7 +172,10 @@ class Run:
         # Lightning counts micro-batches there.
         check = settings["val_check_interval"] * settings["accumulate_grad_batches"]
         at = config["drop_positions_at"]
-        drop = [] if at is None else [DropPositions(at, self.best)]
+        phases: list[L.Callback] = [] if at is None else [DropPositions(at, self.best)]
+        if config["model"]["crossbatch"] is not None:
+            joined = JoinPassages(config["crossbatch_from"], config["model"]["crossbatch"])
+            phases.append(joined)
         partial = instantiate(
             settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
         )
@@ -179,7 +183,7 @@ class Run:
             default_root_dir=str(self.directory),
             logger=self._loggers(config["logger"] or {}),
             # The figures come first, the saving last: a checkpoint holds what was logged.
-            callbacks=[*drop, self.metrics, *self.prepared.callbacks, ValidateLast(), self.best],
+            callbacks=[*phases, self.metrics, *self.prepared.callbacks, ValidateLast(), self.best],
             plugins=[AtomicCheckpointIO()],
             **OWN_SETTINGS,
         )
@@ -207,8 +211,9 @@ def hyperparameters(prepared: Prepared) -> dict[str, Any]:
     """The config keys that a person compares runs by, flat."""
     config = prepared.config
     flat = {"seed": config["seed"], "position": config["position"], "backend": prepared.backend}
-    if config["drop_positions_at"] is not None:
-        flat["drop_positions_at"] = config["drop_positions_at"]
+    for key in ("drop_positions_at", "crossbatch_from"):
+        if config[key]:
+            flat[key] = config[key]
     for group in ("model", "rope", "scaling", "data", "optimizer"):
         for key, value in config[group].items():
             if isinstance(value, (int, float, str, bool)):

@@ -1,0 +1,47 @@
+"""Attention that in training reads several passages of a batch as if they were one long text.
+
+A head without positions and without a window knows what it looks for, not where: what it must
+learn for texts longer than those of training is to leave alone the many keys that are none of its
+business. Here it meets them at a fraction of the cost of longer passages, since every other head
+stays within its own passage. After the crossbatch training of the Focused Transformer (Tworkowski
+et al. 2023, arXiv:2307.03170).
+
+Shapes: B batch, S sequence, C d_model, G passages read as one.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.attention import RoPEAttention
+from model.cache import LayerCache
+
+
+class CrossBatchAttention(RoPEAttention):
+    """Causal attention without positions that reads G passages in a row, while training.
+
+    The first of them sees itself alone, the last one all: every head meets 1 to G S keys. Half of
+    the batch is read passage by passage, since short texts are to be read as well.
+    """
+
+    def __init__(self, *arguments: Any, passages: int, **settings: Any) -> None:
+        """`passages`: G; the others are those of `RoPEAttention`."""
+        super().__init__(*arguments, causal=True, position="nope", **settings)
+        self.passages = passages
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """(B, S, C) -> (B, S, C) as `RoPEAttention`. In training B must be a multiple of 2 G."""
+        if not self.training or self.passages == 1:
+            return super().forward(x, mask, positions=positions, cache=cache)
+        alone, rest = x.chunk(2)
+        joined = rest.unflatten(0, (-1, self.passages)).flatten(1, 2)  # (B / 2G, G S, C)
+        read = super().forward(joined).unflatten(1, (self.passages, -1)).flatten(0, 1)
+        return torch.cat([super().forward(alone), read])
