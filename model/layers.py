@@ -76,7 +76,7 @@ def layer_problems(config: TransformerConfig) -> list[str]:
     if not problems and config.crossbatch and not any(_far(layer) for layer in config.layers):
         problems.append(
             f"model.crossbatch={config.crossbatch}: has no effect, since no head is without window "
-            "and positions; leave it out, or add such layers, as in model.pattern=[window,full-nope]"
+            "and positions; leave it out, or add such layers: model.pattern=[window,full-nope]"
         )
     if not problems and config.ssmax and not any(map(_sees_all, config.layers)):
         problems.append(

@@ -1,13 +1,19 @@
 """Far heads that in training read several passages as one (`model.crossbatch`)."""
 
 import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from commands import TINY, command_here, write_text
+from runs import Killed, assert_same, checkpoint, fit
 
 from model import Transformer, TransformerConfig
 from model.flops import flops_per_token
+from training.checkpoints import BestAndLast
+from training.crossbatch import JoinPassages
 
 SIZE = {"vocab_size": 50, "n_layers": 2, "d_model": 32, "n_heads": 4, "mlp_hidden": 32}
 PATTERNS = {
@@ -56,9 +62,7 @@ def test_a_far_head_weighs_all_keys_of_the_group_as_its_ssmax_counts_them():
     net = build(**PATTERNS["layers"], crossbatch=2, ssmax=True).double().train()
     far = net.blocks[1].attention
     x = torch.randn(4, 5, 32, dtype=torch.float64)
-    q, k, v = (
-        part.reshape(10, 4, 8).transpose(0, 1) for part in far.qkv(x[2:]).split(32, dim=-1)
-    )
+    q, k, v = (part.reshape(10, 4, 8).transpose(0, 1) for part in far.qkv(x[2:]).split(32, dim=-1))
     counted = torch.arange(1, 11, dtype=torch.float64)
     scores = q @ k.mT / 8**0.5 * counted.log()[:, None] * far.ssmax.scale[:, None, None]
     weights = scores.masked_fill(~torch.ones(10, 10).bool().tril(), -torch.inf).softmax(-1)
@@ -93,10 +97,71 @@ def test_what_the_model_refuses():
         assert str(error.value).startswith(said) and len(str(error.value).splitlines()) == 1
 
 
+# --- a run ----------------------------------------------------------------------------------
+
+FAR = ("model.n_layers=2", "model.window=8", "model.pattern=[window,full-nope]")
+JOINED = (*FAR, "model.crossbatch=2", "crossbatch_from=4")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("crossbatch")
+    write_text(home / "text.txt", lines=100)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROPEWALK_CACHE", str(home / "cache"))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def whole(home):
+    return fit(home, "whole", *JOINED)
+
+
+def train_losses(run):
+    lines = [json.loads(line) for line in (run.directory / "metrics.jsonl").open()]
+    return [line["train/loss"] for line in lines if "train/loss" in line]
+
+
+def test_passages_are_joined_from_the_step_on_that_the_run_is_told(home, whole):
+    never = train_losses(fit(home, "never", *FAR))
+    always = train_losses(fit(home, "always", *JOINED, "crossbatch_from=0"))
+    late = train_losses(whole)
+    assert late[:4] == never[:4] and late[4] != never[4]
+    assert always[0] != never[0]
+
+
+def test_the_best_is_one_of_those_that_learned_from_it(whole):
+    assert whole.best.best_step > 4
+    callback = JoinPassages(4, 2, BestAndLast(Path()))
+    net = build(**PATTERNS["layers"], crossbatch=2)
+    for step, best, passages in ((3, 0, 1), (4, math.inf, 2), (6, math.inf, 2)):
+        callback.best.best_loss = min(callback.best.best_loss, 0 if step < 4 else math.inf)
+        callback.on_train_batch_start(SimpleNamespace(global_step=step), SimpleNamespace(net=net))
+        assert callback.best.best_loss == best
+        assert net.blocks[1].attention.passages == passages
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_run_resumed_before_at_and_after_that_step_is_the_same(home, whole, stop):
+    with pytest.raises(Killed):
+        fit(home, f"cut-{stop}", *JOINED, stop=stop)
+    resumed = fit(home, f"cut-{stop}", *JOINED, f"resume={home / f'cut-{stop}'}")
+    for kind in ("last", "best"):
+        assert_same(checkpoint(resumed.directory, kind), checkpoint(whole.directory, kind))
+    assert resumed.best.state_dict() == whole.best.state_dict()
+
+
+def train(cwd, name, *arguments):
+    text = cwd / "text.txt"
+    size = [*TINY, f"data.path={text if text.exists() else write_text(text)}"]
+    options = [*size, *FAR, "model.crossbatch=2", f"run_dir={name}", *arguments]
+    return command_here("train.py", *options, cwd=cwd)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["data.batch_size=6"], "model.crossbatch=2: twice as many passages must divide data.batch"),
+        (["data.batch_size=6"], "model.crossbatch=2: twice as many passages must divide data"),
         (["drop_positions_at=9"], "cannot go with model.crossbatch"),
         (["crossbatch_from=20"], "crossbatch_from=20: must be below trainer.max_steps=20"),
         (["crossbatch_from=-1"], "crossbatch_from=-1: must be an integer of at least 0"),
@@ -107,27 +172,3 @@ def test_what_the_command_refuses(tmp_path, arguments, said):
     done = train(tmp_path, "refused", *arguments)
     assert done.returncode == 2 and said in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "refused").exists()
-
-
-def test_a_run_joins_passages_from_the_step_on_that_it_is_told(tmp_path):
-    runs = {"never": 0, "late": 12, "always": 0}
-    losses = {}
-    for name, start in runs.items():
-        passages = "null" if name == "never" else "2"
-        options = [f"model.crossbatch={passages}", f"crossbatch_from={start}"]
-        done = train(tmp_path, name, *options, "evaluation.lengths=[32]")
-        assert done.returncode == 0, done.stderr
-        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
-        found = [json.loads(line) for line in lines]
-        losses[name] = [line["train/loss"] for line in found if "train/loss" in line]
-    assert len(losses["late"]) == 20
-    assert losses["late"][:12] == losses["never"][:12]
-    assert losses["late"][12] != losses["never"][12]
-    assert losses["always"][0] != losses["never"][0]
-
-
-def train(cwd, name, *arguments):
-    text = cwd / "text.txt"
-    size = [*TINY, "model.n_layers=2", f"data.path={text if text.exists() else write_text(text)}"]
-    pattern = ["model.window=8", "model.pattern=[window,full-nope]", "model.crossbatch=2"]
-    return command_here("train.py", *size, *pattern, f"run_dir={name}", *arguments, cwd=cwd)

@@ -6,37 +6,22 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 
-import lightning as L
 import pytest
 import torch
-from commands import ROOT, TINY, write_text
-from hydra import compose, initialize_config_dir
+from commands import write_text
+from runs import Killed, assert_same, checkpoint, fit
 
 from cli.checkpoint import load_trained
 from cli.errors import UserError
-from cli.plan import plan_run
-from cli.rundir import claim, save_config
 from model import Transformer, TransformerConfig
-from training import Run, prepare
-from training.checkpoints import BestAndLast, read_checkpoint
+from training import Run
+from training.checkpoints import BestAndLast
 from training.drope import DropPositions, without_positions
 
 CPU = torch.device("cpu")
 SMALL = {"model": {"n_layers": 2, "d_model": 32, "n_heads": 2, "random_positions": 64}}
 SMALL |= {"scaling": {"method": "linear", "factor": 2.0}, "data": {"seq_len": 16}}
-SETTINGS = (
-    *TINY,
-    "callbacks=none",
-    "logger=none",
-    "rope=pytorch",
-    "model.dropout=0.2",
-    "trainer.accelerator=cpu",
-    "trainer.accumulate_grad_batches=2",
-    "trainer.max_steps=10",
-    "trainer.val_check_interval=2",
-    "data.val_tokens=65",
-    "drop_positions_at=4",
-)
+DROP = "drop_positions_at=4"
 
 
 # --- the network ----------------------------------------------------------------------------
@@ -72,38 +57,6 @@ def test_a_compiled_model_drops_them_too() -> None:
 # --- a run ----------------------------------------------------------------------------------
 
 
-class Killed(Exception):
-    """A bug of the user's callback."""
-
-
-class Killer(L.Callback):
-    """Ends a run in the step after `step`, whose checkpoint is the last one then."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step > self.step:
-            raise Killed
-
-
-def fit(home: Path, name: str, *options: str, stop: int | None = None) -> Run:
-    """Train the run `name` in `home` as train.py does, in this process; `stop`: its last step."""
-    overrides = [*SETTINGS, f"data.path={home / 'text.txt'}", *options]
-    if not any(option.startswith("resume=") for option in options):
-        overrides.append(f"run_dir={home / name}")
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        plan = plan_run(compose("train", overrides), overrides)
-    prepared = prepare(plan.config, plan.checkpoint)
-    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, prepared.config, overrides)
-    if stop is not None:
-        prepared.callbacks.append(Killer(stop))
-    run = Run(prepared, directory, plan.checkpoint, plan.run is not None)
-    run.fit()
-    return run
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("drope")
@@ -115,11 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> Run:
-    return fit(home, "whole")
-
-
-def checkpoint(directory: Path, name: str = "last") -> dict:
-    return read_checkpoint(directory / f"checkpoints/{name}.ckpt")
+    return fit(home, "whole", DROP)
 
 
 def test_checkpoints_are_of_a_model_without_positions(whole: Run) -> None:
@@ -156,8 +105,8 @@ def test_the_best_before_the_drop_is_forgotten_and_no_other(step, position, best
 
 
 def test_steps_before_the_drop_are_those_of_a_run_that_keeps_them(home: Path, whole: Run) -> None:
-    kept = fit(home, "kept", "drop_positions_at=null", "optimizer.lr=0.002")
-    dropped = fit(home, "dropped", "optimizer.lr=0.002")
+    kept = fit(home, "kept", "optimizer.lr=0.002")
+    dropped = fit(home, "dropped", DROP, "optimizer.lr=0.002")
     one, other = (
         [json.loads(line) for line in (run.directory / "metrics.jsonl").open()]
         for run in (kept, dropped)
@@ -176,7 +125,7 @@ def test_a_run_resumed_before_at_and_after_the_drop_is_the_same(
 ) -> None:
     name = f"cut-{stop}"
     with pytest.raises(Killed):
-        fit(home, name, stop=stop)
+        fit(home, name, DROP, stop=stop)
     assert checkpoint(home / name)["global_step"] == stop
     position = checkpoint(home / name)["ropewalk"]["config"]["position"]
     assert position == ("rope" if stop <= 4 else "nope")
@@ -184,12 +133,7 @@ def test_a_run_resumed_before_at_and_after_the_drop_is_the_same(
     for kind in ("last", "best"):
         cut, uncut = checkpoint(home / name, kind), checkpoint(whole.directory, kind)
         assert cut["ropewalk"]["config"]["position"] == "nope"
-        assert cut["global_step"] == uncut["global_step"]
-        for key, value in uncut["state_dict"].items():
-            assert torch.equal(cut["state_dict"][key], value), key
-        for one, two in zip(cut["optimizer_states"], uncut["optimizer_states"], strict=True):
-            for index, state in one["state"].items():
-                assert all(torch.equal(v, two["state"][index][k]) for k, v in state.items())
+        assert_same(cut, uncut)
     assert resumed.best.state_dict() == whole.best.state_dict()
 
 
@@ -215,7 +159,7 @@ def test_a_finished_run_that_is_resumed_still_has_none(home: Path, whole: Run) -
 )
 def test_what_cannot_be_dropped_is_refused(home: Path, options: list[str], said: str) -> None:
     with pytest.raises(UserError) as error:
-        fit(home, "refused", *options)
+        fit(home, "refused", DROP, *options)
     assert said in str(error.value) and not (home / "refused").exists()
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from evaluation.figures import draw_all, figures, log_figures, style
-from evaluation.figures.loss import loss_figure
+from evaluation.figures.loss import loss_figure, ratio_figure
 from evaluation.figures.remaps import _relative, remaps_figure
 from evaluation.figures.spectrum import spectrum_figure
 from model import TransformerConfig
@@ -94,6 +94,30 @@ def texts(fig):
     return " | ".join(
         t.get_text() for ax in fig.axes for t in (*ax.texts, ax.title, ax._left_title)
     )
+
+
+def test_ratios_are_drawn_with_their_own_bands_around_one():
+    result = result_of()
+    assert "ratio" not in figures(result, CONFIG)  # nothing to compare with
+    ratios = {"none": [1.0, 0.97, None, 0.99], "yarn": [1.001, 1.1, 1.2, 1.3]}
+    result["methods"] = {
+        name: result["methods"][name]
+        | {
+            "perplexity_ratio": values,
+            "perplexity_ratio_ci95": [v and [v - 0.01, v + 0.02] for v in values],
+        }
+        for name, values in ratios.items()
+    }
+    assert "ratio" in figures(result, CONFIG)
+    assert "ratio" not in figures(result | {"lengths": [L] * 4}, CONFIG)
+    fig = ratio_figure(result)
+    (ax,) = fig.axes
+    assert data(ax, 3)[0] == ([256, 512, 2048], [1.0, 0.97, 0.99])
+    assert data(ax, 4)[0] == (LENGTHS, ratios["yarn"])
+    assert any(list(line.get_ydata()) == [1, 1] for line in ax.lines)
+    low = ax.collections[0].get_paths()[0].vertices[:, 1].min()
+    assert low == pytest.approx(0.96)  # of the ratios, not of the loss
+    assert "none 0.99" in texts(fig) and "yarn 1.3" in texts(fig)
 
 
 def test_passkey_curves_are_the_accuracies_of_each_task(drawn):

@@ -8,6 +8,8 @@ from typing import Any
 
 import lightning as L
 
+from training.checkpoints import BestAndLast
+
 
 def crossbatch_problems(config: dict[str, Any]) -> list[str]:
     """Every broken rule that ties crossbatch training to other keys, as far as they are numbers."""
@@ -38,13 +40,19 @@ def crossbatch_problems(config: dict[str, Any]) -> list[str]:
 
 
 class JoinPassages(L.Callback):
-    """From optimizer step `start` on, far heads read `passages` passages as one; until then one."""
+    """From optimizer step `start` on, far heads read `passages` passages as one; until then one.
 
-    def __init__(self, start: int, passages: int) -> None:
-        self.start, self.passages = start, passages
+    The best checkpoint so far has not learned from that, so that the search for it begins anew.
+    """
+
+    def __init__(self, start: int, passages: int, best: BestAndLast) -> None:
+        self.start, self.passages, self.best = start, passages, best
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
     ) -> None:
         """Before every batch, so that a resumed run goes on as it was."""
-        pl_module.net.set_crossbatch(self.passages if trainer.global_step >= self.start else 1)
+        step = trainer.global_step
+        pl_module.net.set_crossbatch(self.passages if step >= self.start else 1)
+        if step == self.start and step:
+            self.best.forget()

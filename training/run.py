@@ -174,8 +174,8 @@ class Run:
         at = config["drop_positions_at"]
         phases: list[L.Callback] = [] if at is None else [DropPositions(at, self.best)]
         if config["model"]["crossbatch"] is not None:
-            joined = JoinPassages(config["crossbatch_from"], config["model"]["crossbatch"])
-            phases.append(joined)
+            start, passages = config["crossbatch_from"], config["model"]["crossbatch"]
+            phases.append(JoinPassages(start, passages, self.best))
         partial = instantiate(
             settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
         )

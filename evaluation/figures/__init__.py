@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.figures.attention import attention_figure
-from evaluation.figures.loss import loss_figure
+from evaluation.figures.loss import has_ratios, loss_figure, ratio_figure
 from evaluation.figures.positions import positions_figure
 from evaluation.figures.reading import cells
 from evaluation.figures.remaps import remaps_figure, remaps_of
@@ -46,6 +46,8 @@ def figures(
     methods, train_length = list(result["methods"]), result["train_length"]
     target = max(result["lengths"])
     drawn = {"extrapolation": lambda: loss_figure(result)}
+    if has_ratios(result):
+        drawn["ratio"] = lambda: ratio_figure(result)
     by_measure = {
         "positions": (("positions",), "nll", positions_figure),
         "passkey": (PASSKEYS, "accuracy", passkey_figure),

@@ -1,14 +1,17 @@
-"""Loss against context length: the figure of an evaluation."""
+"""Loss against context length: the figures of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluation.figures import style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Limits = tuple[float, float]
 
 
 def loss_figure(result: Mapping[str, Any]) -> Figure:
@@ -17,36 +20,68 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
     The axis is cut off where some methods would press the others flat; it is said by how much.
     Bands, wider than what sets the others apart, are then left out.
     """
+    p = result["protocol"]
+    scored = f"the same {p['target_tokens']} tokens in each of {p['passages']} passages"
+    what = f"bits per byte of {scored}"
+    fig, _ = _curves(result, "bpb", "ci95", "Reading past the training length", what, "{:.2f}")
+    return fig
+
+
+def ratio_figure(result: Mapping[str, Any]) -> Figure:
+    """Perplexity over that at the training length, on the same passages, as `loss_figure`.
+
+    Passages differ from each other by more than lengths do: these bands, of paired differences,
+    tell whether a model reads better or worse with more text before it.
+    """
+    what = f"perplexity of the same tokens over that at {result['train_length']:,}, as trained"
+    keys = "perplexity_ratio", "perplexity_ratio_ci95"
+    fig, ax = _curves(result, *keys, "What more text before it changes", what, "{:.4g}")
+    ax.axhline(1, color=style.GREY, linewidth=1, zorder=0)
+    return fig
+
+
+def has_ratios(result: Mapping[str, Any]) -> bool:
+    """Whether there is a length to compare the training length with."""
+    elsewhere = [n != result["train_length"] for n in result["lengths"]]
+    return any(
+        there and ratio is not None
+        for method in result["methods"].values()
+        for there, ratio in zip(elsewhere, method.get("perplexity_ratio", []), strict=False)
+    )
+
+
+def _curves(
+    result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: str
+) -> tuple[Figure, Axes]:
     methods, lengths = result["methods"], result["lengths"]
-    measured = {name: [b for b in m["bpb"] if b is not None] for name, m in methods.items()}
+    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
-        points = style.known(lengths, values["bpb"])
-        ends += style.end_of(points, name, lengths[-1], looks[name])
+        points = style.known(lengths, values[key])
+        ends += style.end_of(points, name, lengths[-1], looks[name], form.format)
     fig, ax = style.chart(ends)
     limits = style.top_of(measured)
     for name, values in methods.items():
-        bands = values["ci95"] if limits is None else [None] * len(lengths)
-        style.curve(ax, lengths, values["bpb"], bands, looks[name], len(methods))
+        bands = values[bands_key] if limits is None else [None] * len(lengths)
+        style.curve(ax, lengths, values[key], bands, looks[name], len(methods))
     style.lengths_axis(ax, lengths, result["train_length"])
     style.trained_here(ax, result["train_length"])
     style.undress(ax)
     if limits is not None:
         ax.set_ylim(*limits)
     style.label_ends(ax, ends)
-    style.title(fig, "Reading past the training length", _what(result, measured, limits))
-    return fig
+    style.title(fig, title, _how(what, measured, limits, form.format))
+    return fig, ax
 
 
-def _what(
-    result: Mapping[str, Any], measured: Mapping[str, list[float]], limits: tuple | None
+def _how(
+    what: str,
+    measured: Mapping[str, list[float]],
+    limits: Limits | None,
+    form: Callable[[float], str],
 ) -> str:
-    p = result["protocol"]
-    scored = f"{p['target_tokens']} tokens in each of {p['passages']} passages"
-    what = f"bits per byte of the same {scored}"
     if limits is None:
         return f"{what}, with 95 % intervals; lower is better"
     above = [max(values) for values in measured.values() if values and max(values) > limits[1]]
     on = "1 curve goes on" if len(above) == 1 else f"{len(above)} curves go on"
-    cut = f"axis cut off at {limits[1]:.2f}: {on}, to {max(above):.2f}"
-    return f"{what}; lower is better\n{cut}"
+    return f"{what}; lower is better\naxis cut off at {limits[1]:.2f}: {on}, to {form(max(above))}"
