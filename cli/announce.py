@@ -16,6 +16,8 @@ def announce(run: Run) -> None:
     if device == "cuda":
         device = torch.cuda.get_device_name(prepared.device)
     tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
+    passages, start = config["model"]["crossbatch"], config["crossbatch_from"]
+    joined = f"; from step {start:,} on {passages} passages read as one" if passages else ""
     drop = config["drop_positions_at"]
     position = config["position"] + (f", dropped at step {drop:,}" if drop else "")
     rows = {
@@ -23,7 +25,7 @@ def announce(run: Run) -> None:
         "model": f"{prepared.net.num_parameters():,} parameters, position={position}",
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
-        "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
+        "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}{joined}",
         "curves": f"tensorboard --logdir {run.directory}",
     }
     if run.checkpoint:

@@ -14,16 +14,16 @@ def matmul_parameters(config: TransformerConfig) -> int:
 def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     """Floating-point operations of one token's forward and backward, at `seq_len` of context.
 
-        6 × matmul parameters + 12 × head_dim × (what each head sees: seq_len, the window, or, of a
-        head without both window and positions, seq_len × crossbatch)
+        6 × matmul parameters + 12 × head_dim × (seq_len, or the window, of each head)
 
     A multiply and an add are two operations; the backward costs twice the forward. The second
     term is the attention's two products over the whole context, the causal half not taken off:
     PaLM's convention (arXiv:2204.02311, appendix B), which published MFU figures use. Norms,
-    activations and the rotation are left out.
+    activations and the rotation are left out, and so are the other passages of `model.crossbatch`,
+    which only a part of the steps and of the batch reads.
     """
-    seen, joined = 0, seq_len * (config.crossbatch or 1)
+    seen = 0
     for layer in config.layers:
-        near = joined if layer.is_far else min(layer.window or seq_len, seq_len)
-        seen += (config.n_heads - layer.far_heads) * near + layer.far_heads * joined
+        near = config.n_heads - layer.far_heads
+        seen += near * min(layer.window or seq_len, seq_len) + layer.far_heads * seq_len
     return 6 * matmul_parameters(config) + 12 * config.head_width * seen
