@@ -17,7 +17,7 @@ def announce(run: Run) -> None:
         device = torch.cuda.get_device_name(prepared.device)
     tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
     passages, start = config["model"]["crossbatch"], config["crossbatch_from"]
-    joined = f"; from step {start:,} on {passages} passages read as one" if passages else ""
+    joined = f"; {passages} passages read as one from step {start:,} on" if passages else ""
     drop = config["drop_positions_at"]
     position = config["position"] + (f", dropped at step {drop:,}" if drop else "")
     rows = {

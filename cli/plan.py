@@ -72,7 +72,8 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
     ignored = [] if model else _ignored(config, overrides)
-    phases = crossbatch_problems(config) + drop_problems(config)
+    phases = [] if model or data else crossbatch_problems(config, overrides)
+    phases += drop_problems(config)
     check(config, [*model, *data, *evaluation, *trainer, *ignored, *phases])
 
 

@@ -52,9 +52,9 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
 
     Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
     which one half reads the rows of a head, and the other those of the next; eight heads at a time
-    give every thread four independent reads, or sixteen heads eight, where rows are short and have
-    no tail. The heads of few tokens are spread over programs, none of which reads twice: a second
-    read would wait for the write before it.
+    give every thread four independent reads. Short rows without a tail come sixteen at a time (on
+    an H100, of 12 heads of 64 and, in place, of 16). The heads of few tokens are spread over
+    programs, none of which reads twice: a second read would wait for the write before it.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)

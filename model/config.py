@@ -71,7 +71,7 @@ class TransformerConfig:
     window: int | None = None  # tokens that a query sees, itself included; None: all so far
     pattern: Sequence[str] | None = None  # `model.layers.KINDS`, repeated; None: all layers alike
     far_heads: int | None = None  # of a mixed layer: heads that see all, without positions
-    # In training, how many passages such heads, and layers, read as one (`model.crossbatch`)
+    # In training, passages that heads without window and positions read as one text
     crossbatch: int | None = None
     ssmax: bool = False  # scores times s ln(n), s learned, n the keys; in layers without a window
     random_positions: int | None = None  # in training, sorted random ones below it; None: 0, 1, ...

@@ -3,8 +3,9 @@
 A head without positions and without a window knows what it looks for, not where: what it must
 learn for texts longer than those of training is to leave alone the many keys that are none of its
 business. Here it meets them at a fraction of the cost of longer passages, since every other head
-stays within its own passage. After the crossbatch training of the Focused Transformer (Tworkowski
-et al. 2023, arXiv:2307.03170).
+stays within its own passage. The idea is that of the Focused Transformer (Tworkowski et al. 2023,
+arXiv:2307.03170), whose heads meet earlier text of their own document beside that of others; here
+all passages are drawn at random.
 
 Shapes: B batch, S sequence, C d_model, G passages read as one.
 """
@@ -38,9 +39,17 @@ class CrossBatchAttention(RoPEAttention):
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
-        """(B, S, C) -> (B, S, C) as `RoPEAttention`. In training B must be a multiple of 2 G."""
-        if not self.training or self.passages == 1:
+        """(B, S, C) -> (B, S, C) as `RoPEAttention`; passages are read as one in training alone.
+
+        Raises ValueError where B is no multiple of 2 G then.
+        """
+        if not self.training or self.passages == 1 or mask is not None or cache is not None:
             return super().forward(x, mask, positions=positions, cache=cache)
+        if x.shape[0] % (2 * self.passages):
+            raise ValueError(
+                f"tokens: a batch in training must be a multiple of 2 x model.crossbatch="
+                f"{2 * self.passages}; got {x.shape[0]}"
+            )
         alone, rest = x.chunk(2)
         joined = rest.unflatten(0, (-1, self.passages)).flatten(1, 2)  # (B / 2G, G S, C)
         read = super().forward(joined).unflatten(1, (self.passages, -1)).flatten(0, 1)

@@ -54,9 +54,10 @@ def _sees_all(layer: Layer) -> bool:
     return layer.window is None or layer.far_heads > 0
 
 
-def _far(layer: Layer) -> bool:
-    """Whether any of its heads has neither window nor positions."""
-    return layer.is_far or layer.far_heads > 0
+def _any_far(config: TransformerConfig) -> bool:
+    """Whether any head has neither window nor positions."""
+    far = (layer.is_far or layer.far_heads > 0 for layer in config.layers)
+    return config.position not in EMBEDDED and any(far)
 
 
 def _windowed(kind: str) -> bool:
@@ -73,10 +74,10 @@ def layer_problems(config: TransformerConfig) -> list[str]:
     problems += _random_problems(config.random_positions, config.position, config.train_length)
     if not problems:
         problems += _far_problems(config)
-    if not problems and config.crossbatch and not any(_far(layer) for layer in config.layers):
+    if not problems and config.crossbatch and not _any_far(config):
         problems.append(
             f"model.crossbatch={config.crossbatch}: has no effect, since no head is without window "
-            "and positions; leave it out, or add such layers: model.pattern=[window,full-nope]"
+            "and positions; leave it out, or try model.window=64 model.pattern=[window,full-nope]"
         )
     if not problems and config.ssmax and not any(map(_sees_all, config.layers)):
         problems.append(

@@ -128,7 +128,8 @@ class Transformer(nn.Module):
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
         what `cache` holds, or, in training mode, draws `config.random_positions`. With a cache,
         `tokens` are the new ones alone and are added to it.
-        Raises ValueError for a position that position=learned has no vector for.
+        Raises ValueError for a position that position=learned has no vector for, and in training
+        with `config.crossbatch` for a batch that is no multiple of twice that.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
@@ -232,8 +233,9 @@ class Transformer(nn.Module):
     def set_crossbatch(self, passages: int) -> None:
         """How many passages far heads read as one in training from now on; 1: each by itself.
 
-        Of a model with `model.crossbatch` alone: others have no such heads.
+        Of a model that was built with `model.crossbatch`: others have no such heads.
         """
+        assert self.config.crossbatch is not None and passages >= 1, passages
         for attention in self.attentions():
             if isinstance(attention, CrossBatchAttention):
                 attention.passages = passages

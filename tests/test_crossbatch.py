@@ -1,7 +1,9 @@
 """Far heads that in training read several passages as one (`model.crossbatch`)."""
 
+import copy
 import json
 import math
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from runs import Killed, assert_same, checkpoint, fit
 from model import Transformer, TransformerConfig
 from training.checkpoints import BestAndLast
 from training.crossbatch import JoinPassages
+from training.module import LanguageModule
 
 SIZE = {"vocab_size": 50, "n_layers": 2, "d_model": 32, "n_heads": 4, "mlp_hidden": 32}
 PATTERNS = {
@@ -69,6 +72,29 @@ def test_a_far_head_weighs_all_keys_of_the_group_as_its_ssmax_counts_them():
     assert torch.allclose(far(x)[2:], expected, atol=1e-12)
 
 
+def test_a_compiled_model_joins_them_too():
+    net = build(**PATTERNS["heads"], crossbatch=2, ssmax=True).train()
+    compiled = copy.deepcopy(net)
+    compiled.compile(fullgraph=True, backend="eager")
+    tokens = torch.randint(50, (4, 12))
+    read = {}
+    for passages in (1, 2, 1):
+        for either in (net, compiled):
+            either.set_crossbatch(passages)
+        read[passages] = net(tokens)
+        torch.testing.assert_close(compiled(tokens), read[passages])
+    assert not torch.allclose(read[1], read[2], atol=1e-4)
+
+
+def test_a_mask_is_kept_and_a_batch_that_does_not_fit_is_refused():
+    far = build(**PATTERNS["layers"], crossbatch=2).train().blocks[1].attention
+    x = torch.randn(4, 5, 32)
+    only_itself = torch.eye(5)
+    assert torch.equal(far(x, only_itself), far.eval()(x, only_itself))
+    with pytest.raises(ValueError, match=r"multiple of 2 x model\.crossbatch=4; got 3"):
+        far.train()(x[:3])
+
+
 def test_decoding_reads_one_passage():
     net = build(**PATTERNS["heads"], crossbatch=2, ssmax=True).eval()
     tokens = torch.randint(50, (3, 20))  # no multiple of the group
@@ -82,6 +108,10 @@ def test_what_the_model_refuses():
     for settings, said in (
         ({"crossbatch": 1}, "model.crossbatch=1: must be null or an integer from 2"),
         ({"crossbatch": 4}, "model.crossbatch=4: has no effect, since no head is without window"),
+        (
+            {"crossbatch": 4, "position": "sinusoidal"},
+            "model.crossbatch=4: has no effect, since no",
+        ),
         ({"crossbatch": 4, "pattern": ["window-nope", "window"], "window": 4}, "model.crossbatch"),
     ):
         with pytest.raises(ValueError) as error:
@@ -122,15 +152,28 @@ def test_passages_are_joined_from_the_step_on_that_the_run_is_told(home, whole):
     assert always[0] != never[0]
 
 
-def test_the_best_is_one_of_those_that_learned_from_it(whole):
-    assert whole.best.best_step > 4
+def test_the_best_is_one_of_those_that_learned_from_it(home, monkeypatch):
+    """However low the loss before: here it is 1, 2, 3, ... in the order of validations."""
+    losses = map(float, count(1))
+
+    def rise(self):
+        loss = torch.tensor(next(losses))
+        self.log_dict({"val/loss": loss, "val/bpb": loss}, logger=False)
+
+    monkeypatch.setattr(LanguageModule, "on_validation_epoch_end", rise)
+    run = fit(home, "best", *JOINED)
+    assert run.best.best_step == 6  # of validations at 2, 4, 6, 8 and 10
+    assert checkpoint(run.directory, "best")["global_step"] == 6
+
+
+@pytest.mark.parametrize(("step", "best", "passages"), [(3, 0, 1), (4, math.inf, 2), (6, 0, 2)])
+def test_the_best_before_the_step_is_forgotten_and_no_other(step, best, passages):
     callback = JoinPassages(4, 2, BestAndLast(Path()))
+    callback.best.best_loss = 0
     net = build(**PATTERNS["layers"], crossbatch=2)
-    for step, best, passages in ((3, 0, 1), (4, math.inf, 2), (6, math.inf, 2)):
-        callback.best.best_loss = min(callback.best.best_loss, 0 if step < 4 else math.inf)
-        callback.on_train_batch_start(SimpleNamespace(global_step=step), SimpleNamespace(net=net))
-        assert callback.best.best_loss == best
-        assert net.blocks[1].attention.passages == passages
+    callback.on_train_batch_start(SimpleNamespace(global_step=step), SimpleNamespace(net=net))
+    assert callback.best.best_loss == best
+    assert net.blocks[1].attention.passages == passages
 
 
 @pytest.mark.parametrize("stop", [2, 4, 6])
@@ -154,10 +197,11 @@ def train(cwd, name, *arguments):
     ("arguments", "said"),
     [
         (["data.batch_size=6"], "model.crossbatch=2: twice as many passages must divide data"),
-        (["drop_positions_at=9"], "cannot go with model.crossbatch"),
+        (["drop_positions_at=9"], "drop_positions_at=9: cannot go with model.crossbatch"),
         (["crossbatch_from=20"], "crossbatch_from=20: must be below trainer.max_steps=20"),
         (["crossbatch_from=-1"], "crossbatch_from=-1: must be an integer of at least 0"),
         (["model.crossbatch=null", "crossbatch_from=9"], "crossbatch_from=9: has no effect"),
+        (["model.crossbatch=5000"], "model.crossbatch=5000: must be null or an integer"),
     ],
 )
 def test_what_the_command_refuses(tmp_path, arguments, said):

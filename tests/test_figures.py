@@ -61,6 +61,7 @@ def result_of(**measures):
         "protocol": {"passages": 12, "target_tokens": 128},
         "methods": {
             name: {"bpb": values, "ci95": [b and [b - 0.1, b + 0.2] for b in values]}
+            | dict.fromkeys(("perplexity_ratio", "perplexity_ratio_ci95"), [None] * 4)
             for name, values in bpb.items()
         },
         "measures": measures,

@@ -11,25 +11,20 @@ import lightning as L
 from training.checkpoints import BestAndLast
 
 
-def crossbatch_problems(config: dict[str, Any]) -> list[str]:
-    """Every broken rule that ties crossbatch training to other keys, as far as they are numbers."""
-    start, steps = config["crossbatch_from"], config["trainer"]["max_steps"]
+def crossbatch_problems(config: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Every broken rule that ties crossbatch training to other keys, each of them a valid one."""
     passages, size = config["model"]["crossbatch"], config["data"]["batch_size"]
-    if not all(isinstance(n, int) for n in (start, steps, size)):  # what each must be: elsewhere
-        return []
+    start, steps = config["crossbatch_from"], config["trainer"]["max_steps"]
+    if passages is None:
+        typed = [o for o in overrides if o.startswith("crossbatch_from=")]
+        return [f"{o}: has no effect without model.crossbatch; leave it out" for o in typed]
     problems = []
-    if passages is None and start:
-        problems.append(
-            f"crossbatch_from={start}: has no effect without model.crossbatch; leave it out, or "
-            "try model.crossbatch=4"
-        )
-    if start and start >= steps:
-        works = f"crossbatch_from={steps * 2 // 3}"
+    if isinstance(start, int) and isinstance(steps, int) and start >= steps > 0:
         problems.append(
             f"crossbatch_from={start}: must be below trainer.max_steps={steps}, so that some steps "
-            f"follow; try {works}"
+            f"follow; try crossbatch_from={steps * 2 // 3}"
         )
-    if isinstance(passages, int) and passages > 1 and size % (2 * passages):
+    if size % (2 * passages):
         fitting = [n for n in range(2, passages) if size % (2 * n) == 0]
         works = f"model.crossbatch={fitting[-1]}" if fitting else f"data.batch_size={2 * passages}"
         problems.append(
@@ -54,5 +49,5 @@ class JoinPassages(L.Callback):
         """Before every batch, so that a resumed run goes on as it was."""
         step = trainer.global_step
         pl_module.net.set_crossbatch(self.passages if step >= self.start else 1)
-        if step == self.start and step:
+        if step == self.start:
             self.best.forget()

@@ -31,8 +31,8 @@ def drop_problems(config: dict[str, Any]) -> list[str]:
         )
     if config["model"]["crossbatch"] is not None:
         problems.append(
-            f"drop_positions_at={at}: cannot go with model.crossbatch, for the heads that it drops "
-            "the positions of read one passage at a time; leave one of them out"
+            f"drop_positions_at={at}: cannot go with model.crossbatch, which heads that dropped "
+            "their positions would not follow; leave it out, or set model.crossbatch=null"
         )
     if at >= steps:
         works = f"drop_positions_at={steps * 7 // 8}" if steps > 1 else "null"

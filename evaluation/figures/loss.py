@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Limits = tuple[float, float]
+Form = Callable[[float], str]
 
 
 def loss_figure(result: Mapping[str, Any]) -> Figure:
@@ -23,7 +24,9 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
     p = result["protocol"]
     scored = f"the same {p['target_tokens']} tokens in each of {p['passages']} passages"
     what = f"bits per byte of {scored}"
-    fig, _ = _curves(result, "bpb", "ci95", "Reading past the training length", what, "{:.2f}")
+    fig, _ = _curves(
+        result, "bpb", "ci95", "Reading past the training length", what, "{:.2f}".format
+    )
     return fig
 
 
@@ -33,9 +36,9 @@ def ratio_figure(result: Mapping[str, Any]) -> Figure:
     Passages differ from each other by more than lengths do: these bands, of paired differences,
     tell whether a model reads better or worse with more text before it.
     """
-    what = f"perplexity of the same tokens over that at {result['train_length']:,}, as trained"
+    what = f"of the same tokens, over that of the model as trained at {result['train_length']:,}"
     keys = "perplexity_ratio", "perplexity_ratio_ci95"
-    fig, ax = _curves(result, *keys, "What more text before it changes", what, "{:.4g}")
+    fig, ax = _curves(result, *keys, "Perplexity with more text before it", what, _ratio)
     ax.axhline(1, color=style.GREY, linewidth=1, zorder=0)
     return fig
 
@@ -46,19 +49,19 @@ def has_ratios(result: Mapping[str, Any]) -> bool:
     return any(
         there and ratio is not None
         for method in result["methods"].values()
-        for there, ratio in zip(elsewhere, method.get("perplexity_ratio", []), strict=False)
+        for there, ratio in zip(elsewhere, method["perplexity_ratio"], strict=True)
     )
 
 
 def _curves(
-    result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: str
+    result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: Form
 ) -> tuple[Figure, Axes]:
     methods, lengths = result["methods"], result["lengths"]
     measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
         points = style.known(lengths, values[key])
-        ends += style.end_of(points, name, lengths[-1], looks[name], form.format)
+        ends += style.end_of(points, name, lengths[-1], looks[name], form)
     fig, ax = style.chart(ends)
     limits = style.top_of(measured)
     for name, values in methods.items():
@@ -70,15 +73,19 @@ def _curves(
     if limits is not None:
         ax.set_ylim(*limits)
     style.label_ends(ax, ends)
-    style.title(fig, title, _how(what, measured, limits, form.format))
+    style.title(fig, title, _how(what, measured, limits, form))
     return fig, ax
+
+
+def _ratio(y: float) -> str:
+    return f"{y:,.0f}" if y >= 100 else f"{y:.4g}"
 
 
 def _how(
     what: str,
     measured: Mapping[str, list[float]],
     limits: Limits | None,
-    form: Callable[[float], str],
+    form: Form,
 ) -> str:
     if limits is None:
         return f"{what}, with 95 % intervals; lower is better"
