@@ -44,12 +44,12 @@ def ratio_figure(result: Mapping[str, Any]) -> Figure:
 
 
 def has_ratios(result: Mapping[str, Any]) -> bool:
-    """Whether there is a length to compare the training length with."""
+    """Whether there is a length to compare the training length with; older results have none."""
     elsewhere = [n != result["train_length"] for n in result["lengths"]]
     return any(
         there and ratio is not None
         for method in result["methods"].values()
-        for there, ratio in zip(elsewhere, method["perplexity_ratio"], strict=True)
+        for there, ratio in zip(elsewhere, method.get("perplexity_ratio", []), strict=False)
     )
 
 
