@@ -20,7 +20,7 @@ from model.cache import LayerCache
 
 
 class CrossBatchAttention(RoPEAttention):
-    """Causal attention without positions that reads G passages in a row, while training.
+    """Attention, causal and without positions, that reads G passages in a row while training.
 
     The first of them sees itself alone, the last one all: every head meets 1 to G S keys. Half of
     the batch is read passage by passage, since short texts are to be read as well.
@@ -28,7 +28,7 @@ class CrossBatchAttention(RoPEAttention):
 
     def __init__(self, *arguments: Any, passages: int, **settings: Any) -> None:
         """`passages`: G; the others are those of `RoPEAttention`."""
-        super().__init__(*arguments, causal=True, position="nope", **settings)
+        super().__init__(*arguments, **settings)
         self.passages = passages
 
     def forward(

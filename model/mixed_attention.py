@@ -6,6 +6,9 @@ other heads spread over all that a longer text adds. Here only as many heads as 
 Shapes: B batch, S sequence, C d_model.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import Tensor, nn
 
 from model.attention import RoPEAttention
@@ -29,26 +32,25 @@ def make_attention(config: TransformerConfig, layer: Layer) -> "RoPEAttention | 
 
 
 def _attention(config: TransformerConfig, layer: Layer, n_heads: int) -> RoPEAttention:
-    sizes = (config.d_model, n_heads, config.dropout)
-    settings = {
-        "n_kv_heads": n_heads * config.kv_heads // config.n_heads,
-        "head_dim": config.head_width,
-        "qk_norm": config.qk_norm,
-        "ssmax": config.ssmax and layer.window is None,
-        "backend": config.backend,
-    }
+    kind: Callable[..., RoPEAttention] = RoPEAttention
     if config.crossbatch and layer.is_far:
-        return CrossBatchAttention(*sizes, passages=config.crossbatch, **settings)
-    return RoPEAttention(
-        *sizes,
+        kind = partial(CrossBatchAttention, passages=config.crossbatch)
+    return kind(
+        config.d_model,
+        n_heads,
+        config.dropout,
         config.theta,
+        n_kv_heads=n_heads * config.kv_heads // config.n_heads,
+        head_dim=config.head_width,
         causal=True,
+        qk_norm=config.qk_norm,
         window=layer.window,
+        ssmax=config.ssmax and layer.window is None,
         position=layer.position,
+        backend=config.backend,
         interleaved=config.interleaved,
         fraction=config.fraction,
         fused_projection=config.fused_projection,
-        **settings,
     )
 
 

@@ -126,15 +126,6 @@ JOINED = (*FAR, "model.crossbatch=2", "crossbatch_from=4")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("crossbatch")
-    write_text(home / "text.txt", lines=100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROPEWALK_CACHE", str(home / "cache"))
-        yield home
-
-
-@pytest.fixture(scope="module")
 def whole(home):
     return fit(home, "whole", *JOINED)
 
@@ -171,7 +162,9 @@ def test_the_best_before_the_step_is_forgotten_and_no_other(step, best, passages
     callback = JoinPassages(4, 2, BestAndLast(Path()))
     callback.best.best_loss = 0
     net = build(**PATTERNS["layers"], crossbatch=2)
-    callback.on_train_batch_start(SimpleNamespace(global_step=step), SimpleNamespace(net=net))
+    trainer, module = SimpleNamespace(global_step=step), SimpleNamespace(net=net)
+    callback.on_train_start(trainer, module)
+    callback.on_train_batch_start(trainer, module)
     assert callback.best.best_loss == best
     assert net.blocks[1].attention.passages == passages
 

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from commands import write_text
 from runs import Killed, assert_same, checkpoint, fit
 
 from cli.checkpoint import load_trained
@@ -55,15 +54,6 @@ def test_a_compiled_model_drops_them_too() -> None:
 
 
 # --- a run ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("drope")
-    write_text(home / "text.txt", lines=100)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROPEWALK_CACHE", str(home / "cache"))
-        yield home
 
 
 @pytest.fixture(scope="module")

@@ -43,11 +43,15 @@ class JoinPassages(L.Callback):
     def __init__(self, start: int, passages: int, best: BestAndLast) -> None:
         self.start, self.passages, self.best = start, passages, best
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run goes on as it was."""
+        joined = trainer.global_step >= self.start
+        pl_module.net.set_crossbatch(self.passages if joined else 1)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
     ) -> None:
-        """Before every batch, so that a resumed run goes on as it was."""
-        step = trainer.global_step
-        pl_module.net.set_crossbatch(self.passages if step >= self.start else 1)
-        if step == self.start:
+        """Before the first batch of step `start`."""
+        if trainer.global_step == self.start:
+            pl_module.net.set_crossbatch(self.passages)
             self.best.forget()
