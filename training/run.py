@@ -211,9 +211,10 @@ def hyperparameters(prepared: Prepared) -> dict[str, Any]:
     """The config keys that a person compares runs by, flat."""
     config = prepared.config
     flat = {"seed": config["seed"], "position": config["position"], "backend": prepared.backend}
-    for key in ("drop_positions_at", "crossbatch_from"):
-        if config[key]:
-            flat[key] = config[key]
+    if config["drop_positions_at"] is not None:
+        flat["drop_positions_at"] = config["drop_positions_at"]
+    if config["model"]["crossbatch"] is not None:
+        flat["crossbatch_from"] = config["crossbatch_from"]
     for group in ("model", "rope", "scaling", "data", "optimizer"):
         for key, value in config[group].items():
             if isinstance(value, (int, float, str, bool)):
