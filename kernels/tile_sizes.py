@@ -15,6 +15,7 @@ MAX_GROUPS = 65535  # programs along a grid's second axis
 MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
+SHORT_ROW = 128  # bytes of a head that is rotated
 
 
 class Tile(NamedTuple):
@@ -51,8 +52,9 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
 
     Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
     which one half reads the rows of a head, and the other those of the next; eight heads at a time
-    give every thread four independent reads. The heads of few tokens are spread over programs,
-    none of which reads twice: a second read would wait for the write before it.
+    give every thread four independent reads, and sixteen of short rows without a tail eight. The
+    heads of few tokens are spread over programs, none of which reads twice: a second read would
+    wait for the write before it. These are four times as large, as starting them takes its time.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
@@ -60,8 +62,9 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
-        return Tile(tokens, 8, False, 1)
-    return Tile(tokens, 2, True, 1)
+        return Tile(tokens, 16 if row <= SHORT_ROW and not head[4] else 8, False, 1)
+    warps = min(4, triton.cdiv(triton.next_power_of_2(n_tokens), tokens))
+    return Tile(warps * tokens, 2, True, warps)
 
 
 def norm_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:

@@ -53,7 +53,7 @@ def rotate_kernel(
     SHARES: tl.constexpr,  # how many blocks of heads each has
     GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
     ONE_STEP: tl.constexpr,  # sequences of one token
-    DOUBLE: tl.constexpr,
+    ITEMSIZE: tl.constexpr,  # bytes of an element
     INTERPRETED: tl.constexpr,
 ):
     """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
@@ -78,7 +78,7 @@ def rotate_kernel(
         search_steps,
     )
     if GROUPS is None:
-        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED)
+        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED)
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
     for i in tl.static_range(3):  # q, k, v
@@ -102,7 +102,7 @@ def rotate_kernel(
                     tl.debug_barrier()
                 if GROUPS is not None:  # a program's one block: read it before the sines are made
                     cos, sin = cos_sin(
-                        position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED
+                        position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
                     )
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
@@ -151,7 +151,7 @@ def norm_backward_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads there are of each
-    DOUBLE: tl.constexpr,
+    ITEMSIZE: tl.constexpr,  # bytes of an element
     INTERPRETED: tl.constexpr,
 ):
     """The derivative of rotate_kernel with norms, and a copy of dv.
@@ -160,7 +160,7 @@ def norm_backward_kernel(
     dx = (w · g - x̂ · mean(w · g · x̂)) / rms(x). x̂ is computed again: x has to be read anyway.
     Every program takes many blocks of tokens, so that few sums of dw are left to be added up.
     """
-    precision: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    precision: tl.constexpr = tl.float64 if ITEMSIZE == 8 else tl.float32
     inputs, weights = (q, k, None), (q_weight, k_weight, None)
     grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
     for i in tl.static_range(3):  # q, k, v
@@ -192,7 +192,7 @@ def norm_backward_kernel(
                     search_steps,
                 )
                 cos, sin = cos_sin(
-                    position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, INTERPRETED
+                    position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
                 )
             grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
             out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]

@@ -194,7 +194,7 @@ def _rotate_launch(
         shares,
         groups,
         seq_len == 1,
-        dtype == torch.float64,
+        dtype.itemsize,
         device.type == "cpu",
     )
     grid = (triton.cdiv(n_tokens, tile.tokens), 1 if groups is None else groups[-1])
@@ -228,7 +228,7 @@ def _norm_launch(
         tile.tokens,
         blocks,
         tuple(triton.cdiv(n, b) for n, b in zip(heads, blocks, strict=True)),
-        dtype == torch.float64,
+        dtype.itemsize,
         device.type == "cpu",
     )
     grid = (min(n_blocks, 16 * MULTIPROCESSORS), 1)

