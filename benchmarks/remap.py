@@ -18,7 +18,7 @@ from benchmarks.timing import Call, Timing, measure, median_ratio, recorded, rel
 from kernels import resolve_backend, rotate
 from model import RoPEAttention
 from model.fused_attention import window_attention
-from model.remap import DualChunk, LeakyReRope, Remap, ReRope, SelfExtend, Sinks, Window
+from model.remap import DualChunk, LeakyReRope, MeanReRope, Remap, ReRope, SelfExtend, Sinks, Window
 from model.remapped_attention import remapped_attention
 
 LENGTHS = (4096, 8192, 16384, 32768)
@@ -56,6 +56,7 @@ def remaps(seq_len: int) -> dict[str, Remap]:
     group = max(1, math.ceil((seq_len - quarter) / (2 * TRAIN_LENGTH / 3 - quarter)))
     return {
         "ReRoPE": ReRope(half),
+        "mean ReRoPE": MeanReRope(half, TRAIN_LENGTH - 1),
         "Leaky ReRoPE": LeakyReRope(half, leak),
         "Self-Extend": SelfExtend(group, quarter),
         "dual-chunk": DualChunk(3 * quarter, TRAIN_LENGTH // 8),

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.remap import DualChunk, LeakyReRope, Remap, ReRope, SelfExtend, Sinks, Window
+from model.remap import DualChunk, LeakyReRope, MeanReRope, Remap, ReRope, SelfExtend, Sinks, Window
 
 _Settings = tuple[int, ...]
 
@@ -57,6 +57,15 @@ REMAPS: dict[str, Remapping] = {
         "distances above {window} read as {window}",
         "WINDOW = half the training length",
         "128",
+        plain_within=False,
+    ),
+    "mean-rerope": Remapping(
+        MeanReRope,
+        ("window", "longest"),
+        lambda _, train_length: (train_length // 2, train_length - 1),
+        "distances above {window} read as the mean of all from {window} to {longest}",
+        "WINDOW = half the training length, LONGEST = the longest distance in it",
+        "128x255",
         plain_within=False,
     ),
     "leaky-rerope": Remapping(

@@ -78,7 +78,9 @@ def rotate_kernel(
         search_steps,
     )
     if GROUPS is None:
-        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED)
+        cos, sin = cos_sin(
+            position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
+        )
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
     for i in tl.static_range(3):  # q, k, v

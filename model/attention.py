@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kernels import rope_phases, rope_qkv, rotate
 from model.cache import LayerCache
 from model.config import TransformerConfig
-from model.frequencies import rope_frequencies
+from model.frequencies import mean_of_turns, rope_frequencies
 from model.fused_attention import can_fuse, window_attention
 from model.masks import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
@@ -236,8 +236,11 @@ class RoPEAttention(nn.Module):
             q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
         return q, k, v
 
-    def rotated(self, x: Tensor, positions: Tensor, leak: int = 1) -> Tensor:
-        """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`."""
+    def rotated(self, x: Tensor, positions: Tensor, leak: int = 1, spread: int = 1) -> Tensor:
+        """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`.
+
+        With `spread`, the mean of so many rotations, a position apart, around these.
+        """
         # Fixed point: exact to its last bit.
         phases = self.phases if leak == 1 else (self.phases + leak // 2) // leak
         rotated, _ = rotate(
@@ -249,7 +252,13 @@ class RoPEAttention(nn.Module):
             attention_factor=self.attention_factor,
             backend=self.backend,
         )
-        return rotated
+        if spread == 1:
+            return rotated
+        faded = mean_of_turns(self.phases, spread)  # (P,)
+        faded = faded.repeat_interleave(2) if self.interleaved else faded.repeat(2)
+        tail = faded.new_ones(x.shape[-1] - len(faded))  # what is not rotated
+        faded = torch.cat((faded, tail)).to(torch.promote_types(x.dtype, torch.float32))
+        return (rotated * faded).to(x.dtype)
 
     def _fuses(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether the fused kernel attends, not PyTorch, which the user may have asked for."""

@@ -56,7 +56,7 @@ def _remapped(attention: RoPEAttention, q: Tensor, k: Tensor, rows: Tensor) -> T
     scores = None
     for one in attention.remap.passes():
         there = _plain(
-            attention.rotated(q, one.query(rows), one.leak),
+            attention.rotated(q, one.query(rows), one.leak, one.spread),
             attention.rotated(k, one.key(keys), one.leak),
         )
         if scores is None:

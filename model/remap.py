@@ -8,6 +8,7 @@ for the keys low <= j < high with low, high = `keys(i)`:
 
     R(i, j) = (query(i) - key(j)) / leak
 
+A pass may also score by the mean of several rotations, of R and its neighbours (`spread`).
 Passes never overlap, none reaches beyond the query, and the bounds of a pass do not decrease with
 i. A pair that no pass covers is not attended to: a mask is a remap too. Positions are int64 tensors
 that broadcast; all functions here are pure.
@@ -32,6 +33,7 @@ class Pass(NamedTuple):
     key: Callable[[Tensor], Tensor]  # positions of keys -> where they are rotated to
     keys: Callable[[Tensor], tuple[Tensor, Tensor]]  # queries -> low, high; below 0 there is none
     leak: int = 1
+    spread: int = 1  # the mean over so many distances, one apart, with R in their middle
 
 
 class Remap(Protocol):
@@ -78,6 +80,41 @@ class ReRope:
         """Near as trained; far with every query at `window` and every key at 0."""
         far = _far(self.window, lambda i: torch.full_like(i, self.window), torch.zeros_like)
         return [_near(self.window), far]
+
+
+@dataclass(frozen=True)
+class MeanReRope:
+    """From `window` on a key is scored as if it stood at every distance from there to `longest`.
+
+    The mean over distances of a pair's rotation is that to their middle, times the Dirichlet kernel
+    sin(n θ/2) / (n sin(θ/2)) of its angle θ per position, n = longest - window + 1. Slow pairs read
+    (window + longest) / 2; fast ones, which over these distances turn any which way, fade, and with
+    them what a query would happen to read in thousands of far keys at one single distance. What
+    training could match at any distance is left. With longest = window it is `ReRope`.
+    """
+
+    window: int
+    longest: int
+
+    def __post_init__(self) -> None:
+        _check(window=(self.window, 128), longest=(self.longest, 255))
+        if self.longest < self.window:
+            raise ValueError(
+                f"longest={self.longest}: must be at least window={self.window}; "
+                f"try longest={2 * self.window - 1}"
+            )
+
+    def relative(self, i: Tensor, j: Tensor) -> Tensor:
+        """Δ within the window, the middle of the distances beyond."""
+        middle = (self.window + self.longest) / 2
+        return (i - j).double().where(i - j < self.window, middle)
+
+    def passes(self) -> list[Pass]:
+        """Near as trained; far with every query at the middle, in halves of a position."""
+        both = self.window + self.longest
+        far = _far(self.window, lambda i: torch.full_like(i, both), torch.zeros_like)
+        spread = self.longest - self.window + 1
+        return [_near(self.window), far._replace(leak=2, spread=spread)]
 
 
 @dataclass(frozen=True)

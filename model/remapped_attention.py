@@ -23,7 +23,7 @@ from model.remap import Pass, Remap, intervals
 # leave a GPU waiting for launches.
 CPU_BLOCK, GPU_BLOCK = 2**21, 2**26
 
-Rotation = Callable[[Tensor, Tensor, int], Tensor]
+Rotation = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def remapped_attention(
@@ -40,10 +40,10 @@ def remapped_attention(
     """Attend from q (B, S, H, D), not rotated, to k and v (B, T, Hk, D), k not rotated either.
 
     Query s is the token number past + s and attends to the keys up to itself, as far as a pass
-    covers them. `rotation(x, positions, leak)` rotates x (B, S, H, D) to `positions` (S,) with
-    frequencies divided by `leak`. Scores, softmax and sums are in float32, in float64 for float64
-    data. `fused`: by the kernel, where `can_fuse` says that it may. Returns (B, S, H, D) in q's
-    dtype.
+    covers them. `rotation(x, positions, leak, spread)` rotates x (B, S, H, D) to `positions` (S,)
+    with frequencies divided by `leak`, or is the mean of `spread` rotations around that. Scores,
+    softmax and sums are in float32, in float64 for float64 data. `fused`: by the kernel, where
+    `can_fuse` says that it may. Returns (B, S, H, D) in q's dtype.
     """
     with torch.autocast(q.device.type, enabled=False):  # it would round the scores to 16 bits
         if fused:
@@ -54,7 +54,9 @@ def remapped_attention(
 def _fused(q: Tensor, k: Tensor, v: Tensor, remap: Remap, rotation: Rotation, past: int) -> Tensor:
     passes = remap.passes()
     at = pass_positions(remap, past, q.shape[1], q.device)
-    rotated_q = [rotation(q, to, one.leak) for one, to in zip(passes, at.queries, strict=True)]
+    rotated_q = [
+        rotation(q, to, one.leak, one.spread) for one, to in zip(passes, at.queries, strict=True)
+    ]
     rotated_k = _rotated_keys(passes, k, at.keys, rotation)
     return interval_attention(
         rotated_q, rotated_k, v, *key_bounds(remap, past, q.shape[1], q.device)
@@ -77,9 +79,10 @@ def _in_blocks(
     queries, keys = queries.to(q.device), torch.arange(n_keys, device=q.device)
     scale = 1 / math.sqrt(q.shape[-1])
     rotated_q = [
-        _grouped(rotation(q, one.query(queries), one.leak).to(precision) * scale, k.shape[2])
+        rotation(q, one.query(queries), one.leak, one.spread).to(precision) * scale
         for one in passes
-    ]  # (B, Hk, G, S, D) each
+    ]
+    rotated_q = [_grouped(rotated, k.shape[2]) for rotated in rotated_q]  # (B, Hk, G, S, D) each
     rotated_k = [
         rotated.transpose(1, 2).to(precision)
         for rotated in _rotated_keys(passes, k, [one.key(keys) for one in passes], rotation)
@@ -107,7 +110,7 @@ def _rotated_keys(
     rotated: dict[tuple[object, int], Tensor] = {}
     for one, to in zip(passes, positions, strict=True):
         if (one.key, one.leak) not in rotated:
-            rotated[one.key, one.leak] = rotation(k, to, one.leak)
+            rotated[one.key, one.leak] = rotation(k, to, one.leak, 1)
     return [rotated[one.key, one.leak] for one in passes]
 
 

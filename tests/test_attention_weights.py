@@ -10,7 +10,16 @@ from evaluation.attention_distance import measure_attention
 from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
 from model.attention_weights import attention_weights
 from model.positions import alibi_slopes
-from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend, Sinks, Window, attended
+from model.remap import (
+    DualChunk,
+    LeakyReRope,
+    MeanReRope,
+    ReRope,
+    SelfExtend,
+    Sinks,
+    Window,
+    attended,
+)
 
 S, D_MODEL, H, HK = 40, 32, 4, 2
 ROWS = torch.tensor([0, 1, 17, 30, 39])
@@ -116,6 +125,13 @@ def test_under_a_remap(remap):
     relative = torch.where(attended(remap, i, j), remap.relative(i, j), torch.nan)
     bent = assert_right(module, x, relative=relative)
     assert not torch.allclose(plain, bent, atol=1e-3)
+
+
+def test_under_a_mean_of_rotations_they_give_the_layers_output():
+    module, x = attention(), tokens()
+    module.set_remap(MeanReRope(7, 20))
+    y = output_of(module, x, attention_weights(module, x, ROWS))
+    torch.testing.assert_close(y, module(x)[:, ROWS], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("remap", [None, ReRope(7)], ids=str)

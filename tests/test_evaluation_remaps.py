@@ -11,6 +11,7 @@ from evaluation.remaps import REMAPS, remap_of
 from model.remap import (
     DualChunk,
     LeakyReRope,
+    MeanReRope,
     ReRope,
     SelfExtend,
     Sinks,
@@ -24,6 +25,7 @@ from model.remap import (
     [
         ("rerope", Method(remap="rerope")),
         ("rerope@128", Method(remap="rerope", settings=(128,))),
+        ("mean-rerope@128x255", Method(remap="mean-rerope", settings=(128, 255))),
         ("leaky-rerope@128x16+logn", Method("none", None, True, "leaky-rerope", (128, 16))),
         ("self-extend@8x64", Method(remap="self-extend", settings=(8, 64))),
         ("dual-chunk+logn", Method(logn=True, remap="dual-chunk")),
@@ -43,6 +45,8 @@ def test_a_name_and_its_method(name, method):
         ("rerope@8x8", "must be WINDOW"),
         ("rerope@1.5", "must be WINDOW"),
         ("rerope@0", r"methods=\[rerope@0\]: window=0: must be an integer from 1"),
+        ("mean-rerope@128", "must be WINDOWxLONGEST, whole numbers; try mean-rerope@128x255"),
+        ("mean-rerope@8x7", "longest=7: must be at least window=8"),
         ("self-extend@8", "must be GROUPxWINDOW, whole numbers; try self-extend@8x64"),
         ("self-extend@0x0", "group=0: .*; window=0: "),
         ("dual-chunk@8x4", "local=4: must be below half of chunk=8"),
@@ -79,6 +83,7 @@ def test_the_rules_stay_within_the_training_length(name, train_length):
 def test_the_rules_by_hand():
     lengths = {"context": 4096, "train_length": 512}
     assert remap_of("rerope", (), **lengths) == ReRope(256)
+    assert remap_of("mean-rerope", (), **lengths) == MeanReRope(256, 511)
     assert remap_of("leaky-rerope", (), **lengths) == LeakyReRope(256, 15)
     assert remap_of("self-extend", (), **lengths) == SelfExtend(19, 128)  # 3968 / 213.3
     assert remap_of("dual-chunk", (), **lengths) == DualChunk(384, 64)
@@ -107,8 +112,8 @@ def test_a_map_of_its_own_holds_at_the_training_length_and_one_by_length_begins_
     nll = {name: v["nll"][0] for name, v in measure(tiny(), methods=names).methods.items()}
     assert nll["none"] == nll["self-extend"] == nll["leaky-rerope"]
     assert nll["none"] == nll["window"] == nll["sinks"]
-    taxed = ("rerope", "dual-chunk", "self-extend@4x4", "leaky-rerope@4x8")
-    assert len({nll["none"], *(nll[name] for name in taxed)}) == 5
+    taxed = ("rerope", "mean-rerope", "dual-chunk", "self-extend@4x4", "leaky-rerope@4x8")
+    assert len({nll["none"], *(nll[name] for name in taxed)}) == 6
     assert nll["rerope@16"] == pytest.approx(nll["none"], rel=1e-5)  # no distance reaches 16
 
 

@@ -12,7 +12,7 @@ import model.attention
 from kernels import can_attend_to_intervals, interval_attention
 from model import Transformer, TransformerConfig
 from model.fused_attention import can_fuse, key_bounds, window_attention
-from model.remap import DualChunk, LeakyReRope, Window
+from model.remap import DualChunk, LeakyReRope, MeanReRope, Window
 from model.remapped_attention import remapped_attention
 
 pytest.importorskip("triton")
@@ -216,6 +216,7 @@ def fused_calls(monkeypatch):
     ("options", "remap"),
     [
         ({}, LeakyReRope(8, 4)),
+        ({}, MeanReRope(8, 15)),
         ({}, DualChunk(12, 4)),
         ({"window": 7, "pattern": ["window-nope", "full"]}, None),
         ({"position": "alibi"}, None),

@@ -10,13 +10,14 @@ from kernels import interval_attention
 from model import RoPEAttention
 from model.fused_attention import window_attention
 from model.positions import alibi_slopes
-from model.remap import DualChunk, LeakyReRope, ReRope, SelfExtend, Sinks, Window
+from model.remap import DualChunk, LeakyReRope, MeanReRope, ReRope, SelfExtend, Sinks, Window
 from model.remapped_attention import remapped_attention
 
 pytestmark = pytest.mark.gpu
 
 REMAPS = [
     ReRope(256),
+    MeanReRope(256, 511),
     LeakyReRope(256, 15),
     SelfExtend(19, 128),
     DualChunk(384, 64),
@@ -96,6 +97,7 @@ def test_alibi_in_a_window_or_none(dtype, window, past):
     ("options", "remap"),
     [
         ({}, LeakyReRope(8, 4)),
+        ({}, MeanReRope(8, 15)),
         ({}, Sinks(4, 8)),
         ({"window": 7, "pattern": ["window-nope", "full"]}, None),
         ({"position": "alibi"}, None),

@@ -10,6 +10,7 @@ from model import RoPEAttention, rope_frequencies
 from model.remap import (
     DualChunk,
     LeakyReRope,
+    MeanReRope,
     ReRope,
     SelfExtend,
     Sinks,
@@ -22,6 +23,8 @@ from model.remapped_attention import remapped_attention
 REMAPS = [
     ReRope(7),
     ReRope(1),
+    MeanReRope(7, 20),
+    MeanReRope(1, 2),
     LeakyReRope(7, 4),
     LeakyReRope(1, 16),
     SelfExtend(4, 8),
@@ -34,6 +37,7 @@ MASKS = [Window(7), Window(1), Sinks(3, 7), Sinks(7, 3), Sinks(1, 1)]
 # In these nothing is left of the bending, for inputs of up to 50 tokens.
 LIMITS = [
     ReRope(50),
+    MeanReRope(50, 90),
     LeakyReRope(50, 8),
     LeakyReRope(5, 1),
     SelfExtend(4, 50),
@@ -141,6 +145,7 @@ def test_sinks_by_hand_stand_at_their_places_in_the_cache():
         (lambda: Sinks(0, 0), "(?s)sinks=0: .*try sinks=4.*window=0: must be"),
         (lambda: ReRope(0), "window=0: must be an integer from 1 to .*; try window=128"),
         (lambda: LeakyReRope(2.5, 0), "(?s)window=2.5: .*leak=0: must be"),
+        (lambda: MeanReRope(8, 7), "longest=7: must be at least window=8; try longest=15"),
         (lambda: SelfExtend(True, 8), "group=True"),
         (lambda: DualChunk(8, 4), "local=4: must be below half of chunk=8; try local=1"),
     ],
@@ -170,6 +175,10 @@ def pairwise(module, x, remap, inv_freq=None, temperature=1.0):
     i, j = grid(s)
     angle = remap.relative(i, j)[..., None] * inv_freq  # (S, T, P)
     turn = torch.polar(torch.full_like(angle, temperature**2), angle)
+    if isinstance(remap, MeanReRope):  # from the window on the mean over these distances, summed up
+        distances = torch.arange(remap.window, remap.longest + 1)[:, None]
+        mean = torch.exp(1j * distances * inv_freq).mean(0)
+        turn = torch.where((i - j >= remap.window)[..., None], mean * temperature**2, turn)
     scores = torch.einsum("bihp,bjhp,ijp->bhij", q, k.conj(), turn).real / math.sqrt(d)
     unseen = ~attended(remap, i, j) | (j > i)
     weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
@@ -201,6 +210,24 @@ def test_in_its_limits_attention_is_plain_rope(remap):
     plain = module(x)
     module.set_remap(remap)
     torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
+
+
+def test_the_mean_over_one_distance_is_rerope():
+    module, x = attention(n_kv_heads=2), torch.randn(2, 50, 32).double() * 4
+    module.set_remap(ReRope(7))
+    expected = module(x)
+    module.set_remap(MeanReRope(7, 7))
+    torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"interleaved": False}, {"fraction": 0.5}])
+def test_a_mean_of_rotations_in_other_layouts_is_the_mean(options):
+    module, x = attention(**options), torch.randn(1, 3, 2, 8).double()
+    distances = torch.arange(5, 12)
+    apart = [module.rotated(x, torch.full((3,), int(n))) for n in distances]
+    middle = torch.full((3,), int(distances[0] + distances[-1]))
+    mean = module.rotated(x, middle, 2, len(distances))
+    torch.testing.assert_close(mean, torch.stack(apart).mean(0), rtol=1e-12, atol=1e-12)
 
 
 def test_frequencies_of_a_scaling_and_its_temperature_are_kept():
@@ -240,7 +267,10 @@ def test_smaller_dtypes_are_near_float64(dtype, tolerance):
 
 @pytest.mark.parametrize(
     "remap",
-    [ReRope(8), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4), Window(8), Sinks(4, 8)],
+    [
+        *(ReRope(8), MeanReRope(8, 15), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4)),
+        *(Window(8), Sinks(4, 8)),
+    ],
 )
 @pytest.mark.parametrize("step", [1, 7])
 def test_decoding_through_the_cache_is_the_full_pass(remap, step):
