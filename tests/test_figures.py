@@ -129,6 +129,14 @@ def test_passkey_curves_are_the_accuracies_of_each_task(drawn):
     assert "rerope@64+logn 80%" in texts(drawn["passkey"])
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100%"), (0.996, "99.6%"), (0.99, "99%"), (0.0, "0%"), (-0.001, "0%"), (0.125, "12%")],
+)
+def test_a_share_reads_100_percent_only_where_it_is_all(share, text):
+    assert style.percent(share) == text
+
+
 def test_heatmaps_are_correct_over_trials_by_depth_and_length(drawn):
     panels = drawn["passkey-depth"].axes
     titles = [ax._left_title.get_text() for ax in panels]

@@ -142,8 +142,12 @@ def curve(
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage; zero has no sign."""
-    return f"{round(100 * share)}%"
+    """A share as a whole percentage, or with a decimal where 100% would not be all.
+
+    Zero has no sign.
+    """
+    whole = round(100 * share)
+    return f"{100 * share:.1f}%" if whole == 100 and share < 0.9995 else f"{whole}%"
 
 
 def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
