@@ -63,7 +63,7 @@ REMAPS: dict[str, Remapping] = {
         MeanReRope,
         ("window", "longest"),
         lambda _, train_length: (train_length // 2, train_length - 1),
-        "distances above {window} read as the mean of all from {window} to {longest}",
+        "distances from {window} on scored by the mean over all from {window} to {longest}",
         "WINDOW = half the training length, LONGEST = the longest distance in it",
         "128x255",
         plain_within=False,

@@ -45,7 +45,7 @@ def rope_qkv(
     """Split a projection into q, k and v; RMS-normalise (optionally) and rotate q and k.
 
     Norm (arXiv 1910.07467, over each head) and rotation are computed in float32, in float64 for
-    float64 data, and rounded once.
+    float64 data, and rounded once; the sines are those of `rope_triton`.
 
     Args:
         qkv: (B, S, (H + 2 H_kv) D): all heads of q, then of k, then of v; any strides.

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import triton
 
-MAX_TILE = 2**20  # elements: Triton's own limit, which only the interpreter can reach
+MAX_TILE = 2**20  # elements: Triton's own limit
 MAX_GROUPS = 65535  # programs along a grid's second axis
 MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
-SHORT_ROW = 128  # bytes of a head that is rotated
+SHORT_ROW = 128  # bytes of a head's rotated part, at most, to be short
 
 
 class Tile(NamedTuple):
@@ -50,11 +50,12 @@ def groups_of(blocks: tuple[int, ...], spread: bool) -> tuple[int, ...] | None:
 def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
 
-    Measured on an H200 over the shapes of benchmarks/cells.py: programs of one warp are best, of
-    which one half reads the rows of a head, and the other those of the next; eight heads at a time
-    give every thread four independent reads, and sixteen of short rows without a tail eight. The
-    heads of few tokens are spread over programs, none of which reads twice: a second read would
-    wait for the write before it. These are four times as large, as starting them takes its time.
+    Measured on an H100 and an H200 over the shapes of benchmarks/cells.py. Of many tokens programs
+    of one warp are best, of which one half reads the rows of a head, and the other those of the
+    next; eight heads at a time give every thread four independent reads, and sixteen of short rows
+    without a tail eight. The heads of few tokens are spread over programs, none of which reads
+    twice: a second read would wait for the write before it. These have up to four warps, as
+    starting a program takes its time.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
@@ -62,9 +63,15 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
-        return Tile(tokens, 16 if row <= SHORT_ROW and not head[4] else 8, False, 1)
-    warps = min(4, triton.cdiv(triton.next_power_of_2(n_tokens), tokens))
-    return Tile(warps * tokens, 2, True, warps)
+        heads = 16 if row <= SHORT_ROW and not head[4] else 8
+        return Tile(_that_fit(tokens, heads, head), heads, False, 1)
+    warps = min(4, triton.next_power_of_2(n_tokens) // tokens)
+    return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
+
+
+def _that_fit(tokens: int, heads: int, head: tuple) -> int:
+    """So many tokens, or fewer of heads so long that Triton would refuse the tile."""
+    return max(min(tokens, MAX_TILE // (heads * max(2 * head[3], head[4]))), 1)
 
 
 def norm_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:

@@ -46,8 +46,9 @@ def rope_triton(
     """Rotate q and k by their positions (RoFormer, arXiv 2104.09864), both by one kernel launch.
 
     The pair (x, y) number i of a head at position m becomes (x·cos - y·sin, x·sin + y·cos) of
-    the angle m · inv_freq[i], computed exactly (kernels/phases.py) in float32, in float64 for
-    float64 tensors, and rounded once. The inputs are not modified.
+    the angle m · inv_freq[i], exact (kernels/phases.py) up to its sine, which is computed in
+    float32, in float64 for float64 tensors, and for 16 bits by the GPU's own unit (wrong by up to
+    1e-6). The result is rounded once. The inputs are not modified.
 
     Args:
         q: (B, S, H, D), float64, float32, float16 or bfloat16, on a CPU or a CUDA device, of any

@@ -53,7 +53,8 @@ def rotate_kernel(
     SHARES: tl.constexpr,  # how many blocks of heads each has
     GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
     ONE_STEP: tl.constexpr,  # sequences of one token
-    ITEMSIZE: tl.constexpr,  # bytes of an element
+    DOUBLE: tl.constexpr,  # float64 data
+    HARDWARE: tl.constexpr,  # sines by the GPU's own unit
     INTERPRETED: tl.constexpr,
 ):
     """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
@@ -79,7 +80,7 @@ def rotate_kernel(
     )
     if GROUPS is None:
         cos, sin = cos_sin(
-            position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
+            position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, HARDWARE, INTERPRETED
         )
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
@@ -104,7 +105,14 @@ def rotate_kernel(
                     tl.debug_barrier()
                 if GROUPS is not None:  # a program's one block: read it before the sines are made
                     cos, sin = cos_sin(
-                        position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
+                        position,
+                        phases_ptr,
+                        cos_factor,
+                        sin_factor,
+                        HEAD,
+                        DOUBLE,
+                        HARDWARE,
+                        INTERPRETED,
                     )
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
@@ -153,7 +161,8 @@ def norm_backward_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads there are of each
-    ITEMSIZE: tl.constexpr,  # bytes of an element
+    DOUBLE: tl.constexpr,  # float64 data
+    HARDWARE: tl.constexpr,  # sines by the GPU's own unit
     INTERPRETED: tl.constexpr,
 ):
     """The derivative of rotate_kernel with norms, and a copy of dv.
@@ -162,7 +171,7 @@ def norm_backward_kernel(
     dx = (w · g - x̂ · mean(w · g · x̂)) / rms(x). x̂ is computed again: x has to be read anyway.
     Every program takes many blocks of tokens, so that few sums of dw are left to be added up.
     """
-    precision: tl.constexpr = tl.float64 if ITEMSIZE == 8 else tl.float32
+    precision: tl.constexpr = tl.float64 if DOUBLE else tl.float32
     inputs, weights = (q, k, None), (q_weight, k_weight, None)
     grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
     for i in tl.static_range(3):  # q, k, v
@@ -194,7 +203,14 @@ def norm_backward_kernel(
                     search_steps,
                 )
                 cos, sin = cos_sin(
-                    position, phases_ptr, cos_factor, sin_factor, HEAD, ITEMSIZE, INTERPRETED
+                    position,
+                    phases_ptr,
+                    cos_factor,
+                    sin_factor,
+                    HEAD,
+                    DOUBLE,
+                    HARDWARE,
+                    INTERPRETED,
                 )
             grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
             out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]

@@ -19,6 +19,7 @@ from torch import Tensor
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
     MULTIPROCESSORS,
+    Tile,
     groups_of,
     head_blocks,
     norm_tile,
@@ -175,7 +176,8 @@ def _rotate_launch(
         head = (*head[:4], 0)  # the tail is where it should be
     tile = rotation_tile(n_tokens, head, dtype.itemsize, device.type == "cpu")
     if weights != (None, None):
-        tile = tile._replace(heads=min(tile.heads, 4))  # a thread has more to hold
+        # A thread has more to hold, and one warp takes a head: sums of any tile are in one order.
+        tile = Tile(max(tile.tokens // tile.warps, 1), min(tile.heads, 4), tile.spread, 1)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
     groups = groups_of(shares, tile.spread)
@@ -194,11 +196,17 @@ def _rotate_launch(
         shares,
         groups,
         seq_len == 1,
-        dtype.itemsize,
-        device.type == "cpu",
+        *_arithmetic(dtype, device),
     )
     grid = (triton.cdiv(n_tokens, tile.tokens), 1 if groups is None else groups[-1])
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
+
+
+def _arithmetic(dtype: torch.dtype, device: torch.device) -> tuple[bool, bool, bool]:
+    """DOUBLE, HARDWARE and INTERPRETED of the kernels; AMD's library has no such sines."""
+    interpreted = device.type == "cpu"
+    hardware = dtype.itemsize == 2 and not interpreted and torch.version.hip is None
+    return dtype == torch.float64, hardware, interpreted
 
 
 @functools.lru_cache(maxsize=4096)
@@ -228,8 +236,7 @@ def _norm_launch(
         tile.tokens,
         blocks,
         tuple(triton.cdiv(n, b) for n, b in zip(heads, blocks, strict=True)),
-        dtype.itemsize,
-        device.type == "cpu",
+        *_arithmetic(dtype, device),
     )
     grid = (min(n_blocks, 16 * MULTIPROCESSORS), 1)
     return Launch(norm_backward_kernel, grid, numbers, device, tile.warps)

@@ -65,18 +65,19 @@ def cos_sin(
     cos_factor,
     sin_factor,
     HEAD: tl.constexpr,
-    ITEMSIZE: tl.constexpr,
+    DOUBLE: tl.constexpr,
+    HARDWARE: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
     """Cosine and sine (1, T, P) of position (T,) times every phase, which wraps at one turn.
 
-    As exact as data of ITEMSIZE bytes can tell: for 16 bits they are the GPU's own approximations
-    (MUFU), wrong by 2^-20.5 at most (PTX ISA, sin.approx), where a result is rounded by 2^-12.
+    HARDWARE: by the GPU's own unit (MUFU), wrong by 2^-20.5 at most (PTX ISA, sin.approx) at a
+    float32 angle that is itself rounded: by 1e-6 in all, of which data of 16 bits knows nothing.
     """
     pair = tl.arange(0, HEAD[3])
     phase = tl.load(phases_ptr + pair, mask=pair < HEAD[1] // 2, other=0)
     turn = (position[:, None] * phase[None, :])[None, :, :]
-    if ITEMSIZE == 8:
+    if DOUBLE:
         angle = turn.to(tl.float64) * RADIANS_PER_TURN_64
         if INTERPRETED:
             cos, sin = tl.cos(angle), tl.sin(angle)
@@ -84,7 +85,7 @@ def cos_sin(
             cos, sin = libdevice.cos(angle), libdevice.sin(angle)
     else:
         turn = (turn >> 32).to(tl.int32)
-        if ITEMSIZE == 2 and not INTERPRETED:
+        if HARDWARE:
             angle = turn.to(tl.float32) * RADIANS_PER_TURN_32
             cos, sin = libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
         else:
@@ -146,8 +147,8 @@ def load_head(x, stride, mask, HEAD: tl.constexpr):
 def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
     """The reverse of load_head, with a cast to the type of out.
 
-    The cache is asked to keep what is written: attention reads it next, and nothing reads the
-    inputs again. Of two tensors larger than the cache that is worth 2 to 6 % of the time.
+    The cache is asked to keep what is written, which is read next, rather than what was read: worth
+    a few percent where both do not fit (docs/results/kernel-trials-h100.json).
     """
     ROTARY_DIM: tl.constexpr = HEAD[1]
     dtype = out.dtype.element_ty

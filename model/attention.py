@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from kernels import rope_phases, rope_qkv, rotate
 from model.cache import LayerCache
 from model.config import TransformerConfig
-from model.frequencies import mean_of_turns, rope_frequencies
+from model.frequencies import rope_frequencies
 from model.fused_attention import can_fuse, window_attention
 from model.masks import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
-from model.remap import Remap
+from model.remap import Remap, mean_of_turns
 from model.remapped_attention import remapped_attention
 from model.score_scaling import log_n_scaled
 from model.ssmax import ScalableSoftmax
@@ -239,7 +239,7 @@ class RoPEAttention(nn.Module):
     def rotated(self, x: Tensor, positions: Tensor, leak: int = 1, spread: int = 1) -> Tensor:
         """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`.
 
-        With `spread`, the mean of so many rotations, a position apart, around these.
+        With `spread`, the mean of so many rotations around these, a token apart whatever the leak.
         """
         # Fixed point: exact to its last bit.
         phases = self.phases if leak == 1 else (self.phases + leak // 2) // leak
@@ -254,11 +254,10 @@ class RoPEAttention(nn.Module):
         )
         if spread == 1:
             return rotated
-        faded = mean_of_turns(self.phases, spread)  # (P,)
+        faded = mean_of_turns(self.phases, spread, torch.promote_types(x.dtype, torch.float32))
         faded = faded.repeat_interleave(2) if self.interleaved else faded.repeat(2)
         tail = faded.new_ones(x.shape[-1] - len(faded))  # what is not rotated
-        faded = torch.cat((faded, tail)).to(torch.promote_types(x.dtype, torch.float32))
-        return (rotated * faded).to(x.dtype)
+        return (rotated * torch.cat((faded, tail))).to(x.dtype)
 
     def _fuses(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
         """Whether the fused kernel attends, not PyTorch, which the user may have asked for."""

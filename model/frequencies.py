@@ -5,12 +5,8 @@ arXiv:2104.09864). The methods stand in `model.scalings`; here is the function t
 is given and calls one.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import fields
-
-import torch
-from torch import Tensor
 
 from model.checks import (
     BOOLEAN,
@@ -135,13 +131,3 @@ def _conflicts(given: Mapping[str, object]) -> list[str]:
         if lower >= upper:
             problems.append(f"{high}={upper!r}: must be above {low}={lower!r}")
     return problems
-
-
-def mean_of_turns(phases: Tensor, count: int) -> Tensor:
-    """The mean of e^(i n θ) over `count` numbers n, one apart and with 0 in their middle: float64.
-
-    It is real: the Dirichlet kernel sin(count θ/2) / (count sin(θ/2)), 1 where θ is 0.
-    `phases`: θ in 64-bit fractions of a turn, int64 (P,), as `kernels.rope_phases` gives them.
-    """
-    half = phases.double() * (math.pi / 2**64)
-    return torch.where(phases == 0, 1.0, (count * half).sin() / (count * half.sin()))

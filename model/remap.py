@@ -14,6 +14,7 @@ i. A pair that no pass covers is not attended to: a mask is a remap too. Positio
 that broadcast; all functions here are pure.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -59,6 +60,16 @@ def attended(remap: Remap, i: Tensor, j: Tensor) -> Tensor:
     return torch.stack(inside).any(0)
 
 
+def mean_of_turns(phases: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """The mean of e^(i m θ) over `count` numbers m, one apart and with 0 in their middle: (P,).
+
+    It is real: the Dirichlet kernel sin(count θ/2) / (count sin(θ/2)), 1 where θ is 0.
+    `phases`: θ in 64-bit fractions of a turn, int64 (P,), as `kernels.rope_phases` gives them.
+    """
+    half = phases.to(dtype) * (math.pi / 2**64)
+    return torch.where(phases == 0, 1.0, (count * half).sin() / (count * half.sin()))
+
+
 @dataclass(frozen=True)
 class ReRope:
     """ReRoPE (J. Su, kexue.fm/archives/9708): min(Δ, window).
@@ -84,13 +95,12 @@ class ReRope:
 
 @dataclass(frozen=True)
 class MeanReRope:
-    """From `window` on a key is scored as if it stood at every distance from there to `longest`.
+    """From `window` on a key is scored by its mean over all distances from there to `longest`.
 
-    The mean over distances of a pair's rotation is that to their middle, times the Dirichlet kernel
-    sin(n θ/2) / (n sin(θ/2)) of its angle θ per position, n = longest - window + 1. Slow pairs read
-    (window + longest) / 2; fast ones, which over these distances turn any which way, fade, and with
-    them what a query would happen to read in thousands of far keys at one single distance. What
-    training could match at any distance is left. With longest = window it is `ReRope`.
+    The mean of a pair's rotations is that to the middle distance, times the Dirichlet kernel of its
+    angle (`mean_of_turns`). Slow pairs so read (window + longest) / 2. Fast ones, which over these
+    distances turn any which way, fade, and with them what matches at one distance alone; what
+    matches at all of them alike stays. With longest = window it is `ReRope`.
     """
 
     window: int

@@ -131,7 +131,15 @@ def test_passkey_curves_are_the_accuracies_of_each_task(drawn):
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1.0, "100%"), (0.996, "99.6%"), (0.99, "99%"), (0.0, "0%"), (-0.001, "0%"), (0.125, "12%")],
+    [
+        (1.0, "100%"),
+        (0.996, "99.6%"),
+        (0.9996, "99.9%"),
+        (0.99, "99%"),
+        (0.0, "0%"),
+        (-0.001, "0%"),
+        (0.125, "12%"),
+    ],
 )
 def test_a_share_reads_100_percent_only_where_it_is_all(share, text):
     assert style.percent(share) == text

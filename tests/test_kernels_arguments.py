@@ -296,7 +296,8 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
         return "fp64" if isinstance(value, float) else "i32"
 
     kernel = triton.jit(launch.kernel)
-    not_interpreted = (*launch.numbers[:-1], False)
+    double = launch.numbers[-3]
+    not_interpreted = (*launch.numbers[:-3], double, data == "bf16", False)
     signature, constants = {}, {}
     for i, value in enumerate((*tensors, *not_interpreted)):
         constant = kernel.params[i].is_constexpr or value is None
@@ -313,13 +314,17 @@ def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
     from kernels import tile_sizes, triton_rotate
 
     triton_rotate._rotate_launch.cache_clear()
-    few = tile_sizes.Tile(2, 2, True, 1)
-    monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: few)
+    monkeypatch.setattr(
+        triton_rotate,
+        "rotation_tile",
+        lambda n_tokens, head, *_: tile_sizes.rotation_tile(n_tokens, head, 2, cpu=False),
+    )
     rope_triton(Q[:, :1], K[:, :1], offsets=OFFSETS)
     triton_rotate._rotate_launch.cache_clear()
     ((launch, tensors),) = launches
     assert launch.grid[1] > 1
-    assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, "bf16")
+    ptx = compiled_for_a_gpu(launch, tensors, "bf16")
+    assert ".target sm_90" in ptx and "sin.approx" in ptx and "evict_last" in ptx
 
 
 @pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_models import small_model
 
+from kernels import rope_phases
 from model import RoPEAttention, rope_frequencies
 from model.remap import (
     DualChunk,
@@ -17,6 +18,7 @@ from model.remap import (
     Window,
     attended,
     intervals,
+    mean_of_turns,
 )
 from model.remapped_attention import remapped_attention
 
@@ -212,6 +214,20 @@ def test_in_its_limits_attention_is_plain_rope(remap):
     torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 256])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-6)])
+def test_the_mean_of_turns_is_their_mean(count, dtype, tolerance):
+    inv_freq = torch.tensor([0.0, 1e-9, 1e-3, 0.7, 3.1, 5.0], dtype=torch.float64)  # 5: backwards
+    m = torch.arange(count) - (count - 1) / 2
+    expected = torch.exp(
+        1j * m.double()[:, None] * inv_freq.where(inv_freq < 4, inv_freq - math.tau)
+    )
+    mean = mean_of_turns(rope_phases(inv_freq), count, dtype)
+    assert mean.dtype == dtype
+    torch.testing.assert_close(mean.double(), expected.mean(0).real, rtol=0, atol=tolerance)
+    assert mean[0] == 1
+
+
 def test_the_mean_over_one_distance_is_rerope():
     module, x = attention(n_kv_heads=2), torch.randn(2, 50, 32).double() * 4
     module.set_remap(ReRope(7))
@@ -221,19 +237,23 @@ def test_the_mean_over_one_distance_is_rerope():
 
 
 @pytest.mark.parametrize("options", [{"interleaved": False}, {"fraction": 0.5}])
-def test_a_mean_of_rotations_in_other_layouts_is_the_mean(options):
+@pytest.mark.parametrize(
+    "end", [12, 13]
+)  # a middle that is a position, and one that is half of one
+def test_a_mean_of_rotations_in_other_layouts_is_the_mean(options, end):
     module, x = attention(**options), torch.randn(1, 3, 2, 8).double()
-    distances = torch.arange(5, 12)
+    distances = torch.arange(5, end)
     apart = [module.rotated(x, torch.full((3,), int(n))) for n in distances]
     middle = torch.full((3,), int(distances[0] + distances[-1]))
     mean = module.rotated(x, middle, 2, len(distances))
     torch.testing.assert_close(mean, torch.stack(apart).mean(0), rtol=1e-12, atol=1e-12)
 
 
-def test_frequencies_of_a_scaling_and_its_temperature_are_kept():
+@pytest.mark.parametrize("remap", [LeakyReRope(8, 4), MeanReRope(8, 15)], ids=str)
+def test_frequencies_of_a_scaling_and_its_temperature_are_kept(remap):
     net = small_model()
     net.set_scaling("yarn", factor=4.0, train_length=16)
-    remap, module = LeakyReRope(8, 4), net.blocks[0].attention
+    module = net.blocks[0].attention
     inv_freq, temperature = rope_frequencies(8, method="yarn", factor=4.0, train_length=16)
     assert temperature > 1
     net.set_remap(remap)
@@ -253,9 +273,10 @@ def test_other_layouts_equal_their_plain_selves_in_the_limit_and_not_beyond(opti
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-def test_smaller_dtypes_are_near_float64(dtype, tolerance):
+@pytest.mark.parametrize("remap", [ReRope(8), MeanReRope(8, 15)], ids=str)
+def test_smaller_dtypes_are_near_float64(remap, dtype, tolerance):
     module, x = attention(), torch.randn(1, 50, 32)
-    module.set_remap(ReRope(8))
+    module.set_remap(remap)
     expected = module(x.double())
     y = module.to(dtype)(x.to(dtype))
     assert y.dtype == dtype

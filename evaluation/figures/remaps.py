@@ -42,7 +42,8 @@ def remaps_figure(methods: Iterable[str], train_length: int, target: int) -> Fig
     """The last query's relative positions at a context of `target`, and an image for each map.
 
     An image shows R(i, j), keys j to the right and queries i downwards, in the colours of the
-    training's own distances; what is beyond them is red, and what is not attended to white.
+    training's own distances; what is beyond them is red, and what is not attended to white. What is
+    scored by a mean over distances stands at their middle.
     """
     methods = list(methods)
     found = remaps_of(methods, context=target, train_length=train_length)

@@ -7,6 +7,7 @@ figures are objects with a canvas of their own: pyplot's global state is left al
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -147,7 +148,9 @@ def percent(share: float) -> str:
     Zero has no sign.
     """
     whole = round(100 * share)
-    return f"{100 * share:.1f}%" if whole == 100 and share < 0.9995 else f"{whole}%"
+    if whole == 100 and share < 1:
+        return f"{math.floor(1000 * share) / 10:.1f}%"
+    return f"{whole}%"
 
 
 def top_of(curves: Mapping[str, Sequence[float]]) -> tuple[float, float] | None:
