@@ -296,10 +296,10 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
         return "fp64" if isinstance(value, float) else "i32"
 
     kernel = triton.jit(launch.kernel)
-    double = launch.numbers[-3]
-    not_interpreted = (*launch.numbers[:-3], double, data == "bf16", False)
+    on_a_gpu = {"HARDWARE": data == "bf16", "INTERPRETED": False}
     signature, constants = {}, {}
-    for i, value in enumerate((*tensors, *not_interpreted)):
+    for i, value in enumerate((*tensors, *launch.numbers)):
+        value = on_a_gpu.get(kernel.arg_names[i], value)
         constant = kernel.params[i].is_constexpr or value is None
         signature[kernel.arg_names[i]] = "constexpr" if constant else type_of(value)
         if constant:

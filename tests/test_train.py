@@ -217,9 +217,15 @@ def furthest(one: list[float], other: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-4), ("bf16-mixed", 2e-2)])
-def test_backends_train_alike(tmp_path: Path, precision: str, tolerance: float) -> None:
-    """The same seed by the kernel and by PyTorch: the same losses, and not those without RoPE."""
+@pytest.mark.parametrize(
+    ("precision", "steps", "tolerance"), [("32-true", 20, 1e-4), ("bf16-mixed", 8, 5e-3)]
+)
+def test_backends_train_alike(tmp_path: Path, precision: str, steps: int, tolerance: float) -> None:
+    """The same seed by the kernel and by PyTorch: the same losses, and not those without RoPE.
+
+    In bfloat16 for the first steps: a rounding that falls otherwise, which depends on the CPU,
+    grows with every step at this learning rate.
+    """
     option = f"trainer.precision={precision}"
     triton = losses(tmp_path, "triton", option, "rope=triton")
     pytorch = losses(tmp_path, "pytorch", option, "rope=pytorch")
@@ -228,8 +234,8 @@ def test_backends_train_alike(tmp_path: Path, precision: str, tolerance: float) 
         results = json.loads((tmp_path / name / "results.json").read_text())
         assert results["rope/backend"] == name
     assert len(triton) == 20
-    assert furthest(triton, pytorch) < tolerance
-    assert furthest(without, pytorch) > 3 * tolerance  # negative control
+    assert furthest(triton[:steps], pytorch[:steps]) < tolerance
+    assert furthest(without[:steps], pytorch[:steps]) > 3 * tolerance  # negative control
 
 
 def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:
