@@ -27,7 +27,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     check(config, ignored(overrides))
     with user_errors():
         paths = checkpoint_paths(config["checkpoint"])
-        device = pick_device(config["accelerator"])
+        device = pick_device(config["accelerator"], "accelerator")
         chosen = Subjects(paths, device, same_corpus=config.get("data") is None)
         train_length = chosen.first.config["data"]["seq_len"]
         settings = check_settings(train_length, **{key: config[key] for key in SETTINGS})

@@ -20,7 +20,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     config = plain(composed)
     check(config)
     with user_errors():
-        device = pick_device(config["accelerator"])
+        device = pick_device(config["accelerator"], "accelerator")
         trained = load_trained(config["checkpoint"], device)
         try:
             prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")

@@ -54,7 +54,7 @@ def _resumed(composed: DictConfig, overrides: list[str], run: Path, checkpoint: 
     config = resumed_config(composed, overrides, run)
     _check(config, overrides)
     with user_errors():
-        step = read_checkpoint(checkpoint)["global_step"]
+        step = read_checkpoint(checkpoint, "resume")["global_step"]
     check_unfinished(run, step, config["trainer"]["max_steps"])
     return Plan(config, run, checkpoint)
 

@@ -13,12 +13,14 @@ import logging
 import threading
 import types
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import triton
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
+
+if TYPE_CHECKING:
+    from triton.runtime.interpreter import InterpretedFunction
 
 # What Triton calls aligned: a compiled kernel may read 16 bytes at a time from such an address.
 ALIGNMENT = 16
@@ -84,6 +86,8 @@ class Launch:
 
     def _launch_by_triton(self, tensors: tuple[Tensor | None, ...]) -> None:
         if self.device.type == "cpu":
+            import numpy as np  # only Triton's interpreter needs it
+
             with np.errstate(all="ignore"):  # NaN and Inf are data here, as they are on a GPU
                 interpreted(self.kernel)[self.grid](*tensors, *self.numbers)
             return
@@ -116,6 +120,8 @@ def _parameters(function: Callable[..., None]) -> tuple[str, ...]:
 @functools.cache
 def interpreted(kernel: Callable[..., None]) -> InterpretedFunction:
     """The kernel for Triton's interpreter, which says once that it is in use."""
+    from triton.runtime.interpreter import InterpretedFunction
+
     _warn()
     return InterpretedFunction(_plain(kernel))
 

@@ -87,19 +87,21 @@ def find_checkpoint(path: str | Path, key: str = "checkpoint") -> Path:
     raise ValueError(f"{key}={path}: {what}; give a run directory that holds checkpoints/{BEST}")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, key: str = "checkpoint") -> dict[str, Any]:
     """The checkpoint's plain contents on the CPU; nothing in it can run code.
 
-    Raises ValueError for a file that is damaged or not one of ours.
+    Raises ValueError, naming the config key `key`, for a file that is damaged or not one of ours.
     """
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(
-            f"{path}: damaged, or not a checkpoint; give a run directory or a checkpoint of one"
+            f"{key}={path}: damaged, or not a checkpoint; give a run directory or one of its own"
         ) from error
     if not isinstance(contents, dict) or "ropewalk" not in contents:
-        raise ValueError(f"{path}: not a checkpoint of train.py; give one of its run directories")
+        raise ValueError(
+            f"{key}={path}: not a checkpoint of train.py; give one of its run directories"
+        )
     return contents
 
 

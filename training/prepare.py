@@ -76,12 +76,13 @@ def build_callbacks(settings: dict[str, Any]) -> list[L.Callback]:
     return callbacks
 
 
-def pick_device(accelerator: str) -> torch.device:
-    """The device that Lightning's `accelerator` means here. ValueError for a GPU that is absent."""
+def pick_device(accelerator: str, key: str = "trainer.accelerator") -> torch.device:
+    """The device that Lightning's `accelerator` means here.
+
+    ValueError, naming the config key `key`, for a GPU that is absent.
+    """
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"trainer.accelerator={accelerator}: no CUDA GPU is visible; trainer.accelerator=auto"
-        )
+        raise ValueError(f"{key}={accelerator}: no CUDA GPU is visible; try {key}=auto")
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
     if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
@@ -100,7 +101,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 def check_same_text(checkpoint: Path, data: TextDataModule) -> None:
     """A resumed run must see the text that it began with, under whatever path."""
-    then, now = read_checkpoint(checkpoint)["ropewalk"]["fingerprint"], data.fingerprint
+    then, now = read_checkpoint(checkpoint, "resume")["ropewalk"]["fingerprint"], data.fingerprint
     if then != now:
         raise ValueError(
             f"resume={checkpoint}: the text is another one (sha256 {now['sha256'][:12]}, then "
@@ -114,7 +115,7 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
     What belongs to a way of knowing positions is left behind, or starts anew, where that changes:
     `position=nope` from a run with RoPE is DroPE (train with positions, drop them, train on).
     """
-    checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"))
+    checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"), "init_from")
     if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
         raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
     weights, own = network_weights(checkpoint), net.state_dict()

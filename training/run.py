@@ -72,7 +72,7 @@ class Run:
         """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
         config, data = prepared.config, prepared.data
-        step = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+        step = read_checkpoint(checkpoint, "resume")["global_step"] if checkpoint else 0
         self.resume_step = step if resumed else None
         (directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
         settings = config["trainer"]
