@@ -47,7 +47,7 @@ def groups_of(blocks: tuple[int, ...], spread: bool) -> tuple[int, ...] | None:
     return tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
 
 
-def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
+def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool, norms: bool) -> Tile:
     """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
 
     Measured on an H100 and an H200 over the shapes of benchmarks/cells.py. Of many tokens programs
@@ -55,7 +55,8 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     next; eight heads at a time give every thread four independent reads, and sixteen of short rows
     without a tail eight. The heads of few tokens are spread over programs, none of which reads
     twice: a second read would wait for the write before it. These have up to four warps, as
-    starting a program takes its time.
+    starting a program takes its time. With norms a thread has more to hold, so that heads are
+    fewer, and a head is summed by one warp, so that sums of any tile are in one order.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
@@ -63,9 +64,9 @@ def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
-        heads = 16 if row <= SHORT_ROW and not head[4] else 8
+        heads = 4 if norms else 16 if row <= SHORT_ROW and not head[4] else 8
         return Tile(_that_fit(tokens, heads, head), heads, False, 1)
-    warps = min(4, triton.next_power_of_2(n_tokens) // tokens)
+    warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
     return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
 
 

@@ -53,9 +53,7 @@ def rotate_kernel(
     SHARES: tl.constexpr,  # how many blocks of heads each has
     GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
     ONE_STEP: tl.constexpr,  # sequences of one token
-    DOUBLE: tl.constexpr,  # float64 data
-    HARDWARE: tl.constexpr,  # sines by the GPU's own unit
-    INTERPRETED: tl.constexpr,
+    SINES: tl.constexpr,  # see cos_sin
 ):
     """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
 
@@ -79,9 +77,7 @@ def rotate_kernel(
         search_steps,
     )
     if GROUPS is None:
-        cos, sin = cos_sin(
-            position, phases_ptr, cos_factor, sin_factor, HEAD, DOUBLE, HARDWARE, INTERPRETED
-        )
+        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
     for i in tl.static_range(3):  # q, k, v
@@ -104,16 +100,7 @@ def rotate_kernel(
                 if BARRIER:
                     tl.debug_barrier()
                 if GROUPS is not None:  # a program's one block: read it before the sines are made
-                    cos, sin = cos_sin(
-                        position,
-                        phases_ptr,
-                        cos_factor,
-                        sin_factor,
-                        HEAD,
-                        DOUBLE,
-                        HARDWARE,
-                        INTERPRETED,
-                    )
+                    cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
                     if weights[i] is not None:
@@ -161,9 +148,7 @@ def norm_backward_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads there are of each
-    DOUBLE: tl.constexpr,  # float64 data
-    HARDWARE: tl.constexpr,  # sines by the GPU's own unit
-    INTERPRETED: tl.constexpr,
+    SINES: tl.constexpr,  # see cos_sin
 ):
     """The derivative of rotate_kernel with norms, and a copy of dv.
 
@@ -171,7 +156,7 @@ def norm_backward_kernel(
     dx = (w · g - x̂ · mean(w · g · x̂)) / rms(x). x̂ is computed again: x has to be read anyway.
     Every program takes many blocks of tokens, so that few sums of dw are left to be added up.
     """
-    precision: tl.constexpr = tl.float64 if DOUBLE else tl.float32
+    precision: tl.constexpr = tl.float64 if SINES[0] else tl.float32
     inputs, weights = (q, k, None), (q_weight, k_weight, None)
     grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
     for i in tl.static_range(3):  # q, k, v
@@ -202,16 +187,7 @@ def norm_backward_kernel(
                     n_boundaries,
                     search_steps,
                 )
-                cos, sin = cos_sin(
-                    position,
-                    phases_ptr,
-                    cos_factor,
-                    sin_factor,
-                    HEAD,
-                    DOUBLE,
-                    HARDWARE,
-                    INTERPRETED,
-                )
+                cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
             grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
             out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
             for share in range(SHARES[i]):

@@ -19,7 +19,6 @@ from torch import Tensor
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
     MULTIPROCESSORS,
-    Tile,
     groups_of,
     head_blocks,
     norm_tile,
@@ -174,10 +173,8 @@ def _rotate_launch(
     head = _head(head_dim, pairs, interleaved)
     if in_place:
         head = (*head[:4], 0)  # the tail is where it should be
-    tile = rotation_tile(n_tokens, head, dtype.itemsize, device.type == "cpu")
-    if weights != (None, None):
-        # A thread has more to hold, and one warp takes a head: sums of any tile are in one order.
-        tile = Tile(max(tile.tokens // tile.warps, 1), min(tile.heads, 4), tile.spread, 1)
+    norms = weights != (None, None)
+    tile = rotation_tile(n_tokens, head, dtype.itemsize, device.type == "cpu", norms)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
     groups = groups_of(shares, tile.spread)
@@ -196,14 +193,14 @@ def _rotate_launch(
         shares,
         groups,
         seq_len == 1,
-        *_arithmetic(dtype, device),
+        _sines(dtype, device),
     )
     grid = (triton.cdiv(n_tokens, tile.tokens), 1 if groups is None else groups[-1])
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
 
 
-def _arithmetic(dtype: torch.dtype, device: torch.device) -> tuple[bool, bool, bool]:
-    """DOUBLE, HARDWARE and INTERPRETED of the kernels; AMD's library has no such sines."""
+def _sines(dtype: torch.dtype, device: torch.device) -> tuple[bool, bool, bool]:
+    """SINES of the kernels (`cos_sin`); what Triton has for AMD lacks those of the GPU's unit."""
     interpreted = device.type == "cpu"
     hardware = dtype.itemsize == 2 and not interpreted and torch.version.hip is None
     return dtype == torch.float64, hardware, interpreted
@@ -236,7 +233,7 @@ def _norm_launch(
         tile.tokens,
         blocks,
         tuple(triton.cdiv(n, b) for n, b in zip(heads, blocks, strict=True)),
-        *_arithmetic(dtype, device),
+        _sines(dtype, device),
     )
     grid = (min(n_blocks, 16 * MULTIPROCESSORS), 1)
     return Launch(norm_backward_kernel, grid, numbers, device, tile.warps)

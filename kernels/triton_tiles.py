@@ -5,7 +5,7 @@ threads, then along T, and last along H: a thread has the same pairs of the same
 heads, and computes their cosine and sine once for all of them.
 
 These functions run compiled on a GPU and, undecorated, in Triton's interpreter, where what it
-cannot do (call libdevice) stands behind INTERPRETED.
+cannot do (call libdevice) stands behind SINES.
 
 Shapes: T tokens of a tile (B·S flattened), H heads of a tile, P pairs of a head.
 """
@@ -65,27 +65,26 @@ def cos_sin(
     cos_factor,
     sin_factor,
     HEAD: tl.constexpr,
-    DOUBLE: tl.constexpr,
-    HARDWARE: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    SINES: tl.constexpr,
 ):
     """Cosine and sine (1, T, P) of position (T,) times every phase, which wraps at one turn.
 
-    HARDWARE: by the GPU's own unit (MUFU), wrong by 2^-20.5 at most (PTX ISA, sin.approx) at a
-    float32 angle that is itself rounded: by 1e-6 in all, of which data of 16 bits knows nothing.
+    SINES: whether for float64 data, by the GPU's own unit, in the interpreter. That unit (MUFU) is
+    wrong by 2^-20.5 at most (PTX ISA, sin.approx), at a float32 angle that is itself rounded: by
+    1e-6 in all, of which data of 16 bits knows nothing.
     """
     pair = tl.arange(0, HEAD[3])
     phase = tl.load(phases_ptr + pair, mask=pair < HEAD[1] // 2, other=0)
     turn = (position[:, None] * phase[None, :])[None, :, :]
-    if DOUBLE:
+    if SINES[0]:
         angle = turn.to(tl.float64) * RADIANS_PER_TURN_64
-        if INTERPRETED:
+        if SINES[2]:
             cos, sin = tl.cos(angle), tl.sin(angle)
         else:
             cos, sin = libdevice.cos(angle), libdevice.sin(angle)
     else:
         turn = (turn >> 32).to(tl.int32)
-        if HARDWARE:
+        if SINES[1]:
             angle = turn.to(tl.float32) * RADIANS_PER_TURN_32
             cos, sin = libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
         else:

@@ -296,7 +296,7 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
         return "fp64" if isinstance(value, float) else "i32"
 
     kernel = triton.jit(launch.kernel)
-    on_a_gpu = {"HARDWARE": data == "bf16", "INTERPRETED": False}
+    on_a_gpu = {"SINES": (data == "fp64", data == "bf16", False), "INTERPRETED": False}
     signature, constants = {}, {}
     for i, value in enumerate((*tensors, *launch.numbers)):
         value = on_a_gpu.get(kernel.arg_names[i], value)
@@ -317,7 +317,7 @@ def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
     monkeypatch.setattr(
         triton_rotate,
         "rotation_tile",
-        lambda n_tokens, head, *_: tile_sizes.rotation_tile(n_tokens, head, 2, cpu=False),
+        lambda n, head, *_: tile_sizes.rotation_tile(n, head, 2, cpu=False, norms=False),
     )
     rope_triton(Q[:, :1], K[:, :1], offsets=OFFSETS)
     triton_rotate._rotate_launch.cache_clear()
