@@ -237,9 +237,7 @@ def test_the_mean_over_one_distance_is_rerope():
 
 
 @pytest.mark.parametrize("options", [{"interleaved": False}, {"fraction": 0.5}])
-@pytest.mark.parametrize(
-    "end", [12, 13]
-)  # a middle that is a position, and one that is half of one
+@pytest.mark.parametrize("end", [12, 13])  # a middle that is a position, and one that is not
 def test_a_mean_of_rotations_in_other_layouts_is_the_mean(options, end):
     module, x = attention(**options), torch.randn(1, 3, 2, 8).double()
     distances = torch.arange(5, end)
