@@ -6,6 +6,7 @@ Shapes: B batch, S sequence, H heads, D head_dim, R rotary_dim, P = R / 2 pairs.
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -101,6 +102,25 @@ def _ours(rope: Callable, *, interleaved: bool) -> Callable[[Cell, torch.device]
     return prepare
 
 
+class _Given(torch.autograd.Function):
+    """q and k as if an operation had made them, to be overwritten: leaves must not be."""
+
+    @staticmethod
+    def forward(ctx, q, k):
+        return q.detach(), k.detach()
+
+    @staticmethod
+    def backward(ctx, grad_q, grad_k):
+        return grad_q, grad_k
+
+
+def _ours_in_place(cell: Cell, device: torch.device) -> Rotation:
+    """In the half-split pairing, over the tensors and over their gradients, as Liger does."""
+    rope = partial(rope_triton_, overwrite_gradients=True)
+    rotate = _ours(rope, interleaved=False)(cell, device)
+    return lambda q, k: rotate(*(_Given.apply(q, k) if q.requires_grad else (q, k)))
+
+
 def cos_sin_tables(cell: Cell, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines (1, S, R) or (B, 1, R) in the cell's dtype, as Llama's users make them.
 
@@ -172,13 +192,12 @@ PEERS: dict[str, Peer] = {
         package="triton",
     ),
     "ropewalk-in-place": Peer(
-        "kernels.rope_triton_ with the pairs (i, i + R/2), forward",
-        _ours(rope_triton_, interleaved=False),
+        "kernels.rope_triton_ with the pairs (i, i + R/2), overwriting gradients too",
+        _ours_in_place,
         False,
         in_place=True,
         on_cpu="checked",
         package="triton",
-        backward=False,  # of leaves, which are not to be written
     ),
     "pytorch": Peer("kernels.rope_pytorch, eager", _pytorch, True, on_cpu="timed"),
     "pytorch-compiled": Peer(

@@ -218,10 +218,15 @@ def check_factor(attention_factor: float) -> None:
 def check_own_memory(q: Tensor, k: Tensor) -> None:
     """Refuse to write where one element stands for several."""
     for name, x in (("q", q), ("k", k)):
-        if any(n > 1 and step == 0 for n, step in zip(x.shape, x.stride(), strict=True)):
+        if is_expanded(x):
             raise ValueError(f"{name} has stride {x.stride()}: must not be expanded, in place")
     if q is k:
         raise ValueError(SAME_MEMORY)
+
+
+def is_expanded(x: Tensor) -> bool:
+    """Whether one element in memory stands for several of x."""
+    return any(n > 1 and step == 0 for n, step in zip(x.shape, x.stride(), strict=True))
 
 
 def check_gradient_in_place(q: Tensor, k: Tensor) -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from kernels.arguments import Placement, check_gradient_in_place, check_own_memory
 from kernels.rotation import checked
 from kernels.triton_operators import (
-    EagerRotation,
     FunctionalRotation,
-    InPlaceRotation,
     is_opaque,
     kernel_calls,
     needs_transform,
     rotate,
+    rotate_eagerly,
+    rotate_eagerly_in_place,
     rotate_in_place,
 )
 
@@ -79,32 +79,15 @@ def rope_triton(
         phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
         options = (phases, *placement, interleaved, attention_factor)
         return torch.ops.ropewalk.rotate(q, k, *options, False)
-    if inv_freq is not None:
-        placement = Placement(positions, offsets, cu_seqlens)
-        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-    key = (
-        (q.shape, q.stride(), q.dtype, q.device, k.shape, k.stride(), k.dtype, k.device),
-        (seq_len, theta, interleaved, attention_factor),
-        None if phases is None else _kind(phases),
-        None if positions is None else _kind(positions),
-        None if offsets is None else _kind(offsets),
-        None if cu_seqlens is None else _kind(cu_seqlens),
-    )
-    try:
-        known = _known_calls.get(key)
-    except TypeError:  # an argument that cannot be a key is not a good one
-        known = None
-    if known is None:
-        placement = Placement(positions, offsets, cu_seqlens)
-        known = _new_call(key, q, k, theta, placement, phases)
-    if known.phases is not None:
-        phases = known.phases
-    rotation = (phases, positions, offsets, cu_seqlens, interleaved, attention_factor, False)
+    where = (positions, offsets, cu_seqlens)
+    numbers = (seq_len, theta, interleaved, attention_factor)
+    phases, launch = _call(q, k, where, inv_freq, phases, numbers, False)
+    rotation = (phases, *where, interleaved, attention_factor, False)
     if needs_transform():
         return FunctionalRotation.apply(q, k, *rotation)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
-        return EagerRotation.apply(q, k, *rotation, known.launch)
-    return rotate(q, k, *rotation, known.launch)
+        return rotate_eagerly(q, k, rotation, launch)
+    return rotate(q, k, *rotation, launch)
 
 
 def rope_triton_(
@@ -120,36 +103,45 @@ def rope_triton_(
     phases: Tensor | None = None,
     interleaved: bool = True,
     attention_factor: float = 1.0,
+    overwrite_gradients: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Rotate q and k where they lie, in memory that the caller owns; returns q and k.
 
-    Arguments are those of `rope_triton`. A gradient flows through tensors that an operation made,
-    not through views of them: for slices of a projection there is `rope_qkv`.
+    Arguments are those of `rope_triton`, and one more. A gradient flows through tensors that an
+    operation made, not through views of them: for slices of a projection there is `rope_qkv`.
+
+    Args:
+        overwrite_gradients: the gradients that come back are rotated where they lie as well. The
+            caller promises that nobody else holds them: an attention makes dq and dk for nobody
+            but this rotation, but both terms of a sum are given one and the same gradient.
+            (Expanded ones, or one for both q and k, are rotated into new memory all the same.)
 
     Raises:
         ValueError: as `rope_triton`; for expanded tensors, one tensor as both, or slices with heads
             in common (other overlaps are not found); for leaves or views where a gradient is
             required.
     """
-    placement = Placement(positions, offsets, cu_seqlens)
-    phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-    check_own_memory(q, k)
-    options = (phases, *placement, interleaved, attention_factor)
-    wants_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
     if is_opaque(q, k):
-        if wants_gradient:
+        placement = Placement(positions, offsets, cu_seqlens)
+        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+        check_own_memory(q, k)
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
             raise ValueError(
                 "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
                 " rope_triton"
             )
-        torch.ops.ropewalk.rotate_(q, k, *options)
-    elif needs_transform():
+        torch.ops.ropewalk.rotate_(q, k, phases, *placement, interleaved, attention_factor)
+        return q, k
+    where = (positions, offsets, cu_seqlens)
+    numbers = (seq_len, theta, interleaved, attention_factor)
+    phases, launch = _call(q, k, where, inv_freq, phases, numbers, True)
+    if needs_transform():
         raise ValueError("rope_triton_ under torch.func: cannot write in place; use rope_triton")
-    elif wants_gradient:
+    rotation = (phases, *where, interleaved, attention_factor, False)
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         check_gradient_in_place(q, k)
-        return InPlaceRotation.apply(q, k, *options)
-    else:
-        rotate_in_place(q, k, *options)
+        return rotate_eagerly_in_place(q, k, rotation, launch, overwrite_gradients)
+    rotate_in_place(q, k, *rotation, launch)
     return q, k
 
 
@@ -157,30 +149,70 @@ class _Call(NamedTuple):
     """What is known of a call whose arguments were found to be good."""
 
     phases: Tensor | None  # in the place of what was given
-    launch: Launch | None  # on a GPU
+    launch: Launch
 
 
 _known_calls: dict[tuple[object, ...], _Call] = {}
 
 
-def _new_call(key, q, k, theta, placement: Placement, phases: Tensor | None) -> _Call:
+def _call(
+    q: Tensor,
+    k: Tensor,
+    where: tuple[Tensor | None, ...],  # positions, offsets, cu_seqlens
+    inv_freq: Tensor | None,
+    phases: Tensor | None,
+    numbers: tuple[object, ...],  # seq_len, theta, interleaved, attention_factor
+    in_place: bool,
+) -> tuple[Tensor, Launch | None]:
+    """Phases for these arguments, and the launch, which on a GPU is kept from call to call.
+
+    All that the checks and the launch depend on is the key: of a tensor, everything but its values.
+    """
+    key = None
+    if inv_freq is None and q.is_cuda and k.is_cuda:
+        positions, offsets, cu_seqlens = where
+        key = (
+            (q.shape, q.stride(), q.dtype, q.get_device()),
+            (k.shape, k.stride(), k.dtype, k.get_device()),
+            None if phases is None else _kind(phases),
+            None if positions is None else _kind(positions),
+            None if offsets is None else _kind(offsets),
+            None if cu_seqlens is None else _kind(cu_seqlens),
+            numbers,
+            in_place,
+        )
+        try:
+            known = _known_calls.get(key)
+        except TypeError:  # an argument that cannot be a key is not a good one
+            known = None
+        if known is not None:
+            return (phases if known.phases is None else known.phases), known.launch
+    return _new_call(key, q, k, Placement(*where), inv_freq, phases, numbers, in_place)
+
+
+def _new_call(
+    key, q, k, placement, inv_freq, phases, numbers, in_place
+) -> tuple[Tensor, Launch | None]:
     """Check the arguments, and remember what the next call with ones of their kind can skip."""
-    seq_len, _, interleaved, factor = key[1]
-    good = checked(q, k, seq_len, theta, placement, None, phases, factor)
-    launch = None
-    if q.device.type == "cuda":
-        calls = kernel_calls()
-        rotation = calls.Rotation(good, placement, interleaved, factor, False)
-        launch = calls.rotate_launch((q, k), (torch.empty_like(q), torch.empty_like(k)), rotation)
-    call = _Call(None if good is phases else good, launch)
-    # Not what every call has to do anew, move phases; nor what is seen under a transform, where
-    # the strides are not those that a launch will find.
-    if (phases is None or good is phases) and not needs_transform():
-        if len(_known_calls) >= _MOST_KNOWN:
-            _known_calls.clear()
-        _known_calls[key] = call
-    return call
+    seq_len, theta, interleaved, factor = numbers
+    good = checked(q, k, seq_len, theta, placement, inv_freq, phases, factor)
+    if in_place:
+        check_own_memory(q, k)
+    # Launches are kept for GPUs. Not so what every call has to do anew, move phases; nor what is
+    # seen under a transform, where the strides are not those that a launch will find.
+    if key is None or not (phases is None or good is phases) or needs_transform():
+        return good, None
+    calls = kernel_calls()
+    outputs = (q, k) if in_place else (torch.empty_like(q), torch.empty_like(k))
+    rotation = calls.Rotation(good, placement, interleaved, factor, False)
+    launch = calls.rotate_launch((q, k), outputs, rotation)
+    if launch is None:
+        return good, None
+    if len(_known_calls) >= _MOST_KNOWN:
+        _known_calls.clear()
+    _known_calls[key] = _Call(None if good is phases else good, launch)
+    return good, launch
 
 
-def _kind(x: Tensor | None) -> object:
-    return (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else type(x)
+def _kind(x: object) -> object:
+    return (x.shape, x.stride(), x.dtype, x.get_device()) if isinstance(x, Tensor) else type(x)

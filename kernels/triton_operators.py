@@ -12,17 +12,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kernels.arguments import SAME_MEMORY, Placement
+from kernels.arguments import SAME_MEMORY, Placement, is_expanded
 from kernels.rotation import token_positions
-
-if TYPE_CHECKING:
-    pass
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -66,13 +62,27 @@ def rotate(
     return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor, backwards))
 
 
-def rotate_in_place(q, k, phases, positions, offsets, cu_seqlens, interleaved, factor) -> None:
+def rotate_in_place(
+    q,
+    k,
+    phases,
+    positions,
+    offsets,
+    cu_seqlens,
+    interleaved,
+    factor,
+    backwards=False,
+    launch=None,
+) -> None:
     if _share_heads(q, k):
         raise ValueError(SAME_MEMORY)
-    calls = kernel_calls()
-    placement = Placement(positions, offsets, cu_seqlens)
-    rotation = calls.Rotation(phases, placement, interleaved, factor, False)
-    calls.rotate_into((q, k), (q, k), rotation)
+    if launch is not None:
+        launch(q, k, None, q, k, None, None, None, phases, positions, offsets, cu_seqlens)
+    else:
+        calls = kernel_calls()
+        placement = Placement(positions, offsets, cu_seqlens)
+        rotation = calls.Rotation(phases, placement, interleaved, factor, backwards)
+        calls.rotate_into((q, k), (q, k), rotation)
     torch.autograd.graph.increment_version((q, k))
 
 
@@ -90,36 +100,49 @@ def _share_heads(q: Tensor, k: Tensor) -> bool:
 class EagerRotation(torch.autograd.Function):
     """The rotation in eager mode, where autograd.Function is the cheapest dispatch there is.
 
-    Its forward takes ctx: a setup_context would make `apply` look up the signature in every call.
+    `rotation` is one argument, a tuple: each one costs. Its forward takes ctx: a setup_context
+    would make `apply` look up the signature in every call.
     """
 
     @staticmethod
-    def forward(ctx, q, k, *arguments):
-        _keep(ctx, arguments[:-1])
-        return rotate(q, k, *arguments)  # the last is the launch, if it is known
+    def forward(ctx, q, k, rotation, launch):
+        _keep(ctx, rotation)
+        return rotate(q, k, *rotation, launch)
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
         *options, backwards = ctx.options
-        arguments = (*ctx.saved_tensors, *options, not backwards)
+        rotation = (*ctx.saved_tensors, *options, not backwards)
         if torch.is_grad_enabled():  # derivatives of this are wanted in turn
-            return (*EagerRotation.apply(grad_q, grad_k, *arguments, None), *[None] * 8)
-        return (*rotate(grad_q, grad_k, *arguments), *[None] * 8)
+            return (*EagerRotation.apply(grad_q, grad_k, rotation, None), None, None)
+        return (*rotate(grad_q, grad_k, *rotation), None, None)
 
 
 class InPlaceRotation(torch.autograd.Function):
-    """The rotation into its own inputs."""
+    """The rotation into its own inputs; the gradients' into theirs, if they may be overwritten."""
 
     @staticmethod
-    def forward(ctx, q, k, *arguments):
-        _keep(ctx, (*arguments, False))
-        rotate_in_place(q, k, *arguments)
+    def forward(ctx, q, k, rotation, launch, overwrite_gradients):
+        _keep(ctx, rotation)
+        ctx.overwrite_gradients = overwrite_gradients
+        rotate_in_place(q, k, *rotation, launch)
         ctx.mark_dirty(q, k)
         return q, k
 
     @staticmethod
     def backward(ctx, grad_q, grad_k):
-        return EagerRotation.backward(ctx, grad_q, grad_k)[:8]
+        owned = ctx.overwrite_gradients and not torch.is_grad_enabled()
+        owned = owned and not (is_expanded(grad_q) or is_expanded(grad_k))
+        if not owned or _share_heads(grad_q, grad_k):
+            return (*EagerRotation.backward(ctx, grad_q, grad_k), None)
+        *options, backwards = ctx.options
+        rotate_in_place(grad_q, grad_k, *ctx.saved_tensors, *options, not backwards)
+        return grad_q, grad_k, None, None, None
+
+
+# What apply does beyond this concerns the transforms of torch.func, which do not come here.
+rotate_eagerly = super(torch.autograd.Function, EagerRotation).apply
+rotate_eagerly_in_place = super(torch.autograd.Function, InPlaceRotation).apply
 
 
 def _keep(ctx, arguments) -> None:

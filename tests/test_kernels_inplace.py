@@ -133,6 +133,56 @@ def test_gradients_are_those_of_rope_triton(device, dtype, kind):
 
 
 @everywhere
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", options("cpu"))
+def test_gradients_are_overwritten_when_that_is_asked_for(device, dtype, kind):
+    chosen = options(device)[kind]
+    q, k = (x.requires_grad_() for x in tensors(device, dtype))
+    upstream = [x.detach().flip(2) for x in (q, k)]
+    expected = torch.autograd.grad(rope_triton(q, k, **chosen), (q, k), upstream)
+    for overwrite in (False, True):
+        given = [g.clone() for g in upstream]
+        made = q.clone(), k.clone()
+        outputs = rope_triton_(*made, **chosen, overwrite_gradients=overwrite)
+        results = torch.autograd.grad(outputs, (q, k), given)
+        for result, right, left, before in zip(results, expected, given, upstream, strict=True):
+            assert torch.equal(result, right)
+            assert torch.equal(left, right if overwrite else before)
+
+
+@everywhere
+def test_gradients_that_stand_for_several_are_left_alone(device):
+    """Those of a sum over everything are expanded; those of a sum of two are one tensor."""
+    q, k = tensors(device)
+    losses = {
+        "expanded": lambda q, k: 2 * q.sum() + k.sum(),
+        "one of them": lambda q, k: q.pow(3).sum() + k.sum(),
+        "the same": lambda q, k: (q[:, :, :2] + k).pow(3).sum(),
+        "one tensor": lambda q, k: (q + k).pow(3).sum(),
+        "slices of one": lambda q, k: torch.cat((q, k), dim=2).pow(3).sum(),
+        "k is not used": lambda q, k: q.pow(3).sum(),
+    }
+    for name, loss in losses.items():
+        leaves = [x.clone().requires_grad_() for x in (q, k if name != "one tensor" else 2 * q)]
+        expected = torch.autograd.grad(loss(*rope_triton(*leaves)), leaves)
+        made = [x.clone() for x in leaves]
+        outputs = rope_triton_(*made, overwrite_gradients=True)
+        results = torch.autograd.grad(loss(*outputs), leaves)
+        for result, right in zip(results, expected, strict=True):
+            assert torch.equal(result, right), name
+
+
+@everywhere
+def test_gradients_of_gradients_do_not_overwrite(device):
+    q, k = (x.double().requires_grad_() for x in tensors(device))
+
+    def function(q, k):
+        return rope_triton_(2 * q, 3 * k, overwrite_gradients=True)
+
+    assert torch.autograd.gradgradcheck(function, (q, k))
+
+
+@everywhere
 def test_gradient_of_q_alone(device):
     q, k = tensors(device)
     q.requires_grad_()
