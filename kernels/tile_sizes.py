@@ -15,7 +15,9 @@ MAX_GROUPS = 65535  # programs along a grid's second axis
 MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
-SHORT_ROW = 128  # bytes of a head's rotated part, at most, to be short
+BYTES_OF_WARP = 4096  # at most, of a tensor
+BYTES_OF_PROGRAM = 2048  # of a tensor, at least: fewer are not worth starting it for
+MOST_ELEMENTS = 4096  # of a program's heads of one token
 
 
 class Tile(NamedTuple):
@@ -47,27 +49,41 @@ def groups_of(blocks: tuple[int, ...], spread: bool) -> tuple[int, ...] | None:
     return tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
 
 
-def rotation_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool, norms: bool) -> Tile:
+def rotation_tile(
+    n_tokens: int,
+    heads: tuple[int, ...],  # of q, k and v
+    head: tuple,
+    itemsize: int,
+    cpu: bool,
+    norms: bool,
+) -> Tile:
     """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
 
-    Measured on an H100 and an H200 over the shapes of benchmarks/cells.py. Of many tokens programs
-    of one warp are best, of which one half reads the rows of a head, and the other those of the
-    next; eight heads at a time give every thread four independent reads, and sixteen of short rows
-    without a tail eight. The heads of few tokens are spread over programs, none of which reads
-    twice: a second read would wait for the write before it. These have up to four warps, as
-    starting a program takes its time. With norms a thread has more to hold, so that heads are
-    fewer, and a head is summed by one warp, so that sums of any tile are in one order.
+    Measured on an H100 over the shapes of benchmarks/cells.py and some more
+    (docs/results/kernel-trials-h100.json). Of many tokens a program takes one, all its heads of one
+    tensor: a piece of memory read and written as a whole. Short ones come two or more at a time;
+    and where one of the tensors has so few heads that they are not worth a program of their own,
+    each takes q and then k. Heads of few tokens are spread over more programs, of up to four warps.
+    With norms a thread has more to hold, so that heads are fewer, and a head is summed by one
+    warp, so that sums of any tile are in one order.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    row = head[3] * 2 * itemsize  # bytes
+    row = 2 * head[3] * itemsize  # bytes; half a warp reads one
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    if triton.cdiv(n_tokens, tokens) >= 8 * MULTIPROCESSORS:
-        heads = 4 if norms else 16 if row <= SHORT_ROW and not head[4] else 8
-        return Tile(_that_fit(tokens, heads, head), heads, False, 1)
-    warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
-    return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
+    if triton.cdiv(n_tokens, tokens) < 8 * MULTIPROCESSORS:
+        warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
+        return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
+    if norms:
+        return Tile(_that_fit(tokens, 4, head), 4, False, 1)
+    width = triton.next_power_of_2(head[0]) if head[4] else 2 * head[3]
+    most = min(triton.next_power_of_2(max(heads)), max(MOST_ELEMENTS // width, 1))
+    tokens = max(BYTES_OF_PROGRAM // (most * width * itemsize), 1)
+    fewest = min(most, triton.next_power_of_2(min(n for n in heads if n)))
+    spread = tokens * fewest * width * itemsize >= BYTES_OF_PROGRAM
+    warps = tokens * most * width * itemsize // BYTES_OF_WARP
+    return Tile(tokens, most, spread, min(max(warps, 1), 4))
 
 
 def _that_fit(tokens: int, heads: int, head: tuple) -> int:

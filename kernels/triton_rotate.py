@@ -174,7 +174,7 @@ def _rotate_launch(
     if in_place:
         head = (*head[:4], 0)  # the tail is where it should be
     norms = weights != (None, None)
-    tile = rotation_tile(n_tokens, head, dtype.itemsize, device.type == "cpu", norms)
+    tile = rotation_tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", norms)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
     groups = groups_of(shares, tile.spread)
@@ -252,9 +252,7 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
 
 
 def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...]:
-    """The strides of three tensors; the third may be missing, and is then not looked at."""
-    strides = [stride for _, stride, _ in layouts]
-    return (*strides, strides[0])[:3]
+    return tuple(stride for _, stride, _ in layouts)
 
 
 def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...]:

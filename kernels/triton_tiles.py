@@ -144,11 +144,7 @@ def load_head(x, stride, mask, HEAD: tl.constexpr):
 
 @triton.jit
 def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
-    """The reverse of load_head, with a cast to the type of out.
-
-    The cache is asked to keep what is written, which is read next, rather than what was read: worth
-    a few percent where both do not fit (docs/results/kernel-trials-h100.json).
-    """
+    """The reverse of load_head, with a cast to the type of out."""
     ROTARY_DIM: tl.constexpr = HEAD[1]
     dtype = out.dtype.element_ty
     first, second = first.to(dtype), second.to(dtype)
@@ -157,17 +153,17 @@ def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
         shape: tl.constexpr = (first.shape[0], first.shape[1], 2 * HEAD[3])
         row = tl.reshape(tl.join(first, second), shape)
         in_row = mask & (column < ROTARY_DIM)
-        tl.store(out + column * stride, row, mask=in_row, eviction_policy="evict_last")
+        tl.store(out + column * stride, row, mask=in_row)
     else:
         column = tl.arange(0, HEAD[3])[None, None, :].to(tl.int64)
         in_half = mask & (column < ROTARY_DIM // 2)
         second_half = out + (column + ROTARY_DIM // 2) * stride
-        tl.store(out + column * stride, first, mask=in_half, eviction_policy="evict_last")
-        tl.store(second_half, second, mask=in_half, eviction_policy="evict_last")
+        tl.store(out + column * stride, first, mask=in_half)
+        tl.store(second_half, second, mask=in_half)
     if HEAD[4] > 0:
         column = ROTARY_DIM + tl.arange(0, HEAD[4])[None, None, :].to(tl.int64)
         in_tail, tail = mask & (column < HEAD[0]), tail.to(dtype)
-        tl.store(out + column * stride, tail, mask=in_tail, eviction_policy="evict_last")
+        tl.store(out + column * stride, tail, mask=in_tail)
 
 
 @triton.jit
