@@ -15,9 +15,9 @@ MAX_GROUPS = 65535  # programs along a grid's second axis
 MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
-BYTES_OF_WARP = 4096  # at most, of a tensor
 BYTES_OF_PROGRAM = 2048  # of a tensor, at least: fewer are not worth starting it for
-MOST_ELEMENTS = 4096  # of a program's heads of one token
+BYTES_OF_WARP = 4096  # of a tensor, at most, where others can share the work
+MOST_ELEMENTS = 4096  # of one token's heads that a program takes
 
 
 class Tile(NamedTuple):
@@ -61,29 +61,34 @@ def rotation_tile(
 
     Measured on an H100 over the shapes of benchmarks/cells.py and some more
     (docs/results/kernel-trials-h100.json). Of many tokens a program takes one, all its heads of one
-    tensor: a piece of memory read and written as a whole. Short ones come two or more at a time;
-    and where one of the tensors has so few heads that they are not worth a program of their own,
-    each takes q and then k. Heads of few tokens are spread over more programs, of up to four warps.
-    With norms a thread has more to hold, so that heads are fewer, and a head is summed by one
-    warp, so that sums of any tile are in one order.
+    tensor: a piece of memory that is read and written as a whole. Short ones come two or more at a
+    time, long ones have more warps; and where one of the tensors has so few heads that they are not
+    worth a program of their own, each program takes q and then k. Heads of few tokens are spread
+    over more programs, of up to four warps.
+
+    With norms a thread has more to hold, so that heads are fewer, and a head is summed by one warp,
+    so that sums of any tile are in one order.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
     row = 2 * head[3] * itemsize  # bytes; half a warp reads one
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    if triton.cdiv(n_tokens, tokens) < 8 * MULTIPROCESSORS:
+    if triton.cdiv(n_tokens, tokens) < (8 if norms else 2) * MULTIPROCESSORS:
         warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
         return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
     if norms:
         return Tile(_that_fit(tokens, 4, head), 4, False, 1)
     width = triton.next_power_of_2(head[0]) if head[4] else 2 * head[3]
-    most = min(triton.next_power_of_2(max(heads)), max(MOST_ELEMENTS // width, 1))
+    most, fewest = (
+        min(triton.next_power_of_2(n), max(MOST_ELEMENTS // width, 1))
+        for n in (max(heads), min(n for n in heads if n))
+    )
     tokens = max(BYTES_OF_PROGRAM // (most * width * itemsize), 1)
-    fewest = min(most, triton.next_power_of_2(min(n for n in heads if n)))
-    spread = tokens * fewest * width * itemsize >= BYTES_OF_PROGRAM
-    warps = tokens * most * width * itemsize // BYTES_OF_WARP
-    return Tile(tokens, most, spread, min(max(warps, 1), 4))
+    size = tokens * width * itemsize  # bytes of one head
+    if fewest * size < BYTES_OF_PROGRAM:
+        return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), False, 1)
+    return Tile(tokens, most, True, min(max(most * size // BYTES_OF_WARP, 1), 4))
 
 
 def _that_fit(tokens: int, heads: int, head: tuple) -> int:

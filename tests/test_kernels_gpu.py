@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import rope_qkv, rope_triton, rope_triton_
+from kernels import inverse_frequencies, rope_phases, rope_qkv, rope_triton, rope_triton_
 
 pytestmark = pytest.mark.gpu
 
@@ -68,6 +68,49 @@ def test_a_projection_of_more_than_2_31_elements(with_norm):
         at = torch.arange(piece.start, piece.stop, device="cuda")
         expected = outputs_and_gradient(qkv[:, piece], at, piece)
         assert_same([x[:, piece] for x in results], expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("interleaved", [True, False])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "rotary_dim"),
+    [
+        (8, 8, 64, 64),
+        (12, 12, 64, 64),
+        (12, 1, 64, 64),
+        (32, 8, 128, 128),
+        (33, 1, 128, 128),
+        (16, 2, 256, 64),
+        (3, 3, 512, 512),
+        (70, 5, 96, 80),
+    ],
+)
+def test_many_tokens_are_rotated_as_few(dtype, interleaved, heads, kv_heads, head_dim, rotary_dim):
+    """To the last bit, though their programs take other tiles."""
+    seq_len, few = 1100, 100
+    phases = rope_phases(inverse_frequencies(rotary_dim)).cuda()
+    options = {"phases": phases, "interleaved": interleaved}
+    packed = normal(2, seq_len, (heads + 2 * kv_heads) * head_dim, dtype=dtype).requires_grad_()
+    q, k, v = packed.unflatten(-1, (-1, head_dim)).split((heads, kv_heads, kv_heads), dim=2)
+    upstream = [x.detach().flip(1) for x in (q, k, v)]
+    expected = [[], [], [], []]  # q, k and their gradients
+    for start in range(0, seq_len, few):
+        piece = slice(start, start + few)
+        inputs = [x[:, piece] for x in (q, k)]
+        at = torch.arange(start, start + few, device="cuda")
+        outputs = rope_triton(*inputs, positions=at, **options)
+        gradients = torch.autograd.grad(outputs, inputs, [g[:, piece] for g in upstream[:2]])
+        for pieces, x in zip(expected, (*outputs, *gradients), strict=True):
+            pieces.append(x.detach())
+    q_out, k_out, dq, dk = (torch.cat(pieces, dim=1) for pieces in expected)
+
+    assert_same(rope_triton(q, k, **options), [q_out, k_out])
+    with torch.no_grad():
+        assert_same(rope_triton_(q.clone(), k.clone(), **options), [q_out, k_out])
+    outputs = rope_qkv(packed, heads, kv_heads, **options)
+    assert_same(outputs, [q_out, k_out, v])
+    (gradient,) = torch.autograd.grad(outputs, packed, upstream)
+    assert torch.equal(gradient, torch.cat((dq, dk, upstream[2]), dim=2).flatten(-2))
 
 
 def captured(function: Callable[[], list[Tensor]]) -> tuple[torch.cuda.CUDAGraph, list[Tensor]]:
