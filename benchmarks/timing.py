@@ -88,7 +88,10 @@ class WallClock:
 
 
 class GpuClock:
-    """A GPU's: CUDA events around the replay of a CUDA graph, out of a cold L2 cache.
+    """A GPU's: CUDA events around the replay of a CUDA graph, out of a flushed L2 cache.
+
+    The flush does not reach what a kernel wrote with evict_last: it would find that again, and all
+    others would have a smaller cache (docs/results/kernel-trials-h100.json). Ours write without.
 
     Where a call cannot be captured it runs eagerly, and then its launches are part of its time.
     """
