@@ -125,4 +125,5 @@ def _default_name(config: dict[str, Any]) -> str:
     with user_errors():
         device = pick_device(config["trainer"]["accelerator"])
         backend = resolve_backend(config["rope"]["backend"], device)
-    return f"{config['data']['corpus']}-{backend}"
+    position = config["position"]  # without a rotation no backend is at work
+    return f"{config['data']['corpus']}-{backend if position == 'rope' else position}"
