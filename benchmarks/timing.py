@@ -91,7 +91,8 @@ class GpuClock:
     """A GPU's: CUDA events around the replay of a CUDA graph, out of a flushed L2 cache.
 
     The flush does not reach what a kernel wrote with evict_last: it would find that again, and all
-    others would have a smaller cache (docs/results/kernel-trials-h100.json). Ours write without.
+    others would have a smaller cache (docs/results/kernel-trials-h100.json, cache_hints). Ours have
+    no such hint; torch.compile reads tables with one, the effect of which was not measured.
 
     Where a call cannot be captured it runs eagerly, and then its launches are part of its time.
     """
@@ -119,7 +120,7 @@ class GpuClock:
         return lambda: self.time(replay), "CUDA graph"
 
     def time(self, call: Call) -> float:
-        """Microseconds of GPU time from a cold cache."""
+        """Microseconds of GPU time from a flushed cache."""
         self.flushed.zero_()  # takes longer than what follows takes to be launched
         self.start.record()
         call()

@@ -113,14 +113,14 @@ class TextDataModule(L.LightningDataModule):
             integer_problem("data.num_workers", self.num_workers, 0, 0),
             integer_problem("seed", self.seed, 0, 0),
         ]
-        if self.val_tokens is not None and problems[0] is None:
+        if self.val_tokens is not None:
             rule = integer_problem("data.val_tokens", self.val_tokens, 2, 65536)
             problems.append(rule and f"{rule}, or null for the whole split")
-            if rule is None and self.val_tokens <= self.seq_len:
+            if problems[0] is None and rule is None and self.val_tokens <= self.seq_len:
                 problems.append(
                     f"data.seq_len={self.seq_len}: must be less than data.val_tokens="
-                    f"{self.val_tokens}; try data.seq_len={self.val_tokens - 1}, or"
-                    " data.val_tokens=null for the whole split"
+                    f"{self.val_tokens}; try data.seq_len={self.val_tokens - 1},"
+                    f" data.val_tokens={self.seq_len + 1} or data.val_tokens=null (all there is)"
                 )
         if problems[0] is None and problems[1] is None:
             problems += mixture_problems(self.shares, self.seq_len, self.batch_size)

@@ -38,7 +38,7 @@ def check_tensors(q: Tensor, k: Tensor, seq_len: int | None) -> None:
         if q.shape[dim] != k.shape[dim]:
             raise ValueError(f"{name} is {q.shape[dim]} in q and {k.shape[dim]} in k: must be one")
     _check_head_dim(q.shape[3])
-    if seq_len is not None and seq_len != q.shape[1]:
+    if isinstance(seq_len, Tensor) or (seq_len is not None and seq_len != q.shape[1]):
         raise ValueError(f"seq_len={seq_len}: must be that of q and k, {q.shape[1]}, or None")
 
 

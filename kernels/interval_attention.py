@@ -77,7 +77,9 @@ def interval_attention(
         raise ValueError("interval_attention: triton is not installed here")
     from kernels.triton_intervals import attend
 
-    return attend(q, k, v, low.contiguous(), high.contiguous(), slopes)
+    # The kernel reads memory as it is.
+    q, k = (tuple(x.resolve_neg() for x in passes) for passes in (q, k))
+    return attend(q, k, v.resolve_neg(), low.contiguous(), high.contiguous(), slopes)
 
 
 def _check_passes(q: tuple[Tensor, ...], k: tuple[Tensor, ...], v: Tensor) -> None:

@@ -231,6 +231,7 @@ def _backward(dq, dk, dv, qkv, q_norm, k_norm, phases, positions, offsets, cu_se
     placement = Placement(positions, offsets, cu_seqlens)
     calls = kernel_calls()
     rotation = calls.Rotation(phases, placement, interleaved, factor, True)
+    dq, dk, dv = (gradient.resolve_neg() for gradient in (dq, dk, dv))
     dqkv, dq_norm, dk_norm = _empty_gradients(dq, dk, q_norm, k_norm)
     outputs = split_heads(dqkv, n_heads, n_kv_heads)
     if qkv is None:

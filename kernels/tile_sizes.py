@@ -16,8 +16,9 @@ MULTIPROCESSORS = 132  # of an H100 or H200: what the tiles were measured on
 THREADS_OF_WARP = 32
 BYTES_OF_THREAD = 16  # that it reads at once
 BYTES_OF_PROGRAM = 2048  # of a tensor, at least: fewer are not worth starting it for
-BYTES_OF_WARP = 4096  # of a tensor, at most, where others can share the work
+BYTES_OF_WARP = 4096  # of a tensor; twice as many where no other warp shares the work
 MOST_ELEMENTS = 4096  # of one token's heads that a program takes
+MOST_TOKENS = 64  # of a program, however short their heads
 
 
 class Tile(NamedTuple):
@@ -60,11 +61,11 @@ def rotation_tile(
     """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
 
     Measured on an H100 over the shapes of benchmarks/cells.py and some more
-    (docs/results/kernel-trials-h100.json). Of many tokens a program takes one, all its heads of one
-    tensor: a piece of memory that is read and written as a whole. Short ones come two or more at a
-    time, long ones have more warps; and where one of the tensors has so few heads that they are not
-    worth a program of their own, each program takes q and then k. Heads of few tokens are spread
-    over more programs, of up to four warps.
+    (docs/results/kernel-trials-h100.json), stored tokens first. Of many tokens a program takes one,
+    up to MOST_ELEMENTS of its heads of one tensor: a piece of memory that is read and written as a
+    whole. Short ones come two or more at a time, long ones have more warps; and where one of the
+    tensors has so few heads that they are not worth a program of their own, each program takes q
+    and then k. Heads of few tokens are spread over more programs, of up to four warps.
 
     With norms a thread has more to hold, so that heads are fewer, and a head is summed by one warp,
     so that sums of any tile are in one order.
@@ -74,7 +75,8 @@ def rotation_tile(
     row = 2 * head[3] * itemsize  # bytes; half a warp reads one
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    if triton.cdiv(n_tokens, tokens) < (8 if norms else 2) * MULTIPROCESSORS:
+    few = (8 if norms else 2) * MULTIPROCESSORS  # found for each by trial
+    if triton.cdiv(n_tokens, tokens) < few:
         warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
         return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
     if norms:
@@ -84,7 +86,7 @@ def rotation_tile(
         min(triton.next_power_of_2(n), max(MOST_ELEMENTS // width, 1))
         for n in (max(heads), min(n for n in heads if n))
     )
-    tokens = max(BYTES_OF_PROGRAM // (most * width * itemsize), 1)
+    tokens = min(max(BYTES_OF_PROGRAM // (most * width * itemsize), 1), MOST_TOKENS)
     size = tokens * width * itemsize  # bytes of one head
     if fewest * size < BYTES_OF_PROGRAM:
         return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), False, 1)

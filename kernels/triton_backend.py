@@ -113,8 +113,10 @@ def rope_triton_(
     Args:
         overwrite_gradients: the gradients that come back are rotated where they lie as well. The
             caller promises that nobody else holds them: an attention makes dq and dk for nobody
-            but this rotation, but both terms of a sum are given one and the same gradient.
-            (Expanded ones, or one for both q and k, are rotated into new memory all the same.)
+            but this rotation, but both terms of a sum are given one and the same gradient. Holders
+            are hooks too, and whoever asks for the gradients of the rotated q and k themselves or
+            gives the same ones twice. (Expanded gradients, or one for both q and k, are rotated
+            into new memory all the same.)
 
     Raises:
         ValueError: as `rope_triton`; for expanded tensors, one tensor as both, or slices with heads
@@ -168,16 +170,15 @@ def _call(
 
     All that the checks and the launch depend on is the key: of a tensor, everything but its values.
     """
-    key = None
+    key, placement = None, Placement(*where)
     if inv_freq is None and q.is_cuda and k.is_cuda:
-        positions, offsets, cu_seqlens = where
         key = (
             (q.shape, q.stride(), q.dtype, q.get_device()),
             (k.shape, k.stride(), k.dtype, k.get_device()),
             None if phases is None else _kind(phases),
-            None if positions is None else _kind(positions),
-            None if offsets is None else _kind(offsets),
-            None if cu_seqlens is None else _kind(cu_seqlens),
+            None if placement.positions is None else _kind(placement.positions),
+            None if placement.offsets is None else _kind(placement.offsets),
+            None if placement.cu_seqlens is None else _kind(placement.cu_seqlens),
             numbers,
             in_place,
         )
@@ -187,30 +188,22 @@ def _call(
             known = None
         if known is not None:
             return (phases if known.phases is None else known.phases), known.launch
-    return _new_call(key, q, k, Placement(*where), inv_freq, phases, numbers, in_place)
-
-
-def _new_call(
-    key, q, k, placement, inv_freq, phases, numbers, in_place
-) -> tuple[Tensor, Launch | None]:
-    """Check the arguments, and remember what the next call with ones of their kind can skip."""
     seq_len, theta, interleaved, factor = numbers
     good = checked(q, k, seq_len, theta, placement, inv_freq, phases, factor)
     if in_place:
         check_own_memory(q, k)
-    # Launches are kept for GPUs. Not so what every call has to do anew, move phases; nor what is
-    # seen under a transform, where the strides are not those that a launch will find.
+    # Phases that have to be moved have to be so in every call; and a transform's strides are not
+    # those that a launch will find.
     if key is None or not (phases is None or good is phases) or needs_transform():
         return good, None
     calls = kernel_calls()
     outputs = (q, k) if in_place else (torch.empty_like(q), torch.empty_like(k))
     rotation = calls.Rotation(good, placement, interleaved, factor, False)
     launch = calls.rotate_launch((q, k), outputs, rotation)
-    if launch is None:
-        return good, None
-    if len(_known_calls) >= _MOST_KNOWN:
-        _known_calls.clear()
-    _known_calls[key] = _Call(None if good is phases else good, launch)
+    if launch is not None:
+        if len(_known_calls) >= _MOST_KNOWN:
+            _known_calls.clear()
+        _known_calls[key] = _Call(None if good is phases else good, launch)
     return good, launch
 
 

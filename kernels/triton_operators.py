@@ -57,8 +57,9 @@ def rotate(
         tensors = (q, k, None, q_out, k_out, None, None, None)
         launch(*tensors, phases, positions, offsets, cu_seqlens)
         return q_out, k_out
-    calls = kernel_calls()
+    q, k = q.resolve_neg(), k.resolve_neg()  # kernels read memory as it is
     placement = Placement(positions, offsets, cu_seqlens)
+    calls = kernel_calls()
     return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor, backwards))
 
 
@@ -74,13 +75,14 @@ def rotate_in_place(
     backwards=False,
     launch=None,
 ) -> None:
+    """A negative that is only noted stays so: the rotation is linear."""
     if _share_heads(q, k):
         raise ValueError(SAME_MEMORY)
     if launch is not None:
         launch(q, k, None, q, k, None, None, None, phases, positions, offsets, cu_seqlens)
     else:
-        calls = kernel_calls()
         placement = Placement(positions, offsets, cu_seqlens)
+        calls = kernel_calls()
         rotation = calls.Rotation(phases, placement, interleaved, factor, backwards)
         calls.rotate_into((q, k), (q, k), rotation)
     torch.autograd.graph.increment_version((q, k))
@@ -140,9 +142,19 @@ class InPlaceRotation(torch.autograd.Function):
         return grad_q, grad_k, None, None, None
 
 
-# What apply does beyond this concerns the transforms of torch.func, which do not come here.
-rotate_eagerly = super(torch.autograd.Function, EagerRotation).apply
-rotate_eagerly_in_place = super(torch.autograd.Function, InPlaceRotation).apply
+# What Function.apply does beyond this is for the transforms of torch.func, and costs more than the
+# rest: under them FunctionalRotation is called, and of tensors that outlived them this is left.
+_apply = super(torch.autograd.Function, EagerRotation).apply
+_apply_in_place = super(torch.autograd.Function, InPlaceRotation).apply
+_unwrap = torch._C._functorch.unwrap_if_dead
+
+
+def rotate_eagerly(q, k, rotation, launch) -> tuple[Tensor, Tensor]:
+    return _apply(_unwrap(q), _unwrap(k), rotation, launch)
+
+
+def rotate_eagerly_in_place(q, k, rotation, launch, overwrite_gradients) -> tuple[Tensor, Tensor]:
+    return _apply_in_place(_unwrap(q), _unwrap(k), rotation, launch, overwrite_gradients)
 
 
 def _keep(ctx, arguments) -> None:

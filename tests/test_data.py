@@ -305,7 +305,7 @@ def test_settings_that_are_refused(settings: dict, said: str) -> None:
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(ValueError) as error:
         TextDataModule(corpus="nothing", tokenizer="none", seq_len=0, batch_size=0, val_tokens=0)
-    assert len(str(error.value).splitlines()) == 4  # val_tokens waits for a seq_len to compare with
+    assert len(str(error.value).splitlines()) == 5
 
 
 @pytest.mark.parametrize(

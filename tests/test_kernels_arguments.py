@@ -327,6 +327,28 @@ def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
     assert ".target sm_90" in ptx and "sin.approx" in ptx
 
 
+@pytest.mark.parametrize("kv_heads", [1, 4])
+def test_the_kernels_of_many_tokens_compile_for_a_gpu(launches, monkeypatch, kv_heads):
+    """Those that a GPU trains with: a program for each of q, k and v, and one for all of them."""
+    from kernels import tile_sizes, triton_rotate
+
+    def tile(n_tokens, heads, head, *_):
+        return tile_sizes.rotation_tile(2**20, heads, head, 2, False, False)
+
+    triton_rotate._rotate_launch.cache_clear()
+    monkeypatch.setattr(triton_rotate, "rotation_tile", tile)
+    qkv = torch.randn(2, 3, (4 + 2 * kv_heads) * 256, requires_grad=True)
+    q, k, v = rope_qkv(qkv, 4, kv_heads, backend="triton")
+    results = [q, k, torch.autograd.grad((q, k, v), qkv, (q, k, v))[0]]
+    q, k, v = rope_qkv(qkv, 4, kv_heads, backend="pytorch")
+    expected = [q, k, torch.autograd.grad((q, k, v), qkv, (q, k, v))[0]]
+    triton_rotate._rotate_launch.cache_clear()
+    torch.testing.assert_close(results, expected, rtol=0, atol=2e-6)
+    assert [launch.grid[1] for launch, _ in launches] == ([1, 1] if kv_heads == 1 else [2, 3])
+    for launch, tensors in launches:
+        assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, "bf16")
+
+
 @pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])
 def test_the_kernels_compile_for_a_gpu_on_a_machine_without_one(launches, data, dtype):
     """After the interpreter ran, too: it patches triton.language, and has to put it back."""

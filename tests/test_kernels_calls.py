@@ -24,14 +24,17 @@ def test_what_vmap_saw_is_not_taken_for_a_plain_call(device):
         torch.testing.assert_close(y, expected)
 
 
+@everywhere
 @pytest.mark.parametrize("rope", ROPES)
-def test_what_cannot_be_kept_is_refused(rope):
-    q = torch.randn(1, 3, 2, 4)
+def test_what_cannot_be_kept_is_refused(rope, device):
+    q = torch.randn(1, 3, 2, 4, device=device)
     with pytest.raises(ValueError, match=r"seq_len=\[3\]: must be that of q and k"):
         rope(q, q, [3])
     for theta in (torch.tensor(500.0), "a"):
         with pytest.raises(ValueError, match=r"theta=.*: must be a positive finite number"):
             rope(q, q, theta=theta)
+    with pytest.raises(ValueError, match=r"seq_len=3: must be that of q and k, 3, or None"):
+        rope(q, q, torch.tensor(3))  # it could change without a trace
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -44,6 +47,56 @@ def test_a_negative_that_is_only_noted_is_seen(rope):
     results = [rope_qkv(p, 2, 1, backend=backend) for p in (packed, packed.clone())]
     for y, expected in zip(*results, strict=True):
         torch.testing.assert_close(y, expected)
+
+
+@everywhere
+def test_a_gradient_whose_negative_is_only_noted_is_seen(device):
+    options = {"dtype": torch.float64, "device": device}
+    x = torch.randn(1, 3, 2, 4, **options)
+    packed = torch.randn(1, 3, 4 * 4, **options)
+    rotations = {
+        "rope_pytorch": lambda q, k: rope_pytorch(q, k),
+        "rope_triton": lambda q, k: rope_triton(q, k),
+        "in place": lambda q, k: rope_triton_(q.clone(), k.clone()),
+        "both ways": lambda q, k: rope_triton_(q.clone(), k.clone(), overwrite_gradients=True),
+    }
+    expected = None
+    for name, rotate in rotations.items():
+        q, k = x.clone().requires_grad_(), x.flip(1).requires_grad_()
+        q_out, k_out = rotate(q, k)
+        results = torch.autograd.grad(loss_of_conjugates(q_out, k_out), (q, k))
+        expected = results if expected is None else expected
+        torch.testing.assert_close(results, expected, msg=name)
+    for norm in (None, torch.rand(4, **options)):
+        results = []
+        for backend in ("pytorch", "triton"):
+            leaf = packed.clone().requires_grad_()
+            q, k, v = rope_qkv(leaf, 2, 1, q_norm=norm, backend=backend)
+            loss = loss_of_conjugates(q[:, :, :1], k) + loss_of_conjugates(v, v + 1)
+            results.append(torch.autograd.grad(loss, leaf)[0])
+        torch.testing.assert_close(*results)
+
+
+def loss_of_conjugates(real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
+    """Its gradient for `imaginary` is the negative of what lies in memory."""
+    z = torch.complex(real, imaginary).conj()
+    return (z * (1 + 2j)).real.pow(3).sum()
+
+
+@everywhere
+def test_a_tensor_that_outlived_a_transform_is_rotated(device):
+    escaped = []
+
+    def function(q):
+        escaped.append(q * 2)
+        return q.sum()
+
+    q = torch.randn(1, 3, 2, 4, device=device)
+    torch.func.grad(function)(q)
+    k = torch.randn(1, 3, 2, 4, device=device, requires_grad=True)
+    expected = rope_pytorch(2 * q, 1 * k)
+    torch.testing.assert_close(rope_triton(escaped[0], k), expected)
+    torch.testing.assert_close(rope_triton_(escaped[0], 1 * k), expected)
 
 
 def test_threads_do_not_disturb_each_other():
