@@ -39,6 +39,7 @@ def _cell(name: str, cell: Mapping[str, Any]) -> Table:
             row += [_number(figures.get(key), ".2f") for key in ("of_copy", "of_ours")]
         grid.add_row(peer, *row, _number(cell["error"].get(peer), ".1e"))
     notes = "× copy: of copying the same bytes; × ours: of ropewalk in the same pairing"
+    notes += "; medians of ratios within a round"
     grid.caption = _caption(notes, cell["reasons"])
     return grid
 

@@ -19,6 +19,8 @@ def user_errors() -> Iterator[None]:
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`; did you mean X?` for the option nearest to `word`, or nothing."""
-    nearest = difflib.get_close_matches(word, list(options), n=1)
+    """`; did you mean X?` for the option nearest to `word` (lr: optimizer.lr), or nothing."""
+    options = list(options)
+    inner = [option for option in options if option.endswith(f".{word}")]
+    nearest = inner or difflib.get_close_matches(word, options, n=1)
     return f"; did you mean {nearest[0]}?" if nearest else ""

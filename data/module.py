@@ -120,7 +120,7 @@ class TextDataModule(L.LightningDataModule):
                 problems.append(
                     f"data.seq_len={self.seq_len}: must be less than data.val_tokens="
                     f"{self.val_tokens}; try data.seq_len={min(self.val_tokens - 1, 256)},"
-                    f" data.val_tokens={self.seq_len + 1} or data.val_tokens=null (all there is)"
+                    " or more data.val_tokens (null: all there are)"
                 )
         if problems[0] is None and problems[1] is None:
             problems += mixture_problems(self.shares, self.seq_len, self.batch_size)

@@ -93,7 +93,7 @@ def check_lengths_fit(
 
 def _check_count(key: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key}={value}: must be a whole number, at least 1")
+        raise ValueError(f"{key}={value}: must be a whole number, at least 1; for instance 16")
 
 
 def _check_lengths(lengths: Sequence[int] | None, train_length: int) -> list[int]:
