@@ -192,6 +192,7 @@ PEERS: dict[str, Peer] = {
         package="triton",
     ),
     "ropewalk-in-place": Peer(
+        # With a gradient its host cost is that of the identity _Given too.
         "kernels.rope_triton_ with the pairs (i, i + R/2), overwriting gradients too",
         _ours_in_place,
         False,

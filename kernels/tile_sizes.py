@@ -75,7 +75,7 @@ def rotation_tile(
     row = 2 * head[3] * itemsize  # bytes; half a warp reads one
     tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    few = (8 if norms else 2) * MULTIPROCESSORS  # found for each by trial
+    few = (8 if norms else 2) * MULTIPROCESSORS  # by trial; lower ones were not tried with norms
     if triton.cdiv(n_tokens, tokens) < few:
         warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
         return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)

@@ -170,15 +170,16 @@ def _call(
 
     All that the checks and the launch depend on is the key: of a tensor, everything but its values.
     """
-    key, placement = None, Placement(*where)
+    key = None
     if inv_freq is None and q.is_cuda and k.is_cuda:
+        positions, offsets, cu_seqlens = where
         key = (
             (q.shape, q.stride(), q.dtype, q.get_device()),
             (k.shape, k.stride(), k.dtype, k.get_device()),
             None if phases is None else _kind(phases),
-            None if placement.positions is None else _kind(placement.positions),
-            None if placement.offsets is None else _kind(placement.offsets),
-            None if placement.cu_seqlens is None else _kind(placement.cu_seqlens),
+            None if positions is None else _kind(positions),
+            None if offsets is None else _kind(offsets),
+            None if cu_seqlens is None else _kind(cu_seqlens),
             numbers,
             in_place,
         )
@@ -189,6 +190,7 @@ def _call(
         if known is not None:
             return (phases if known.phases is None else known.phases), known.launch
     seq_len, theta, interleaved, factor = numbers
+    placement = Placement(*where)
     good = checked(q, k, seq_len, theta, placement, inv_freq, phases, factor)
     if in_place:
         check_own_memory(q, k)

@@ -63,7 +63,13 @@ def rotate(
     return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor, backwards))
 
 
-def rotate_in_place(
+def rotate_in_place(q, k, *rotation) -> None:
+    if _share_heads(q, k):
+        raise ValueError(SAME_MEMORY)
+    _overwrite(q, k, *rotation)
+
+
+def _overwrite(
     q,
     k,
     phases,
@@ -76,8 +82,6 @@ def rotate_in_place(
     launch=None,
 ) -> None:
     """A negative that is only noted stays so: the rotation is linear."""
-    if _share_heads(q, k):
-        raise ValueError(SAME_MEMORY)
     if launch is not None:
         launch(q, k, None, q, k, None, None, None, phases, positions, offsets, cu_seqlens)
     else:
@@ -138,7 +142,7 @@ class InPlaceRotation(torch.autograd.Function):
         if not owned or _share_heads(grad_q, grad_k):
             return (*EagerRotation.backward(ctx, grad_q, grad_k), None)
         *options, backwards = ctx.options
-        rotate_in_place(grad_q, grad_k, *ctx.saved_tensors, *options, not backwards)
+        _overwrite(grad_q, grad_k, *ctx.saved_tensors, *options, not backwards)
         return grad_q, grad_k, None, None, None
 
 
