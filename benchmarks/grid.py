@@ -4,9 +4,9 @@ Shapes: B batch, S sequence, H heads, D head_dim, N sampled tokens.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -22,10 +22,15 @@ from kernels import inverse_frequencies
 DIRECTIONS = ("forward", "forward_backward")
 CHECKED_TOKENS = 256
 EMPTY_ROUNDS = 50
+PLACES = 5  # in memory, of tensors that move SMALL_BYTES or less
+SMALL_BYTES = 2**26
+
+Draw = Callable[[int], tuple[Tensor, Tensor]]  # q and k of a seed
 
 HOW = (
-    "medians over interleaved rounds; of_copy and of_ours are medians of the ratios within a "
-    "round, to a copy of the same bytes and to ropewalk in the same pairing; error is the "
+    f"medians over interleaved rounds; cells that move {SMALL_BYTES} bytes or less are prepared in "
+    f"{PLACES} places of memory, which take turns; of_copy and of_ours are medians of the ratios "
+    "within a round, to a copy of the same bytes and to ropewalk in the same pairing; error is the "
     "greatest ‖y - exact‖ / ‖exact‖ of a head, over the checked tokens"
 )
 
@@ -92,23 +97,25 @@ def _untimed(peer: Peer, direction: str, bench: Bench) -> str | None:
 def _time(
     cell: Cell, peers: Mapping[str, Peer], bench: Bench, direction: str
 ) -> tuple[dict[str, Timing], dict[str, str]]:
-    tensors = cell.tensors(bench.device, bench.seed)
-    make = partial(_forward, cell=cell, tensors=tensors)
-    if direction == "forward_backward":
-        gradients = cell.tensors(bench.device, bench.seed + 1)
-        make = partial(_forward_backward, cell=cell, tensors=tensors, gradients=gradients)
+    on_gpu = bench.device.type == "cuda"
+    places = PLACES if on_gpu and cell.bytes_moved <= SMALL_BYTES else 1
+    draw = partial(cell.tensors, bench.device)
+    if places == 1:
+        draw = cache(draw)  # there is not always room for large tensors of everyone's own
+    make = _forward if direction == "forward" else _forward_backward
     return measure(
-        {name: partial(make, peer) for name, peer in peers.items()},
+        {name: partial(make, peer, cell, draw, bench) for name, peer in peers.items()},
         bench.clock,
         bench.rounds,
         bench.seed,
         lambda name: bench.progress.step(f"{cell.name} {direction.replace('_', '+')}: {name}"),
+        places,
     )
 
 
-def _forward(peer: Peer, cell: Cell, tensors: tuple[Tensor, Tensor]) -> Call:
-    rotate = peer.prepare(cell, tensors[0].device)
-    q, k = (peer.arrange(x) for x in tensors)
+def _forward(peer: Peer, cell: Cell, draw: Draw, bench: Bench) -> Call:
+    rotate = peer.prepare(cell, bench.device)
+    q, k = (peer.arrange(x) for x in draw(bench.seed))
 
     def call() -> None:
         with torch.no_grad():
@@ -117,12 +124,10 @@ def _forward(peer: Peer, cell: Cell, tensors: tuple[Tensor, Tensor]) -> Call:
     return call
 
 
-def _forward_backward(
-    peer: Peer, cell: Cell, tensors: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
-) -> Call:
-    rotate = peer.prepare(cell, tensors[0].device)
-    leaves = [peer.arrange(x).detach().requires_grad_() for x in tensors]
-    gradients = tuple(peer.arrange(x) for x in gradients)
+def _forward_backward(peer: Peer, cell: Cell, draw: Draw, bench: Bench) -> Call:
+    rotate = peer.prepare(cell, bench.device)
+    leaves = [peer.arrange(x).detach().requires_grad_() for x in draw(bench.seed)]
+    gradients = tuple(peer.arrange(x) for x in draw(bench.seed + 1))
 
     def call() -> None:
         torch.autograd.grad(rotate(*leaves), leaves, gradients)

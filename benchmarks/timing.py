@@ -4,13 +4,16 @@ What disturbs the machine for a while then disturbs all of them. Times are media
 so are ratios: of two candidates' times in the same round.
 """
 
+import ctypes
 import gc
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -90,9 +93,10 @@ class WallClock:
 class GpuClock:
     """A GPU's: CUDA events around the replay of a CUDA graph, out of a flushed L2 cache.
 
-    The flush does not reach what a kernel wrote with evict_last: it would find that again, and all
-    others would have a smaller cache (docs/results/kernel-trials-h100.json, cache_hints). Ours have
-    no such hint; torch.compile reads tables with one, the effect of which was not measured.
+    What a kernel reads or writes with evict_last would outlive the flush, for itself and for all
+    that share it: torch.compile reads q and k so, and others beside it looked up to a fifth
+    quicker (docs/results/kernel-trials-h100.json, flush). So the cache is told to forget those
+    hints first.
 
     Where a call cannot be captured it runs eagerly, and then its launches are part of its time.
     """
@@ -101,6 +105,7 @@ class GpuClock:
         size = torch.cuda.get_device_properties(device).L2_cache_size
         self.flushed = torch.empty(L2_MULTIPLE * size, dtype=torch.int8, device=device)
         self.start, self.end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.forget_hints = _cache_hints_reset()
 
     def prepare(self, call: Call) -> tuple[Sampler, str]:
         """Warm `call` up; returns what measures it once, and the name of the way."""
@@ -121,6 +126,7 @@ class GpuClock:
 
     def time(self, call: Call) -> float:
         """Microseconds of GPU time from a flushed cache."""
+        self.forget_hints()
         self.flushed.zero_()  # takes longer than what follows takes to be launched
         self.start.record()
         call()
@@ -134,6 +140,20 @@ class GpuClock:
             warnings.simplefilter("ignore")  # torch warns that the graph is empty
             replay = _captured(lambda: None)
         return float(np.median([self.time(replay) for _ in range(rounds)]))
+
+
+def _cache_hints_reset() -> Callable[[], object]:
+    """What makes ordinary lines of the L2 cache of those that were to be evicted last."""
+    if torch.version.hip is not None:
+        return lambda: None  # no such hints there
+    driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+    def reset() -> None:
+        status = driver.cuCtxResetPersistingL2Cache()
+        if status != 0:
+            raise RuntimeError(f"cuCtxResetPersistingL2Cache: CUDA driver error {status}")
+
+    return reset
 
 
 def _captured(call: Call) -> Call:
@@ -153,26 +173,39 @@ def measure(
     rounds: int,
     seed: int,
     on_step: Callable[[str], None],
+    places: int = 1,
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Make every candidate's call, prepare it, and time all of them in interleaved rounds.
 
     Returns the timings, and for each candidate that failed the reason. `on_step` is called with a
     name before each preparation, and once more when the rounds begin.
+
+    Where in memory a candidate's tensors happen to lie makes a difference of a few hundredths: it
+    is made in so many `places`, which take turns.
     """
-    prepared: dict[str, tuple[Sampler, str]] = {}
+    prepared: dict[str, list[tuple[Sampler, str]]] = {}
     reasons: dict[str, str] = {}
     for name, make in makers.items():
         on_step(name)
         with recorded(name, reasons):
-            prepared[name] = clock.prepare(make())
+            prepared[name] = [clock.prepare(make()) for _ in range(places)]
     on_step("rounds")
-    for name, (sampler, _) in prepared.items():
+    for name, pairs in prepared.items():
         with recorded(name, reasons):  # once more, now that all the others hold their memory
-            for _ in range(WARM_UP):
+            for sampler, _ in pairs * WARM_UP:
                 sampler()
-    samplers = {name: pair[0] for name, pair in prepared.items() if name not in reasons}
+    samplers = {
+        name: _in_turn([sampler for sampler, _ in pairs])
+        for name, pairs in prepared.items()
+        if name not in reasons
+    }
     times = interleaved(samplers, rounds, seed)
-    return {name: Timing(times[name], prepared[name][1]) for name in samplers}, reasons
+    return {name: Timing(times[name], prepared[name][0][1]) for name in samplers}, reasons
+
+
+def _in_turn(samplers: list[Sampler]) -> Sampler:
+    turns = cycle(samplers)
+    return lambda: next(turns)()
 
 
 @contextmanager

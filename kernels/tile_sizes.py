@@ -19,6 +19,9 @@ BYTES_OF_PROGRAM = 2048  # of a tensor, at least: fewer are not worth starting i
 BYTES_OF_WARP = 4096  # of a tensor; twice as many where no other warp shares the work
 MOST_ELEMENTS = 4096  # of one token's heads that a program takes
 MOST_TOKENS = 64  # of a program, however short their heads
+# Of few tokens:
+FEW_TOKENS = 4  # of a program
+FEW_WARPS = 4
 
 
 class Tile(NamedTuple):
@@ -65,23 +68,28 @@ def rotation_tile(
     up to MOST_ELEMENTS of its heads of one tensor: a piece of memory that is read and written as a
     whole. Short ones come two or more at a time, long ones have more warps; and where one of the
     tensors has so few heads that they are not worth a program of their own, each program takes q
-    and then k. Heads of few tokens are spread over more programs, of up to four warps.
+    and then k. Of few tokens, whose time is that of waiting, a program takes up to FEW_TOKENS, and
+    as many of their heads as make one read of 16 bytes for each thread.
 
     With norms a thread has more to hold, so that heads are fewer, and a head is summed by one warp,
     so that sums of any tile are in one order.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    row = 2 * head[3] * itemsize  # bytes; half a warp reads one
-    tokens = max(THREADS_OF_WARP // 2 * BYTES_OF_THREAD // row, 1)
+    half_warp = THREADS_OF_WARP // 2 * BYTES_OF_THREAD  # bytes that it reads at once
+    tokens = max(half_warp // (2 * head[3] * itemsize), 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
-    few = (8 if norms else 2) * MULTIPROCESSORS  # by trial; lower ones were not tried with norms
-    if triton.cdiv(n_tokens, tokens) < few:
-        warps = 1 if norms else min(4, triton.next_power_of_2(n_tokens) // tokens)
-        return Tile(_that_fit(warps * tokens, 2, head), 2, True, warps)
+    n_blocks = triton.cdiv(n_tokens, tokens)
+    if norms and n_blocks < 8 * MULTIPROCESSORS:  # by trial; lower limits were not tried
+        return Tile(_that_fit(tokens, 2, head), 2, True, 1)
     if norms:
         return Tile(_that_fit(tokens, 4, head), 4, False, 1)
     width = triton.next_power_of_2(head[0]) if head[4] else 2 * head[3]
+    if n_blocks < 2 * MULTIPROCESSORS:
+        tokens = min(FEW_TOKENS, triton.next_power_of_2(n_tokens))
+        share = FEW_WARPS * THREADS_OF_WARP * BYTES_OF_THREAD
+        at_once = max(share // (tokens * width * itemsize), 1)  # heads
+        return Tile(_that_fit(tokens, at_once, head), at_once, True, FEW_WARPS)
     most, fewest = (
         min(triton.next_power_of_2(n), max(MOST_ELEMENTS // width, 1))
         for n in (max(heads), min(n for n in heads if n))

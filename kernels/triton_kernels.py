@@ -13,9 +13,11 @@ import triton.language as tl
 
 from kernels.triton_tiles import (
     cos_sin,
+    heads_of,
     load_head,
     load_weight,
     mean_of_products,
+    place_of,
     positions_of,
     store_head,
     store_weight,
@@ -35,7 +37,7 @@ def rotate_kernel(
     positions_ptr,
     offsets_ptr,
     cu_seqlens_ptr,
-    strides,  # of q, k and v, each (batch, token, head, component)
+    strides,  # of q, k and v, each (batch, token, head, component); None: contiguous
     out_strides,
     placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
     n_tokens,
@@ -52,7 +54,7 @@ def rotate_kernel(
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads each has
     GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
-    ONE_STEP: tl.constexpr,  # sequences of one token
+    ONE_STEP: tl.constexpr,  # see place_of
     SINES: tl.constexpr,  # see cos_sin
 ):
     """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
@@ -61,13 +63,9 @@ def rotate_kernel(
     them: outputs may be the inputs.
     """
     token = tl.program_id(0) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-    batch = token if ONE_STEP else token // seq_len
-    step = (token - batch * seq_len).to(tl.int64)
-    batch = batch.to(tl.int64)
+    place = place_of(token, seq_len, ONE_STEP)
     position = positions_of(
-        token,
-        batch,
-        step,
+        place,
         positions_ptr,
         placement_strides,
         offsets_ptr,
@@ -82,9 +80,8 @@ def rotate_kernel(
 
     for i in tl.static_range(3):  # q, k, v
         if inputs[i] is not None:
-            stride, out_stride = strides[i], out_strides[i]
-            x_token = inputs[i] + (batch * stride[0] + step * stride[1])[None, :, None]
-            out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
+            stride = 1 if strides[i] is None else strides[i][3]  # of components
+            out_stride = 1 if out_strides[i] is None else out_strides[i][3]
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             first_block, blocks = 0, SHARES[i]
@@ -95,8 +92,8 @@ def rotate_kernel(
             for share in range(blocks):
                 head = (first_block + share) * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                head = head.to(tl.int64)[:, None, None]
-                first, second, tail = load_head(x_token + head * stride[2], stride[3], mask, HEAD)
+                x = heads_of(inputs[i], strides[i], place, head, N_HEADS[i], HEAD)
+                first, second, tail = load_head(x, stride, mask, HEAD)
                 if BARRIER:
                     tl.debug_barrier()
                 if GROUPS is not None:  # a program's one block: read it before the sines are made
@@ -111,8 +108,8 @@ def rotate_kernel(
                         second = second * scale * w_second.to(cos.dtype)
                         tail = tail * scale * w_tail.to(cos.dtype)
                     first, second = first * cos - second * sin, first * sin + second * cos
-                out = out_token + head * out_stride[2]
-                store_head(out, out_stride[3], mask, first, second, tail, HEAD)
+                out = heads_of(outputs[i], out_strides[i], place, head, N_HEADS[i], HEAD)
+                store_head(out, out_stride, mask, first, second, tail, HEAD)
 
 
 def norm_backward_kernel(
@@ -131,7 +128,7 @@ def norm_backward_kernel(
     positions_ptr,
     offsets_ptr,
     cu_seqlens_ptr,
-    strides,  # of q and k, each (batch, token, head, component)
+    strides,  # of q and k, each (batch, token, head, component); None: contiguous
     grad_strides,  # of dq, dk and dv
     out_strides,
     placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
@@ -160,7 +157,8 @@ def norm_backward_kernel(
     inputs, weights = (q, k, None), (q_weight, k_weight, None)
     grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
     for i in tl.static_range(3):  # q, k, v
-        grad_stride, out_stride = grad_strides[i], out_strides[i]
+        grad_stride = 1 if grad_strides[i] is None else grad_strides[i][3]  # of components
+        out_stride = 1 if out_strides[i] is None else out_strides[i][3]
         if weights[i] is not None:
             w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             w_first, w_second = w_first.to(precision), w_second.to(precision)
@@ -171,14 +169,10 @@ def norm_backward_kernel(
                 dw_tail = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[4]), 0, precision)
         for token_block in range(tl.program_id(0), n_blocks, tl.num_programs(0)):
             token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-            batch = token // seq_len
-            step = (token - batch * seq_len).to(tl.int64)
-            batch = batch.to(tl.int64)
+            place = place_of(token, seq_len, False)
             if i < 2:
                 position = positions_of(
-                    token,
-                    batch,
-                    step,
+                    place,
                     positions_ptr,
                     placement_strides,
                     offsets_ptr,
@@ -188,23 +182,18 @@ def norm_backward_kernel(
                     search_steps,
                 )
                 cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
-            grad_token = grads[i] + (batch * grad_stride[0] + step * grad_stride[1])[None, :, None]
-            out_token = outputs[i] + (batch * out_stride[0] + step * out_stride[1])[None, :, None]
             for share in range(SHARES[i]):
                 head = share * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                head = head.to(tl.int64)[:, None, None]
-                grad = grad_token + head * grad_stride[2]
-                first, second, tail = load_head(grad, grad_stride[3], mask, HEAD)
+                grad = heads_of(grads[i], grad_strides[i], place, head, N_HEADS[i], HEAD)
+                first, second, tail = load_head(grad, grad_stride, mask, HEAD)
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
                     first, second = first * cos - second * sin, first * sin + second * cos
                 if weights[i] is not None:
-                    stride = strides[i]
-                    x = inputs[i] + (batch * stride[0] + step * stride[1])[None, :, None]
-                    x_first, x_second, x_tail = load_head(
-                        x + head * stride[2], stride[3], mask, HEAD
-                    )
+                    x = heads_of(inputs[i], strides[i], place, head, N_HEADS[i], HEAD)
+                    stride = 1 if strides[i] is None else strides[i][3]
+                    x_first, x_second, x_tail = load_head(x, stride, mask, HEAD)
                     x_first, x_second = x_first.to(precision), x_second.to(precision)
                     x_tail, tail = x_tail.to(precision), tail.to(precision)
                     square = mean_of_products(
@@ -222,8 +211,8 @@ def norm_backward_kernel(
                     first = (first - x_first * mean) * scale
                     second = (second - x_second * mean) * scale
                     tail = (tail - x_tail * mean) * scale
-                out = out_token + head * out_stride[2]
-                store_head(out, out_stride[3], mask, first, second, tail, HEAD)
+                out = heads_of(outputs[i], out_strides[i], place, head, N_HEADS[i], HEAD)
+                store_head(out, out_stride, mask, first, second, tail, HEAD)
         if weights[i] is not None:
             partial = dweights + (tl.program_id(0) * 2 + i) * HEAD[0]
             store_weight(partial, dw_first, dw_second, dw_tail, HEAD)

@@ -251,8 +251,14 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
     return head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail
 
 
-def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...]:
-    return tuple(stride for _, stride, _ in layouts)
+def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...] | None, ...]:
+    """None for a contiguous tensor: what is known when a kernel is compiled is not computed."""
+    return tuple([None if _is_contiguous(*layout[:2]) else layout[1] for layout in layouts])
+
+
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    ones = torch.empty(shape, device="meta").stride()
+    return all(n == 1 or a == b for n, a, b in zip(shape, strides, ones, strict=True))
 
 
 def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...]:

@@ -24,10 +24,22 @@ RADIANS_PER_TURN_64 = tl.constexpr(2 * math.pi / 2**64)
 
 
 @triton.jit
+def place_of(token, seq_len, ONE_STEP: tl.constexpr):
+    """Token (T,) int32, index in B·S, and as int64 the sequence that it is of and its index there.
+
+    ONE_STEP: sequences of one token.
+    """
+    if ONE_STEP:
+        batch, step = token.to(tl.int64), tl.full(token.shape, 0, tl.int64)
+    else:
+        sequence = token // seq_len
+        batch, step = sequence.to(tl.int64), (token - sequence * seq_len).to(tl.int64)
+    return token, batch, step
+
+
+@triton.jit
 def positions_of(
-    token,  # (T,) int32, index in B·S
-    batch,  # (T,) int64, its sequence, and its index there
-    step,
+    place,  # of tokens
     positions_ptr,
     placement_strides,
     offsets_ptr,
@@ -37,6 +49,7 @@ def positions_of(
     search_steps,
 ):
     """Position (T,) int64 of every token, by whichever of the three there is."""
+    token, batch, step = place
     position = step
     if positions_ptr is not None:
         offset = batch * placement_strides[0] + step * placement_strides[1]
@@ -56,6 +69,27 @@ def positions_of(
             high = tl.where(below, high, middle)
         position -= tl.load(cu_seqlens_ptr + low * placement_strides[0]).to(tl.int64)
     return position
+
+
+@triton.jit
+def heads_of(
+    x,
+    strides,
+    place,  # of tokens
+    head,  # (H,) int32
+    N_HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+):
+    """Pointers (H, T, 1) to the first components of heads, by strides or, if None, contiguous."""
+    token, batch, step = place
+    head = head.to(tl.int64)[:, None, None]
+    if strides is None:
+        x += token.to(tl.int64)[None, :, None] * (N_HEADS * HEAD[0])
+        x += head * HEAD[0]
+    else:
+        x += (batch * strides[0] + step * strides[1])[None, :, None]
+        x += head * strides[2]
+    return x
 
 
 @triton.jit

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -160,6 +161,18 @@ def test_one_that_fails_leaves_the_others() -> None:
     timings, reasons = measure(makers, WallClock(), 3, 0, on_step=lambda name: None)
     assert list(timings) == ["good"] and len(timings["good"].times) == 3
     assert reasons == {name: "RuntimeError: no memory" for name in ("bad", "worse")}
+
+
+def test_places_take_turns() -> None:
+    made = count()
+
+    def make() -> Callable[[], None]:
+        place = next(made)
+        return lambda: calls.append(place)
+
+    calls: list[int] = []
+    measure({"one": make}, WallClock(), 5, 0, on_step=lambda name: None, places=3)
+    assert calls[-5:] == [0, 1, 2, 0, 1]
 
 
 def test_result_is_freed_outside_the_time_of_the_call() -> None:
