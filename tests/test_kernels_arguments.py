@@ -288,22 +288,25 @@ def compiled_for_a_gpu(launch, tensors: tuple[Tensor | None, ...], data: str) ->
 
     types = {torch.int32: "*i32", torch.int64: "*i64", torch.float32: f"*{data}"}
 
-    def type_of(value: object) -> object:
+    constants: dict[tuple[int, ...], object] = {}
+
+    def type_of(value: object, path: tuple[int, ...], constant: bool = False) -> object:
+        if constant or value is None:
+            constants[path] = value
+            return "constexpr"
         if isinstance(value, tuple):
-            return tuple(type_of(item) for item in value)
+            return tuple(type_of(item, (*path, i)) for i, item in enumerate(value))
         if isinstance(value, Tensor):
             return types.get(value.dtype, "*fp64")
         return "fp64" if isinstance(value, float) else "i32"
 
     kernel = triton.jit(launch.kernel)
-    on_a_gpu = {"SINES": (data == "fp64", data == "bf16", False), "INTERPRETED": False}
-    signature, constants = {}, {}
+    signature = {}
     for i, value in enumerate((*tensors, *launch.numbers)):
-        value = on_a_gpu.get(kernel.arg_names[i], value)
-        constant = kernel.params[i].is_constexpr or value is None
-        signature[kernel.arg_names[i]] = "constexpr" if constant else type_of(value)
-        if constant:
-            constants[(i,)] = value
+        name = kernel.arg_names[i]
+        if name == "SINES":
+            value = (data == "fp64", data == "bf16", False)
+        signature[name] = type_of(value, (i,), kernel.params[i].is_constexpr)
     source = triton.compiler.ASTSource(kernel, signature, constants)
     target = GPUTarget("cuda", 90, 32)
     return triton.compile(source, target=target, options=launch.options).asm["ptx"]
