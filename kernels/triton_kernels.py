@@ -37,7 +37,7 @@ def rotate_kernel(
     positions_ptr,
     offsets_ptr,
     cu_seqlens_ptr,
-    strides,  # of q, k and v, each (batch, token, head, component); None: contiguous
+    strides,  # of q, k and v, each (batch, token, head, component); None: all are contiguous
     out_strides,
     placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
     n_tokens,
@@ -80,8 +80,6 @@ def rotate_kernel(
 
     for i in tl.static_range(3):  # q, k, v
         if inputs[i] is not None:
-            stride = 1 if strides[i] is None else strides[i][3]  # of components
-            out_stride = 1 if out_strides[i] is None else out_strides[i][3]
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             first_block, blocks = 0, SHARES[i]
@@ -92,7 +90,7 @@ def rotate_kernel(
             for share in range(blocks):
                 head = (first_block + share) * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                x = heads_of(inputs[i], strides[i], place, head, N_HEADS[i], HEAD)
+                x, stride = heads_of(inputs[i], strides, i, place, head, N_HEADS[i], HEAD)
                 first, second, tail = load_head(x, stride, mask, HEAD)
                 if BARRIER:
                     tl.debug_barrier()
@@ -108,8 +106,8 @@ def rotate_kernel(
                         second = second * scale * w_second.to(cos.dtype)
                         tail = tail * scale * w_tail.to(cos.dtype)
                     first, second = first * cos - second * sin, first * sin + second * cos
-                out = heads_of(outputs[i], out_strides[i], place, head, N_HEADS[i], HEAD)
-                store_head(out, out_stride, mask, first, second, tail, HEAD)
+                out, stride = heads_of(outputs[i], out_strides, i, place, head, N_HEADS[i], HEAD)
+                store_head(out, stride, mask, first, second, tail, HEAD)
 
 
 def norm_backward_kernel(
@@ -128,7 +126,7 @@ def norm_backward_kernel(
     positions_ptr,
     offsets_ptr,
     cu_seqlens_ptr,
-    strides,  # of q and k, each (batch, token, head, component); None: contiguous
+    strides,  # of q and k, each (batch, token, head, component); None: all are contiguous
     grad_strides,  # of dq, dk and dv
     out_strides,
     placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
@@ -157,8 +155,6 @@ def norm_backward_kernel(
     inputs, weights = (q, k, None), (q_weight, k_weight, None)
     grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
     for i in tl.static_range(3):  # q, k, v
-        grad_stride = 1 if grad_strides[i] is None else grad_strides[i][3]  # of components
-        out_stride = 1 if out_strides[i] is None else out_strides[i][3]
         if weights[i] is not None:
             w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             w_first, w_second = w_first.to(precision), w_second.to(precision)
@@ -185,14 +181,13 @@ def norm_backward_kernel(
             for share in range(SHARES[i]):
                 head = share * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
                 mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                grad = heads_of(grads[i], grad_strides[i], place, head, N_HEADS[i], HEAD)
-                first, second, tail = load_head(grad, grad_stride, mask, HEAD)
+                grad, stride = heads_of(grads[i], grad_strides, i, place, head, N_HEADS[i], HEAD)
+                first, second, tail = load_head(grad, stride, mask, HEAD)
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)
                     first, second = first * cos - second * sin, first * sin + second * cos
                 if weights[i] is not None:
-                    x = heads_of(inputs[i], strides[i], place, head, N_HEADS[i], HEAD)
-                    stride = 1 if strides[i] is None else strides[i][3]
+                    x, stride = heads_of(inputs[i], strides, i, place, head, N_HEADS[i], HEAD)
                     x_first, x_second, x_tail = load_head(x, stride, mask, HEAD)
                     x_first, x_second = x_first.to(precision), x_second.to(precision)
                     x_tail, tail = x_tail.to(precision), tail.to(precision)
@@ -211,8 +206,8 @@ def norm_backward_kernel(
                     first = (first - x_first * mean) * scale
                     second = (second - x_second * mean) * scale
                     tail = (tail - x_tail * mean) * scale
-                out = heads_of(outputs[i], out_strides[i], place, head, N_HEADS[i], HEAD)
-                store_head(out, out_stride, mask, first, second, tail, HEAD)
+                out, stride = heads_of(outputs[i], out_strides, i, place, head, N_HEADS[i], HEAD)
+                store_head(out, stride, mask, first, second, tail, HEAD)
         if weights[i] is not None:
             partial = dweights + (tl.program_id(0) * 2 + i) * HEAD[0]
             store_weight(partial, dw_first, dw_second, dw_tail, HEAD)

@@ -251,9 +251,11 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
     return head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail
 
 
-def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...] | None, ...]:
-    """None for a contiguous tensor: what is known when a kernel is compiled is not computed."""
-    return tuple([None if _is_contiguous(*layout[:2]) else layout[1] for layout in layouts])
+def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...] | None:
+    """None if all are contiguous: what is known when a kernel is compiled is not computed."""
+    if all(_is_contiguous(*layout[:2]) for layout in layouts):
+        return None
+    return tuple(strides for _, strides, _ in layouts)
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

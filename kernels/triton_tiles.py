@@ -74,22 +74,25 @@ def positions_of(
 @triton.jit
 def heads_of(
     x,
-    strides,
+    strides,  # of several tensors, each (batch, token, head, component); None: all are contiguous
+    i: tl.constexpr,  # which of them x is
     place,  # of tokens
     head,  # (H,) int32
     N_HEADS: tl.constexpr,
     HEAD: tl.constexpr,
 ):
-    """Pointers (H, T, 1) to the first components of heads, by strides or, if None, contiguous."""
+    """Pointers (H, T, 1) to the first components of heads, and the stride to the next ones."""
     token, batch, step = place
     head = head.to(tl.int64)[:, None, None]
     if strides is None:
         x += token.to(tl.int64)[None, :, None] * (N_HEADS * HEAD[0])
         x += head * HEAD[0]
+        stride = 1
     else:
-        x += (batch * strides[0] + step * strides[1])[None, :, None]
-        x += head * strides[2]
-    return x
+        x += (batch * strides[i][0] + step * strides[i][1])[None, :, None]
+        x += head * strides[i][2]
+        stride = strides[i][3]
+    return x, stride
 
 
 @triton.jit
