@@ -19,9 +19,14 @@ BYTES_OF_PROGRAM = 2048  # of a tensor, at least: fewer are not worth starting i
 BYTES_OF_WARP = 4096  # of a tensor; twice as many where no other warp shares the work
 MOST_ELEMENTS = 4096  # of one token's heads that a program takes
 MOST_TOKENS = 64  # of a program, however short their heads
-# Of few tokens:
-FEW_TOKENS = 4  # of a program
-FEW_WARPS = 4
+# Of few tokens, a program that takes one tensor, and one that takes q and k together:
+FEW_TOKENS, FEW_WARPS = 4, 4
+FEW_HEADS, FEW_WARPS_TOGETHER = 4, 8
+
+
+# What a program takes: all heads of q, k and v, block after block; one block of one of them; or a
+# block of q and one of k, both read before anything is computed (with norms or v: all).
+ALL, ONE, TOGETHER = "all", "one", "together"
 
 
 class Tile(NamedTuple):
@@ -29,7 +34,7 @@ class Tile(NamedTuple):
 
     tokens: int
     heads: int  # of a block, at most
-    spread: bool  # each program takes one block of heads; else all heads of q, k and v
+    takes: str
     warps: int
 
     def replicated(self, head: tuple, blocks: tuple[int, ...]) -> bool:
@@ -38,17 +43,24 @@ class Tile(NamedTuple):
 
 
 def head_blocks(heads: tuple[int, ...], tile: Tile) -> tuple[int, ...]:
-    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2."""
-    return tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in heads)
+    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2.
+
+    Together, they are taken in as many blocks as those of the tensor that has the most.
+    """
+    heads = tuple(max(n, 1) for n in heads)
+    blocks = tuple(min(tile.heads, triton.next_power_of_2(n)) for n in heads)
+    if tile.takes != TOGETHER:
+        return blocks
+    most = max(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
+    return tuple(triton.next_power_of_2(triton.cdiv(n, most)) for n in heads)
 
 
-def groups_of(blocks: tuple[int, ...], spread: bool) -> tuple[int, ...] | None:
+def groups_of(blocks: tuple[int, ...], takes: str) -> tuple[int, ...] | None:
     """Where the programs of each tensor begin along a grid's second axis, and where they end.
 
-    `blocks` of heads that each tensor has, of which a spread program takes one. None: a program
-    takes them all.
+    `blocks` of heads that each tensor has, of which a program takes ONE. None: it takes others too.
     """
-    if not spread or sum(blocks) > MAX_GROUPS:
+    if takes != ONE or sum(blocks) > MAX_GROUPS:
         return None
     return tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
 
@@ -67,29 +79,26 @@ def rotation_tile(
     (docs/results/kernel-trials-h100.json), stored tokens first. Of many tokens a program takes one,
     up to MOST_ELEMENTS of its heads of one tensor: a piece of memory that is read and written as a
     whole. Short ones come two or more at a time, long ones have more warps; and where one of the
-    tensors has so few heads that they are not worth a program of their own, each program takes q
-    and then k. Of few tokens, whose time is that of waiting, a program takes up to FEW_TOKENS, and
-    as many of their heads as make one read of 16 bytes for each thread.
+    tensors has so few heads that they are not worth a program of their own, a program takes q and
+    k together. Few tokens, whose time is that of waiting, are taken in blocks of as many heads as
+    make one read of 16 bytes for each thread; together too, if q and k have as many heads and that
+    leaves enough programs.
 
     With norms a thread has more to hold, so that heads are fewer, and a head is summed by one warp,
     so that sums of any tile are in one order.
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    half_warp = THREADS_OF_WARP // 2 * BYTES_OF_THREAD  # bytes that it reads at once
-    tokens = max(half_warp // (2 * head[3] * itemsize), 1)
+    tokens = max(_at_once(1) // 2 // (2 * head[3] * itemsize), 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     n_blocks = triton.cdiv(n_tokens, tokens)
     if norms and n_blocks < 8 * MULTIPROCESSORS:  # by trial; lower limits were not tried
-        return Tile(_that_fit(tokens, 2, head), 2, True, 1)
+        return Tile(_that_fit(tokens, 2, head), 2, ONE, 1)
     if norms:
-        return Tile(_that_fit(tokens, 4, head), 4, False, 1)
+        return Tile(_that_fit(tokens, 4, head), 4, ALL, 1)
     width = triton.next_power_of_2(head[0]) if head[4] else 2 * head[3]
     if n_blocks < 2 * MULTIPROCESSORS:
-        tokens = min(FEW_TOKENS, triton.next_power_of_2(n_tokens))
-        share = FEW_WARPS * THREADS_OF_WARP * BYTES_OF_THREAD
-        at_once = max(share // (tokens * width * itemsize), 1)  # heads
-        return Tile(_that_fit(tokens, at_once, head), at_once, True, FEW_WARPS)
+        return _tile_of_few(n_tokens, heads, head, width * itemsize)
     most, fewest = (
         min(triton.next_power_of_2(n), max(MOST_ELEMENTS // width, 1))
         for n in (max(heads), min(n for n in heads if n))
@@ -97,8 +106,25 @@ def rotation_tile(
     tokens = min(max(BYTES_OF_PROGRAM // (most * width * itemsize), 1), MOST_TOKENS)
     size = tokens * width * itemsize  # bytes of one head
     if fewest * size < BYTES_OF_PROGRAM:
-        return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), False, 1)
-    return Tile(tokens, most, True, min(max(most * size // BYTES_OF_WARP, 1), 4))
+        return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), TOGETHER, 1)
+    return Tile(tokens, most, ONE, min(max(most * size // BYTES_OF_WARP, 1), 4))
+
+
+def _tile_of_few(n_tokens: int, heads: tuple[int, ...], head: tuple, size: int) -> Tile:
+    """Of few tokens without norms; `size` of a head in bytes."""
+    tokens = min(FEW_TOKENS, triton.next_power_of_2(n_tokens))
+    at_once = max(_at_once(FEW_WARPS) // (tokens * size), 1)
+    n_programs = triton.cdiv(n_tokens, tokens) * sum(triton.cdiv(n, at_once) for n in heads)
+    if len(set(heads)) > 1 or n_programs < 2 * MULTIPROCESSORS:
+        return Tile(_that_fit(tokens, at_once, head), at_once, ONE, FEW_WARPS)
+    tokens = max(_at_once(FEW_WARPS_TOGETHER) // (FEW_HEADS * size), 1)
+    tokens = min(tokens, triton.next_power_of_2(n_tokens))
+    return Tile(_that_fit(tokens, FEW_HEADS, head), FEW_HEADS, TOGETHER, FEW_WARPS_TOGETHER)
+
+
+def _at_once(warps: int) -> int:
+    """Bytes that so many warps read at once."""
+    return warps * THREADS_OF_WARP * BYTES_OF_THREAD
 
 
 def _that_fit(tokens: int, heads: int, head: tuple) -> int:
@@ -110,12 +136,11 @@ def norm_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
     """As `rotation_tile`, for a kernel that holds more of a head and sums over its blocks."""
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    row = head[3] * 2 * itemsize
-    tokens = max(2 * THREADS_OF_WARP * BYTES_OF_THREAD // row, 1)
-    return Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, False, 2)
+    tokens = max(_at_once(2) // (2 * head[3] * itemsize), 1)
+    return Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, ALL, 2)
 
 
 def _interpreter_tile(n_tokens: int, head: tuple) -> Tile:
     """A program costs about 5 ms, an element 0.1 µs."""
     width = max(2 * head[3], triton.next_power_of_2(head[0] - head[1]))
-    return Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, False, 1)
+    return Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, ALL, 1)

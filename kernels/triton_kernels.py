@@ -19,6 +19,7 @@ from kernels.triton_tiles import (
     mean_of_products,
     place_of,
     positions_of,
+    rotated,
     store_head,
     store_weight,
 )
@@ -53,7 +54,8 @@ def rotate_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads each has
-    GROUPS: tl.constexpr,  # spread: the first group of programs for each, and the end; or None
+    GROUPS: tl.constexpr,  # the first group of programs for each, and the end; or None
+    TOGETHER: tl.constexpr,  # group g takes the g-th block of each; of q and k without weights
     ONE_STEP: tl.constexpr,  # see place_of
     SINES: tl.constexpr,  # see cos_sin
 ):
@@ -63,22 +65,41 @@ def rotate_kernel(
     them: outputs may be the inputs.
     """
     token = tl.program_id(0) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-    place = place_of(token, seq_len, ONE_STEP)
+    place = place_of(token, n_tokens, seq_len, ONE_STEP)
     position = positions_of(
         place,
         positions_ptr,
         placement_strides,
         offsets_ptr,
         cu_seqlens_ptr,
-        n_tokens,
         n_boundaries,
         search_steps,
     )
-    if GROUPS is None:
+    if GROUPS is None and not TOGETHER:
         cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
-    for i in tl.static_range(3):  # q, k, v
+    if TOGETHER:  # both are read before the sines are made
+        block = tl.program_id(1)
+        x, stride, mask = heads_of(q, strides, 0, place, block, N_HEADS, BLOCK_HEADS, HEAD)
+        q_first, q_second, q_tail = load_head(x, stride, mask, HEAD)
+        x, stride, mask = heads_of(k, strides, 1, place, block, N_HEADS, BLOCK_HEADS, HEAD)
+        k_first, k_second, k_tail = load_head(x, stride, mask, HEAD)
+        if BARRIER:
+            tl.debug_barrier()
+        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
+        first, second = rotated(q_first, q_second, cos, sin)
+        out, stride, mask = heads_of(
+            q_out, out_strides, 0, place, block, N_HEADS, BLOCK_HEADS, HEAD
+        )
+        store_head(out, stride, mask, first, second, q_tail, HEAD)
+        first, second = rotated(k_first, k_second, cos, sin)
+        out, stride, mask = heads_of(
+            k_out, out_strides, 1, place, block, N_HEADS, BLOCK_HEADS, HEAD
+        )
+        store_head(out, stride, mask, first, second, k_tail, HEAD)
+
+    for i in tl.static_range(0 if TOGETHER else 3):  # q, k, v
         if inputs[i] is not None:
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
@@ -88,9 +109,10 @@ def rotate_kernel(
                 first_block = group - GROUPS[i]
                 blocks = ((group >= GROUPS[i]) & (group < GROUPS[i + 1])).to(tl.int32)
             for share in range(blocks):
-                head = (first_block + share) * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
-                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                x, stride = heads_of(inputs[i], strides, i, place, head, N_HEADS[i], HEAD)
+                block = first_block + share
+                x, stride, mask = heads_of(
+                    inputs[i], strides, i, place, block, N_HEADS, BLOCK_HEADS, HEAD
+                )
                 first, second, tail = load_head(x, stride, mask, HEAD)
                 if BARRIER:
                     tl.debug_barrier()
@@ -105,8 +127,10 @@ def rotate_kernel(
                         first = first * scale * w_first.to(cos.dtype)
                         second = second * scale * w_second.to(cos.dtype)
                         tail = tail * scale * w_tail.to(cos.dtype)
-                    first, second = first * cos - second * sin, first * sin + second * cos
-                out, stride = heads_of(outputs[i], out_strides, i, place, head, N_HEADS[i], HEAD)
+                    first, second = rotated(first, second, cos, sin)
+                out, stride, mask = heads_of(
+                    outputs[i], out_strides, i, place, block, N_HEADS, BLOCK_HEADS, HEAD
+                )
                 store_head(out, stride, mask, first, second, tail, HEAD)
 
 
@@ -165,7 +189,7 @@ def norm_backward_kernel(
                 dw_tail = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[4]), 0, precision)
         for token_block in range(tl.program_id(0), n_blocks, tl.num_programs(0)):
             token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-            place = place_of(token, seq_len, False)
+            place = place_of(token, n_tokens, seq_len, False)
             if i < 2:
                 position = positions_of(
                     place,
@@ -173,21 +197,21 @@ def norm_backward_kernel(
                     placement_strides,
                     offsets_ptr,
                     cu_seqlens_ptr,
-                    n_tokens,
                     n_boundaries,
                     search_steps,
                 )
                 cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
             for share in range(SHARES[i]):
-                head = share * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
-                mask = (token < n_tokens)[None, :, None] & (head < N_HEADS[i])[:, None, None]
-                grad, stride = heads_of(grads[i], grad_strides, i, place, head, N_HEADS[i], HEAD)
+                grad, stride, mask = heads_of(
+                    grads[i], grad_strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
+                )
                 first, second, tail = load_head(grad, stride, mask, HEAD)
                 if i < 2:
-                    first, second = first.to(cos.dtype), second.to(cos.dtype)
-                    first, second = first * cos - second * sin, first * sin + second * cos
+                    first, second = rotated(first, second, cos, sin)
                 if weights[i] is not None:
-                    x, stride = heads_of(inputs[i], strides, i, place, head, N_HEADS[i], HEAD)
+                    x, stride, mask = heads_of(
+                        inputs[i], strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
+                    )
                     x_first, x_second, x_tail = load_head(x, stride, mask, HEAD)
                     x_first, x_second = x_first.to(precision), x_second.to(precision)
                     x_tail, tail = x_tail.to(precision), tail.to(precision)
@@ -206,7 +230,9 @@ def norm_backward_kernel(
                     first = (first - x_first * mean) * scale
                     second = (second - x_second * mean) * scale
                     tail = (tail - x_tail * mean) * scale
-                out, stride = heads_of(outputs[i], out_strides, i, place, head, N_HEADS[i], HEAD)
+                out, stride, mask = heads_of(
+                    outputs[i], out_strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
+                )
                 store_head(out, stride, mask, first, second, tail, HEAD)
         if weights[i] is not None:
             partial = dweights + (tl.program_id(0) * 2 + i) * HEAD[0]

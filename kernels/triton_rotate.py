@@ -18,7 +18,10 @@ from torch import Tensor
 
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
+    ALL,
+    MAX_GROUPS,
     MULTIPROCESSORS,
+    TOGETHER,
     groups_of,
     head_blocks,
     norm_tile,
@@ -175,9 +178,13 @@ def _rotate_launch(
         head = (*head[:4], 0)  # the tail is where it should be
     norms = weights != (None, None)
     tile = rotation_tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", norms)
+    if tile.takes == TOGETHER and (norms or len(heads) > 2):
+        tile = tile._replace(takes=ALL)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
-    groups = groups_of(shares, tile.spread)
+    groups = groups_of(shares, tile.takes)
+    together = tile.takes == TOGETHER and max(shares) <= MAX_GROUPS
+    n_groups = max(shares) if together else groups[-1] if groups is not None else 1
     numbers = (
         _strides(inputs),
         _strides(outputs),
@@ -192,10 +199,11 @@ def _rotate_launch(
         blocks,
         shares,
         groups,
+        together,
         seq_len == 1,
         _sines(dtype, device),
     )
-    grid = (triton.cdiv(n_tokens, tile.tokens), 1 if groups is None else groups[-1])
+    grid = (triton.cdiv(n_tokens, tile.tokens), n_groups)
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
 
 

@@ -24,39 +24,39 @@ RADIANS_PER_TURN_64 = tl.constexpr(2 * math.pi / 2**64)
 
 
 @triton.jit
-def place_of(token, seq_len, ONE_STEP: tl.constexpr):
-    """Token (T,) int32, index in B·S, and as int64 the sequence that it is of and its index there.
+def place_of(token, n_tokens, seq_len, ONE_STEP: tl.constexpr):
+    """Where tokens (T,) int32 are, of all n_tokens = B·S: (T,) each.
 
-    ONE_STEP: sequences of one token.
+    The token, its sequence and its index there as int64, and whether there is such a token.
+    ONE_STEP: sequences have one token.
     """
     if ONE_STEP:
         batch, step = token.to(tl.int64), tl.full(token.shape, 0, tl.int64)
     else:
         sequence = token // seq_len
         batch, step = sequence.to(tl.int64), (token - sequence * seq_len).to(tl.int64)
-    return token, batch, step
+    return token, batch, step, token < n_tokens
 
 
 @triton.jit
 def positions_of(
-    place,  # of tokens
+    place,
     positions_ptr,
     placement_strides,
     offsets_ptr,
     cu_seqlens_ptr,
-    n_tokens,
     n_boundaries,
     search_steps,
 ):
     """Position (T,) int64 of every token, by whichever of the three there is."""
-    token, batch, step = place
+    token, batch, step, inside = place
     position = step
     if positions_ptr is not None:
         offset = batch * placement_strides[0] + step * placement_strides[1]
-        position = tl.load(positions_ptr + offset, mask=token < n_tokens, other=0).to(tl.int64)
+        position = tl.load(positions_ptr + offset, mask=inside, other=0).to(tl.int64)
     if offsets_ptr is not None:
         offset = batch * placement_strides[0]
-        position += tl.load(offsets_ptr + offset, mask=token < n_tokens, other=0).to(tl.int64)
+        position += tl.load(offsets_ptr + offset, mask=inside, other=0).to(tl.int64)
     if cu_seqlens_ptr is not None:
         # The last boundary that does not lie beyond the token, by bisection: a search takes
         # about as long among thousands of segments as among a few.
@@ -76,23 +76,26 @@ def heads_of(
     x,
     strides,  # of several tensors, each (batch, token, head, component); None: all are contiguous
     i: tl.constexpr,  # which of them x is
-    place,  # of tokens
-    head,  # (H,) int32
+    place,
+    block,  # of heads
     N_HEADS: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
     HEAD: tl.constexpr,
 ):
-    """Pointers (H, T, 1) to the first components of heads, and the stride to the next ones."""
-    token, batch, step = place
+    """A block of heads: pointers (H, T, 1) to their first components, stride to the next, mask."""
+    token, batch, step, inside = place
+    head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
+    mask = inside[None, :, None] & (head < N_HEADS[i])[:, None, None]
     head = head.to(tl.int64)[:, None, None]
     if strides is None:
-        x += token.to(tl.int64)[None, :, None] * (N_HEADS * HEAD[0])
+        x += token.to(tl.int64)[None, :, None] * (N_HEADS[i] * HEAD[0])
         x += head * HEAD[0]
         stride = 1
     else:
         x += (batch * strides[i][0] + step * strides[i][1])[None, :, None]
         x += head * strides[i][2]
         stride = strides[i][3]
-    return x, stride
+    return x, stride, mask
 
 
 @triton.jit
@@ -150,6 +153,13 @@ def _cos_sin_of_turn(turn):
     cos = tl.where(((quarter + 1) & 2) != 0, -even, even)
     sin = tl.where((quarter & 2) != 0, -odd, odd)
     return cos, sin
+
+
+@triton.jit
+def rotated(first, second, cos, sin):
+    """Pairs turned by their angles, in the precision of these."""
+    first, second = first.to(cos.dtype), second.to(cos.dtype)
+    return first * cos - second * sin, first * sin + second * cos
 
 
 @triton.jit

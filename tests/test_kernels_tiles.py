@@ -4,11 +4,20 @@ import pytest
 import torch
 
 from kernels import rope_pytorch, rope_qkv, rope_triton, rope_triton_, triton_rotate
-from kernels.tile_sizes import MAX_GROUPS, MAX_TILE, Tile, groups_of, rotation_tile
+from kernels.tile_sizes import (
+    ALL,
+    MAX_GROUPS,
+    MAX_TILE,
+    ONE,
+    TOGETHER,
+    Tile,
+    groups_of,
+    rotation_tile,
+)
 
 
 @pytest.fixture(
-    params=[Tile(2, 2, True, 1), Tile(1, 4, True, 1), Tile(2, 8, False, 1), Tile(2, 16, False, 1)]
+    params=[Tile(2, 2, ONE, 1), Tile(1, 4, ONE, 1), Tile(2, 8, ALL, 1), Tile(2, 2, TOGETHER, 1)]
 )
 def launches(request, monkeypatch):
     """That tile for every launch; how many programs each had."""
@@ -56,9 +65,9 @@ def test_the_packed_operator_too(launches):
 
 
 def test_each_block_of_heads_has_one_program():
-    assert groups_of((4, 1, 1), spread=True) == (0, 4, 5, 6)
-    assert groups_of((4, 1), spread=False) is None
-    assert groups_of((MAX_GROUPS, 1), spread=True) is None  # more than a grid has room for
+    assert groups_of((4, 1, 1), ONE) == (0, 4, 5, 6)
+    assert groups_of((4, 1), ALL) is None
+    assert groups_of((MAX_GROUPS, 1), ONE) is None  # more than a grid has room for
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 3, 64, 300, 1000, 2**20])
@@ -74,4 +83,4 @@ def test_tiles_of_a_gpu_are_ones_that_triton_takes(n_tokens, norms, pairs, tail)
             for number in (tile.tokens, tile.heads, tile.warps):
                 assert number >= 1 and number & (number - 1) == 0
             assert tile.tokens * tile.heads * max(2 * pairs, tail) <= MAX_TILE
-            assert tile.tokens < 2 * n_tokens and tile.warps <= (1 if norms else 4)
+            assert tile.tokens < 2 * n_tokens and tile.warps <= (1 if norms else 8)
