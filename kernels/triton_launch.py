@@ -57,7 +57,8 @@ class Launch:
         **options: object,
     ) -> None:
         self.kernel, self.grid, self.numbers = kernel, grid, numbers
-        self.device, self.options = device, {"num_warps": num_warps, **ARITHMETIC, **options}
+        self.device, self.index = device, device.index
+        self.options = {"num_warps": num_warps, **ARITHMETIC, **options}
         self.compiled: triton.compiler.CompiledKernel | None = None  # for aligned tensors
 
     def __call__(self, *tensors: Tensor | None) -> None:
@@ -65,7 +66,7 @@ class Launch:
 
         A tensor that is None in one call is so in all.
         """
-        if self.compiled is None or self.device.index != torch._C._cuda_getDevice():
+        if self.compiled is None or self.index != torch._C._cuda_getDevice():
             self._launch_anew(tensors)
             return
         arguments, bits = self.arguments.copy(), 0
@@ -76,7 +77,7 @@ class Launch:
         if bits % ALIGNMENT or watched:
             self._launch_anew(tensors)
             return
-        arguments[STREAM] = torch._C._cuda_getCurrentRawStream(self.device.index)
+        arguments[STREAM] = torch._C._cuda_getCurrentRawStream(self.index)
         self.run(*arguments)
 
     def _launch_anew(self, tensors: tuple[Tensor | None, ...]) -> None:

@@ -21,6 +21,7 @@ from kernels.arguments import SAME_MEMORY, Placement, is_expanded
 from kernels.rotation import token_positions
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_is_compiling = torch.compiler.is_compiling
 
 
 def is_opaque(*tensors: Tensor) -> bool:
@@ -31,7 +32,7 @@ def is_opaque(*tensors: Tensor) -> bool:
     for x in tensors:
         if type(x) not in _PLAIN:
             return True
-    return torch.compiler.is_compiling()
+    return _is_compiling()
 
 
 def needs_transform() -> bool:
