@@ -28,10 +28,10 @@ SMALL_BYTES = 2**26
 Draw = Callable[[int], tuple[Tensor, Tensor]]  # q and k of a seed
 
 HOW = (
-    f"medians over interleaved rounds; cells that move {SMALL_BYTES} bytes or less are prepared in "
-    f"{PLACES} places of memory, which take turns; of_copy and of_ours are medians of the ratios "
-    "within a round, to a copy of the same bytes and to ropewalk in the same pairing; error is the "
-    "greatest ‖y - exact‖ / ‖exact‖ of a head, over the checked tokens"
+    f"medians over interleaved rounds; on a GPU cells that move {SMALL_BYTES} bytes or less are "
+    f"prepared in {PLACES} places of memory, which take turns; of_copy and of_ours are medians of "
+    "the ratios within a round, to a copy of the same bytes and to ropewalk in the same pairing; "
+    "error is the greatest ‖y - exact‖ / ‖exact‖ of a head, over the checked tokens"
 )
 
 

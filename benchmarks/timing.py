@@ -22,6 +22,8 @@ import torch
 WARM_UP = 3  # calls before a capture, and rounds before the first that counts
 L2_MULTIPLE = 4  # of the L2 cache, written before every measurement
 
+NOT_SUPPORTED = 801  # CUDA_ERROR_NOT_SUPPORTED
+
 Call = Callable[[], object]
 Sampler = Callable[[], float]  # runs the work once; returns its microseconds
 _Sample = TypeVar("_Sample")
@@ -150,7 +152,7 @@ def _cache_hints_reset() -> Callable[[], object]:
 
     def reset() -> None:
         status = driver.cuCtxResetPersistingL2Cache()
-        if status != 0:
+        if status not in (0, NOT_SUPPORTED):  # a GPU that has no such hints
             raise RuntimeError(f"cuCtxResetPersistingL2Cache: CUDA driver error {status}")
 
     return reset
@@ -180,8 +182,8 @@ def measure(
     Returns the timings, and for each candidate that failed the reason. `on_step` is called with a
     name before each preparation, and once more when the rounds begin.
 
-    Where in memory a candidate's tensors happen to lie makes a difference of a few hundredths: it
-    is made in so many `places`, which take turns.
+    Where in memory a candidate's tensors happen to lie makes a difference of a few hundredths:
+    every candidate is made `places` times, in memory of its own, and these take turns.
     """
     prepared: dict[str, list[tuple[Sampler, str]]] = {}
     reasons: dict[str, str] = {}
@@ -200,7 +202,8 @@ def measure(
         if name not in reasons
     }
     times = interleaved(samplers, rounds, seed)
-    return {name: Timing(times[name], prepared[name][0][1]) for name in samplers}, reasons
+    modes = {name: dict.fromkeys(mode for _, mode in prepared[name]) for name in samplers}
+    return {name: Timing(times[name], "; ".join(modes[name])) for name in samplers}, reasons
 
 
 def _in_turn(samplers: list[Sampler]) -> Sampler:

@@ -25,7 +25,7 @@ FEW_HEADS, FEW_WARPS_TOGETHER = 4, 8
 
 
 # What a program takes: all heads of q, k and v, block after block; one block of one of them; or a
-# block of q and one of k, both read before anything is computed (with norms or v: all).
+# block of q and one of k, without norms and v, both read before anything is computed.
 ALL, ONE, TOGETHER = "all", "one", "together"
 
 
@@ -81,8 +81,8 @@ def rotation_tile(
     whole. Short ones come two or more at a time, long ones have more warps; and where one of the
     tensors has so few heads that they are not worth a program of their own, a program takes q and
     k together. Few tokens, whose time is that of waiting, are taken in blocks of as many heads as
-    make one read of 16 bytes for each thread; together too, if q and k have as many heads and that
-    leaves enough programs.
+    make one read of 16 bytes for each thread; together too, if q and k have as many heads and there
+    would be many programs of one tensor. With v, which is copied, nothing is taken together.
 
     With norms a thread has more to hold, so that heads are fewer, and a head is summed by one warp,
     so that sums of any tile are in one order.
@@ -106,7 +106,8 @@ def rotation_tile(
     tokens = min(max(BYTES_OF_PROGRAM // (most * width * itemsize), 1), MOST_TOKENS)
     size = tokens * width * itemsize  # bytes of one head
     if fewest * size < BYTES_OF_PROGRAM:
-        return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), TOGETHER, 1)
+        takes = TOGETHER if len(heads) == 2 else ALL
+        return Tile(tokens, max(min(most, 2 * BYTES_OF_WARP // size), 1), takes, 1)
     return Tile(tokens, most, ONE, min(max(most * size // BYTES_OF_WARP, 1), 4))
 
 
@@ -115,7 +116,7 @@ def _tile_of_few(n_tokens: int, heads: tuple[int, ...], head: tuple, size: int) 
     tokens = min(FEW_TOKENS, triton.next_power_of_2(n_tokens))
     at_once = max(_at_once(FEW_WARPS) // (tokens * size), 1)
     n_programs = triton.cdiv(n_tokens, tokens) * sum(triton.cdiv(n, at_once) for n in heads)
-    if len(set(heads)) > 1 or n_programs < 2 * MULTIPROCESSORS:
+    if len(heads) != 2 or len(set(heads)) > 1 or n_programs < 2 * MULTIPROCESSORS:
         return Tile(_that_fit(tokens, at_once, head), at_once, ONE, FEW_WARPS)
     tokens = max(_at_once(FEW_WARPS_TOGETHER) // (FEW_HEADS * size), 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))

@@ -54,7 +54,7 @@ def rotate_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads each has
-    GROUPS: tl.constexpr,  # of programs: the first for q, k and v, and the end; None: one group
+    GROUPS: tl.constexpr,  # of programs: the first for each of q, k and v, and the end; or None
     TOGETHER: tl.constexpr,  # group g takes block g of q's heads and of k's; without v and weights
     ONE_STEP: tl.constexpr,  # see place_of
     SINES: tl.constexpr,  # see cos_sin

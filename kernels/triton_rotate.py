@@ -18,7 +18,6 @@ from torch import Tensor
 
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
-    ALL,
     MAX_GROUPS,
     MULTIPROCESSORS,
     TOGETHER,
@@ -178,8 +177,6 @@ def _rotate_launch(
         head = (*head[:4], 0)  # the tail is where it should be
     norms = weights != (None, None)
     tile = rotation_tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", norms)
-    if tile.takes == TOGETHER and (norms or len(heads) > 2):
-        tile = tile._replace(takes=ALL)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
     groups = groups_of(shares, tile.takes)

@@ -19,6 +19,8 @@ def copy_kernel(x, out, BLOCK: tl.constexpr):
 def test_what_was_to_be_evicted_last_does_not_outlive_the_flush() -> None:
     kept_copy = triton.jit(copy_kernel)
     clock = GpuClock(torch.device("cuda"))
+    if torch.version.hip or torch.cuda.get_device_properties(0).L2_cache_size < 2**25:
+        pytest.skip("no hints, or no room in the cache for what is copied here")
     x = torch.randn(2**22, device="cuda")
     y, z = torch.empty_like(x), torch.empty_like(x)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -332,7 +333,8 @@ def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
 
 @pytest.mark.parametrize("kv_heads", [1, 4])
 def test_the_kernels_of_many_tokens_compile_for_a_gpu(launches, monkeypatch, kv_heads):
-    """Those that a GPU trains with: a program for each of q, k and v, and one for all of them."""
+    """Those that a GPU trains with: a program for each of q, k and v, or, where k has few heads,
+    one for q and k together, and backward one for all three."""
     from kernels import tile_sizes, triton_rotate
 
     def tile(n_tokens, heads, head, *_):
@@ -348,6 +350,10 @@ def test_the_kernels_of_many_tokens_compile_for_a_gpu(launches, monkeypatch, kv_
     triton_rotate._rotate_launch.cache_clear()
     torch.testing.assert_close(results, expected, rtol=0, atol=2e-6)
     assert [launch.grid[1] for launch, _ in launches] == ([1, 1] if kv_heads == 1 else [2, 3])
+    names = inspect.signature(launches[0][0].kernel).parameters
+    together = list(names).index("TOGETHER") - len(launches[0][1])
+    taken = [launch.numbers[together] for launch, _ in launches]
+    assert taken == [kv_heads == 1, False]
     for launch, tensors in launches:
         assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, "bf16")
 
