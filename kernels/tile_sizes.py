@@ -55,14 +55,13 @@ def head_blocks(heads: tuple[int, ...], tile: Tile) -> tuple[int, ...]:
     return tuple(triton.next_power_of_2(triton.cdiv(n, most)) for n in heads)
 
 
-def groups_of(blocks: tuple[int, ...], takes: str) -> tuple[int, ...] | None:
-    """Where the programs of each tensor begin along a grid's second axis, and where they end.
+def groups_of(shares: tuple[int, ...], takes: str) -> tuple[int, str]:
+    """Programs along a grid's second axis, for so many blocks of each tensor; and what they take.
 
-    `blocks` of heads that each tensor has, of which a program takes ONE. None: it takes others too.
+    That is ALL where the axis has no room for the others.
     """
-    if takes != ONE or sum(blocks) > MAX_GROUPS:
-        return None
-    return tuple(sum(blocks[:i]) for i in range(len(blocks) + 1))
+    n_groups = {ALL: 1, ONE: sum(shares), TOGETHER: max(shares)}[takes]
+    return (n_groups, takes) if n_groups <= MAX_GROUPS else (1, ALL)
 
 
 def rotation_tile(

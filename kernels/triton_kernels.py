@@ -54,12 +54,11 @@ def rotate_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_HEADS: tl.constexpr,  # of q, k and v
     SHARES: tl.constexpr,  # how many blocks of heads each has
-    GROUPS: tl.constexpr,  # of programs: the first for each of q, k and v, and the end; or None
-    TOGETHER: tl.constexpr,  # group g takes block g of q's heads and of k's; without v and weights
+    TAKES: tl.constexpr,  # what a program takes: all of them, one, or one of q and of k together
     ONE_STEP: tl.constexpr,  # see place_of
     SINES: tl.constexpr,  # see cos_sin
 ):
-    """Rotate some tokens: program (i, g) takes token block i, and its group's share of the heads.
+    """Rotate some tokens: program (i, g) takes token block i, and its share of the heads.
 
     A thread holds both members of a pair, reads them before it writes, and nobody else touches
     them: outputs may be the inputs.
@@ -75,39 +74,41 @@ def rotate_kernel(
         n_boundaries,
         search_steps,
     )
-    if GROUPS is None and not TOGETHER:
+    if TAKES == "all":
         cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
     inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
 
-    if TOGETHER:  # both are read before the sines are made
-        block = tl.program_id(1)
-        x, stride, mask = heads_of(q, strides, 0, place, block, N_HEADS, BLOCK_HEADS, HEAD)
+    if TAKES == "together":  # both are read before the sines are made
+        group = tl.program_id(1)
+        x, stride, mask = heads_of(q, strides, 0, place, group, N_HEADS, BLOCK_HEADS, HEAD)
         q_first, q_second, q_tail = load_head(x, stride, mask, HEAD)
-        x, stride, mask = heads_of(k, strides, 1, place, block, N_HEADS, BLOCK_HEADS, HEAD)
+        x, stride, mask = heads_of(k, strides, 1, place, group, N_HEADS, BLOCK_HEADS, HEAD)
         k_first, k_second, k_tail = load_head(x, stride, mask, HEAD)
         if BARRIER:
             tl.debug_barrier()
         cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
         first, second = rotated(q_first, q_second, cos, sin)
         out, stride, mask = heads_of(
-            q_out, out_strides, 0, place, block, N_HEADS, BLOCK_HEADS, HEAD
+            q_out, out_strides, 0, place, group, N_HEADS, BLOCK_HEADS, HEAD
         )
         store_head(out, stride, mask, first, second, q_tail, HEAD)
         first, second = rotated(k_first, k_second, cos, sin)
         out, stride, mask = heads_of(
-            k_out, out_strides, 1, place, block, N_HEADS, BLOCK_HEADS, HEAD
+            k_out, out_strides, 1, place, group, N_HEADS, BLOCK_HEADS, HEAD
         )
         store_head(out, stride, mask, first, second, k_tail, HEAD)
 
-    for i in tl.static_range(0 if TOGETHER else 3):  # q, k, v
+    first_group = 0
+    for i in tl.static_range(0 if TAKES == "together" else 3):  # q, k, v
         if inputs[i] is not None:
             if weights[i] is not None:
                 w_first, w_second, w_tail = load_weight(weights[i], HEAD)
             first_block, blocks = 0, SHARES[i]
-            if GROUPS is not None:
+            if TAKES == "one":
                 group = tl.program_id(1)
-                first_block = group - GROUPS[i]
-                blocks = ((group >= GROUPS[i]) & (group < GROUPS[i + 1])).to(tl.int32)
+                first_block = group - first_group
+                blocks = ((group >= first_group) & (group < first_group + SHARES[i])).to(tl.int32)
+                first_group += SHARES[i]
             for share in range(blocks):
                 block = first_block + share
                 x, stride, mask = heads_of(
@@ -116,7 +117,7 @@ def rotate_kernel(
                 first, second, tail = load_head(x, stride, mask, HEAD)
                 if BARRIER:
                     tl.debug_barrier()
-                if GROUPS is not None:  # a program's one block: read it before the sines are made
+                if TAKES == "one":  # read before the sines are made
                     cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
                 if i < 2:
                     first, second = first.to(cos.dtype), second.to(cos.dtype)

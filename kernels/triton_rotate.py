@@ -18,9 +18,7 @@ from torch import Tensor
 
 from kernels.arguments import Placement
 from kernels.tile_sizes import (
-    MAX_GROUPS,
     MULTIPROCESSORS,
-    TOGETHER,
     groups_of,
     head_blocks,
     norm_tile,
@@ -179,9 +177,7 @@ def _rotate_launch(
     tile = rotation_tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", norms)
     blocks = head_blocks(heads, tile)
     shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
-    groups = groups_of(shares, tile.takes)
-    together = tile.takes == TOGETHER and max(shares) <= MAX_GROUPS
-    n_groups = max(shares) if together else groups[-1] if groups is not None else 1
+    n_groups, takes = groups_of(shares, tile.takes)
     numbers = (
         _strides(inputs),
         _strides(outputs),
@@ -195,8 +191,7 @@ def _rotate_launch(
         tile.tokens,
         blocks,
         shares,
-        groups,
-        together,
+        takes,
         seq_len == 1,
         _sines(dtype, device),
     )
@@ -258,14 +253,10 @@ def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool,
 
 def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...] | None:
     """None if all are contiguous: what is known when a kernel is compiled is not computed."""
-    if all(_is_contiguous(*layout[:2]) for layout in layouts):
+    alike = (torch.empty_strided(*layout[:2], device="meta") for layout in layouts)
+    if all(x.is_contiguous() for x in alike):
         return None
     return tuple(strides for _, strides, _ in layouts)
-
-
-def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    ones = torch.empty(shape, device="meta").stride()
-    return all(n == 1 or a == b for n, a, b in zip(shape, strides, ones, strict=True))
 
 
 def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...]:

@@ -63,8 +63,7 @@ def test_every_head_is_rotated_whichever_program_takes_it(
 
 @pytest.mark.parametrize("takes", [ONE, TOGETHER])
 def test_a_grid_without_room_for_all_groups_has_one(launches, monkeypatch, takes):
-    for module in (tile_sizes, triton_rotate):
-        monkeypatch.setattr(module, "MAX_GROUPS", 2)
+    monkeypatch.setattr(tile_sizes, "MAX_GROUPS", 2)
     monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: Tile(2, 2, takes, 1))
     q, k = torch.randn(5, 1, 7, 12), torch.randn(5, 1, 3, 12)
     for y, right in zip(rope_triton(q, k), rope_pytorch(q, k), strict=True):
@@ -112,9 +111,10 @@ def test_what_is_taken_together():
 
 
 def test_each_block_of_heads_has_one_program():
-    assert groups_of((4, 1, 1), ONE) == (0, 4, 5, 6)
-    assert groups_of((4, 1), ALL) is None
-    assert groups_of((MAX_GROUPS, 1), ONE) is None  # more than a grid has room for
+    assert groups_of((4, 1, 1), ONE) == (6, ONE)
+    assert groups_of((4, 1), TOGETHER) == (4, TOGETHER)
+    assert groups_of((4, 1), ALL) == (1, ALL)
+    assert groups_of((MAX_GROUPS, 1), ONE) == (1, ALL)  # more than a grid has room for
 
 
 @pytest.mark.parametrize("n_tokens", [1, 2, 3, 64, 300, 1000, 2**20])
