@@ -4,8 +4,8 @@ result = run_part("accuracy", settings, new_bench(rounds=50, seed=0, progress=Pa
 """
 
 from benchmarks.bench import Bench, new_bench
-from benchmarks.parts import PARTS, problems, run_part, unread
 from benchmarks.progress import PartProgress
+from benchmarks.registry import PARTS, problems, run_part, unread
 from benchmarks.report import write_pictures, write_report
 from benchmarks.tables import tables
 

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import RenderableType
 from rich.table import Table
 
-from benchmarks.host import TARGETS_US
+from benchmarks.parts.host import TARGETS_US
 
 SHOWN_EXPONENTS = (0, 10, 17, 20, 24, 31, 40)
 

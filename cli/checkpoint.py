@@ -8,7 +8,7 @@ import torch
 
 from data import Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
-from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
 
 @dataclass

@@ -13,12 +13,12 @@ from cli.rules import check
 from cli.rundir import CLAIM, RESULTS, check_free
 from data import TextDataModule
 from evaluation import check_possible, check_settings
+from extras.drope import drop_problems, without_positions
+from extras.join_passages import crossbatch_problems
 from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device, trainer_problems
-from training.checkpoints import read_checkpoint
-from training.crossbatch import crossbatch_problems
-from training.drope import drop_problems, without_positions
+from training.callbacks.checkpoints import read_checkpoint
 
 
 class Plan(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cli.errors import UserError
-from model.checks import Rule, above, broken, integer, number, optional
+from common.rules import Rule, above, broken, integer, number, optional
 
 _TEXT = Rule("text", lambda value: isinstance(value, str) and bool(value.strip()))
 

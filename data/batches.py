@@ -5,7 +5,7 @@ Shapes: B batch_size, S seq_len.
 
 import numpy as np
 
-from data.mixture import Mixture, mix
+from extras.tasks import Mixture, mix
 
 IGNORED = -100  # torch's cross_entropy leaves such targets out
 
@@ -22,7 +22,7 @@ def batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Micro-batch number `step` of `rank`: windows of `tokens` that start anywhere, uniformly.
 
-    With a `mixture` some of them hold a task besides (`data.mixture`).
+    With a `mixture` some of them hold a task besides (`extras.tasks`).
     Returns inputs and targets, int64 (B, S) each, targets one token ahead. Needs at least
     seq_len + 1 tokens.
     """

@@ -15,9 +15,9 @@ from data.cache import map_tokens
 from data.checks import integer_problem
 from data.corpora import SEPARATOR, check_corpus, join_documents, load_corpus
 from data.download import DownloadProgress
-from data.mixture import Mixture, mixture_problems
 from data.passkey import character_ids
 from data.tokenizers import Tokenizer, build_tokenizer, check_tokenizer
+from extras.tasks import Mixture, mixture_problems
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
 

@@ -13,11 +13,11 @@ from evaluation.extrapolation import (
     measure_extrapolation,
     precision_of,
 )
-from evaluation.measures import MEASURES
-from evaluation.methods import METHODS, Method, check_possible, parse_method
-from evaluation.report import figure, log_tensorboard, write_report
+from evaluation.measures.registry import MEASURES
+from evaluation.report.report import figure, log_tensorboard, write_report
+from evaluation.report.tables import legend, table, tables
 from evaluation.settings import Settings, check_lengths_fit, check_settings
-from evaluation.tables import legend, table, tables
+from methods.method import METHODS, Method, check_possible, parse_method
 
 __all__ = [
     "CELLS",

@@ -12,7 +12,7 @@ import numpy as np
 
 from evaluation.cells import Cell, Cells, Key
 from evaluation.grid import Place, Plan, baseline_of
-from evaluation.measures import Figures
+from evaluation.measures.registry import Figures
 from evaluation.settings import Settings
 from evaluation.statistics import (
     bits_per_byte,

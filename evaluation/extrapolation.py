@@ -13,11 +13,11 @@ from data import Tokenizer
 from evaluation.aggregate import Results, loss_figures, measure_figures
 from evaluation.cells import Cells, Key
 from evaluation.grid import Place, Plan, cost, plan_cells, run_cells
-from evaluation.measures import DEFAULT_MEASURES, MEASURES, Material
-from evaluation.methods import DEFAULT_METHODS
-from evaluation.protocol import MAX_TOKENS_PER_BATCH, passages_for_longest
+from evaluation.measures.loss import MAX_TOKENS_PER_BATCH, passages_for_longest
+from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES, Material
 from evaluation.settings import TRIALS, Settings, check_settings
 from evaluation.statistics import INTERVAL_RESAMPLES
+from methods.method import DEFAULT_METHODS
 
 OnProgress = Callable[[int, int], None]
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
-from evaluation.measures import MEASURES, Material, Task
-from evaluation.methods import Method, applied
+from evaluation.measures.registry import MEASURES, Material, Task
 from evaluation.settings import Settings
+from methods.method import Method, applied
 
 
 class Place(NamedTuple):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.measures import DEFAULT_MEASURES, check_measures
-from evaluation.methods import DEFAULT_METHODS, Method, check_methods
-from evaluation.protocol import MAX_TOKENS_PER_BATCH
+from evaluation.measures.loss import MAX_TOKENS_PER_BATCH
+from evaluation.measures.registry import DEFAULT_MEASURES, check_measures
+from methods.method import DEFAULT_METHODS, Method, check_methods
 
 MULTIPLES = (1, 2, 4, 8)  # of the training length, where no lengths are asked for
 TRIALS = 110  # 10 at each of 11 depths
@@ -23,7 +23,7 @@ class Settings:
         train_length: the inputs of a training window.
         lengths: contexts in tokens, ascending.
         methods: without repeats.
-        measures: names in `evaluation.measures.MEASURES`, in that order.
+        measures: names in `evaluation.measures.registry.MEASURES`, in that order.
         passages: how many to score; fewer where the documents hold fewer.
         target_tokens: scored in each passage.
         trials: of each passkey and copy cell.

@@ -6,12 +6,12 @@ same arithmetic in plain PyTorch. Both take the same arguments; `rotate` picks o
 Importing this package imports torch and nothing else: triton is touched by the first rotation.
 """
 
-from kernels.backends import BACKENDS, resolve_backend, rotate
-from kernels.interval_attention import can_attend_to_intervals, interval_attention
-from kernels.packed import rope_qkv
-from kernels.phases import inverse_frequencies, rope_phases
-from kernels.pytorch_backend import rope_pytorch
-from kernels.triton_backend import rope_triton, rope_triton_
+from kernels.attention.intervals import can_attend_to_intervals, interval_attention
+from kernels.rope.api import rope_triton, rope_triton_
+from kernels.rope.backends import BACKENDS, resolve_backend, rotate
+from kernels.rope.phases import inverse_frequencies, rope_phases
+from kernels.rope.qkv import rope_qkv
+from kernels.rope.reference import rope_pytorch
 
 __all__ = [
     "BACKENDS",

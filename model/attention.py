@@ -9,16 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import rope_phases, rope_qkv, rotate
+from methods.maps import Remap, mean_of_turns
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.fused_attention import can_fuse, window_attention
-from model.masks import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
 from model.positions import EMBEDDED, alibi_bias, alibi_slopes
-from model.remap import Remap, mean_of_turns
-from model.remapped_attention import remapped_attention
 from model.score_scaling import log_n_scaled
-from model.ssmax import ScalableSoftmax
+from model.scores import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
+from model.sharpening import ScalableSoftmax
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
@@ -36,7 +35,8 @@ class RoPEAttention(nn.Module):
         qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
         window: a token sees itself and the window - 1 tokens before it (and as many after it, if
             not causal); None: all.
-        ssmax: scores times s ln(n) with n keys and a learned s (`model.ssmax`); not with a window.
+        ssmax: scores times s ln(n) with n keys and a learned s (`model.sharpening`); not with a
+            window.
         position: "rope", "alibi" for a bias on the scores, or "nope" for no positions at all.
         backend: "auto" (Triton on a GPU, PyTorch elsewhere), "triton" or "pytorch".
         interleaved: rotate the pairs (2i, 2i+1); False: (i, i + rotary_dim/2).
@@ -130,7 +130,7 @@ class RoPEAttention(nn.Module):
         self.score_train_length = train_length if self.window is None else None
 
     def set_remap(self, remap: Remap | None) -> None:
-        """Bend relative positions from now on (`model.remap`); None: as trained.
+        """Bend relative positions from now on (`methods.maps`); None: as trained.
 
         For evaluation: attention weights are not dropped. Raises ValueError where attention is not
         causal, and where it rotates nothing.
@@ -188,6 +188,8 @@ class RoPEAttention(nn.Module):
         if self.ssmax is not None:
             q = self.ssmax(q, past, k.shape[1], self.causal)
         if self.remap is not None:
+            from methods.bend import remapped_attention
+
             fused = self._fuses(q, k, v)
             y = remapped_attention(q, k, v, self.remap, self.rotated, past=past, fused=fused)
             return self.out(y.flatten(-2))

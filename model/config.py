@@ -7,8 +7,7 @@ value, the rule, and a value that works.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from kernels import BACKENDS
-from model.checks import (
+from common.rules import (
     BOOLEAN,
     above,
     broken,
@@ -19,6 +18,7 @@ from model.checks import (
     number,
     optional,
 )
+from kernels import BACKENDS
 from model.frequencies import rope_frequencies, scaling_problems
 from model.layers import Layer, layer_problems, layers
 from model.positions import POSITIONS

@@ -8,7 +8,7 @@ is given and calls one.
 from collections.abc import Mapping
 from dataclasses import fields
 
-from model.checks import (
+from common.rules import (
     BOOLEAN,
     above,
     among,

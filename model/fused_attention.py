@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kernels import can_attend_to_intervals, interval_attention
-from model.remap import Remap, Window, intervals
+from methods.maps import Remap, Window, intervals
 
 # Remaps and lengths whose bounds and positions are kept; a CUDA graph reads them, and must be
 # replayed before so many others have come.

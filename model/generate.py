@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from model.checks import broken, integer, number, optional
+from common.rules import broken, integer, number, optional
 from model.transformer import Transformer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from model.checks import misnamed
+from common.rules import misnamed
 from model.positions import EMBEDDED
 
 if TYPE_CHECKING:

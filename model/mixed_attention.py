@@ -11,12 +11,12 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from extras.crossbatch import CrossBatchAttention
+from methods.maps import Remap
 from model.attention import RoPEAttention
 from model.cache import MixedCache
 from model.config import TransformerConfig
-from model.crossbatch import CrossBatchAttention
 from model.layers import Layer
-from model.remap import Remap
 
 
 def make_attention(config: TransformerConfig, layer: Layer) -> "RoPEAttention | MixedAttention":

@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.rules import broken, integer, optional
+from extras.crossbatch import CrossBatchAttention
 from kernels import rope_phases
+from methods.maps import Remap
 from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache, MixedCache
-from model.checks import broken, integer, optional
 from model.config import ScalingConfig, TransformerConfig
-from model.crossbatch import CrossBatchAttention
 from model.frequencies import rope_frequencies
 from model.layers import Layer
 from model.mixed_attention import make_attention
 from model.positions import LearnedPositions, position_embedding, random_positions
-from model.remap import Remap
-from model.ssmax import TYPICAL_LENGTH, ssmax_start
+from model.sharpening import TYPICAL_LENGTH, ssmax_start
 
 
 class MLP(nn.Module):
@@ -222,7 +222,7 @@ class Transformer(nn.Module):
             attention.set_score_scaling(train_length)
 
     def set_remap(self, remap: Remap | None) -> None:
-        """Bend every layer's relative positions (`model.remap`), or no longer (None).
+        """Bend every layer's relative positions (`methods.maps`), or no longer (None).
 
         The model then takes no `positions`, and a cache made before is of no use. Raises
         ValueError where the model rotates nothing.

@@ -5,15 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, command
 from omegaconf import OmegaConf
 from PIL import Image
-from test_errors import refused
 
 from benchmarks import PARTS
 from benchmarks.cells import CELLS
+from benchmarks.parts.step import VARIANTS
 from benchmarks.peers import PEERS
-from benchmarks.step import VARIANTS
+from commands import ROOT, command, refused
 
 CONFIG = OmegaConf.load(ROOT / "configs" / "benchmark.yaml")
 TINY = ("rounds=2", "cells=[64x1x32x8x128-bf16,64x1024x12x12x64-bf16]", "lengths=[16,32]")

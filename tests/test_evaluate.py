@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, command_here, write_text
 from hydra import compose, initialize_config_dir
 
 from cli.command import plain
 from cli.subjects import checkpoint_paths
+from commands import ROOT, command_here, write_text
 from model import Transformer, TransformerConfig
 
 RUN = ("data=text", "data.path=text.txt", "model.n_layers=1", "model.d_model=32", "model.n_heads=2")

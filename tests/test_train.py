@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import TINY, command, command_here, write_text
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training.checkpoints import read_checkpoint
+from commands import TINY, command, command_here, write_text
+from training.callbacks.checkpoints import read_checkpoint
 
 
 def events(directory: Path) -> EventAccumulator:

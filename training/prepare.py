@@ -12,7 +12,7 @@ from torch import nn
 from data import TextDataModule
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
-from training.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
 # Weights that one way of knowing positions has and another has not.
 POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")

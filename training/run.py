@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from model import Transformer
 from model.flops import flops_per_token
-from training.checkpoints import (
+from training.callbacks.checkpoints import (
     LAST,
     AtomicCheckpointIO,
     BestAndLast,
@@ -24,13 +24,11 @@ from training.checkpoints import (
     network_weights,
     read_checkpoint,
 )
-from training.crossbatch import JoinPassages
-from training.drope import DropPositions
-from training.metrics import JsonLines, Metrics, latest_metrics
+from training.callbacks.metrics import JsonLines, Metrics, latest_metrics
+from training.callbacks.throughput import peak_flops
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.prepare import Prepared
-from training.throughput import peak_flops
 
 # Steps, never epochs; checkpoints, progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
@@ -165,6 +163,9 @@ class Run:
         return results
 
     def _trainer(self, settings: dict[str, Any]) -> L.Trainer:
+        from extras.drope import DropPositions
+        from extras.join_passages import JoinPassages
+
         config = self.prepared.config
         on_cuda = self.prepared.device.type == "cuda"
         automatic = "bf16-mixed" if on_cuda else "32-true"

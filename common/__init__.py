@@ -1,0 +1,1 @@
+"""What every room may use and that knows no room: rules for values, files written whole."""

@@ -1,0 +1,94 @@
+"""Loss against context length: the figures of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from evaluation.report.figures import style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Limits = tuple[float, float]
+Form = Callable[[float], str]
+
+
+def loss_figure(result: Mapping[str, Any]) -> Figure:
+    """Bits per byte against context length, a curve and its 95 % band per method.
+
+    The axis is cut off where some methods would press the others flat; it is said by how much.
+    Bands, wider than what sets the others apart, are then left out.
+    """
+    p = result["protocol"]
+    scored = f"the same {p['target_tokens']} tokens in each of {p['passages']} passages"
+    what = f"bits per byte of {scored}"
+    fig, _ = _curves(
+        result, "bpb", "ci95", "Reading past the training length", what, "{:.2f}".format
+    )
+    return fig
+
+
+def ratio_figure(result: Mapping[str, Any]) -> Figure:
+    """Perplexity over that at the training length, on the same passages, as `loss_figure`.
+
+    Passages differ from each other by more than lengths do: these bands, of paired differences,
+    tell whether a model reads better or worse with more text before it.
+    """
+    what = f"of the same tokens, over that of the model as trained at {result['train_length']:,}"
+    keys = "perplexity_ratio", "perplexity_ratio_ci95"
+    fig, ax = _curves(result, *keys, "Perplexity with more text before it", what, _ratio)
+    ax.axhline(1, color=style.GREY, linewidth=1, zorder=0)
+    return fig
+
+
+def has_ratios(result: Mapping[str, Any]) -> bool:
+    """Whether there is a length to compare the training length with; older results have none."""
+    elsewhere = [n != result["train_length"] for n in result["lengths"]]
+    return any(
+        there and ratio is not None
+        for method in result["methods"].values()
+        for there, ratio in zip(elsewhere, method.get("perplexity_ratio", []), strict=False)
+    )
+
+
+def _curves(
+    result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: Form
+) -> tuple[Figure, Axes]:
+    methods, lengths = result["methods"], result["lengths"]
+    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
+    looks, ends = style.styles(methods), []
+    for name, values in methods.items():
+        points = style.known(lengths, values[key])
+        ends += style.end_of(points, name, lengths[-1], looks[name], form)
+    fig, ax = style.chart(ends)
+    limits = style.top_of(measured)
+    for name, values in methods.items():
+        bands = values[bands_key] if limits is None else [None] * len(lengths)
+        style.curve(ax, lengths, values[key], bands, looks[name], len(methods))
+    style.lengths_axis(ax, lengths, result["train_length"])
+    style.trained_here(ax, result["train_length"])
+    style.undress(ax)
+    if limits is not None:
+        ax.set_ylim(*limits)
+    style.label_ends(ax, ends)
+    style.title(fig, title, _how(what, measured, limits, form))
+    return fig, ax
+
+
+def _ratio(y: float) -> str:
+    return f"{y:,.0f}" if y >= 100 else f"{y:.4g}"
+
+
+def _how(
+    what: str,
+    measured: Mapping[str, list[float]],
+    limits: Limits | None,
+    form: Form,
+) -> str:
+    if limits is None:
+        return f"{what}, with 95 % intervals; lower is better"
+    above = [max(values) for values in measured.values() if values and max(values) > limits[1]]
+    on = "1 curve goes on" if len(above) == 1 else f"{len(above)} curves go on"
+    return f"{what}; lower is better\naxis cut off at {limits[1]:.2f}: {on}, to {form(max(above))}"

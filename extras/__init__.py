@@ -1,0 +1,1 @@
+"""What single experiments need beside the ordinary model and its training."""

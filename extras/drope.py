@@ -1,0 +1,65 @@
+"""DroPE: train with rotary positions, then go on without any (`drop_positions_at`).
+
+Gelberg et al., "Extending the Context of Pretrained LLMs by Dropping Their Positional
+Embeddings", arXiv:2512.12167. Optimizer and schedule go on as they are.
+"""
+
+from typing import Any
+
+import lightning as L
+
+from training.callbacks.checkpoints import BestAndLast
+
+
+def without_positions(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of the model that such a run ends with: position=nope, nothing that bends one."""
+    scaling = {"method": "none", "factor": None, "train_length": None, "options": {}}
+    model = config["model"] | {"random_positions": None}
+    return config | {"position": "nope", "scaling": scaling, "model": model}
+
+
+def drop_problems(config: dict[str, Any]) -> list[str]:
+    """Every broken rule that ties `drop_positions_at` to other keys, as far as they are numbers."""
+    at, steps = config["drop_positions_at"], config["trainer"]["max_steps"]
+    if not isinstance(at, int) or not isinstance(steps, int):  # what each must be: `cli.rules`
+        return []
+    problems = []
+    if config["position"] != "rope":
+        problems.append(
+            f"drop_positions_at={at}: has no effect with position={config['position']}, only "
+            "rotary positions can be dropped; leave one of them out"
+        )
+    if config["model"]["crossbatch"] is not None:
+        problems.append(
+            f"drop_positions_at={at}: cannot go with model.crossbatch, which heads that dropped "
+            "their positions would not follow; leave it out, or set model.crossbatch=null"
+        )
+    if at >= steps:
+        works = f"drop_positions_at={steps * 7 // 8}" if steps > 1 else "null"
+        problems.append(
+            f"drop_positions_at={at}: must be below trainer.max_steps={steps}, so that some steps "
+            f"follow; try {works}"
+        )
+    return problems
+
+
+class DropPositions(L.Callback):
+    """From optimizer step `at` on: the network has no positions, and its checkpoints say so.
+
+    The best checkpoint so far is of another model, so that the search for it begins anew.
+    """
+
+    def __init__(self, at: int, best: BestAndLast) -> None:
+        self.at, self.best = at, best
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
+    ) -> None:
+        """Before the first batch of step `at`, and of a run that is resumed after it."""
+        if trainer.global_step < self.at or pl_module.net.config.position == "nope":
+            return
+        pl_module.net.drop_positions()
+        config = without_positions(pl_module.identity["config"])
+        pl_module.identity = pl_module.identity | {"config": config}
+        if trainer.global_step == self.at:  # else the best is one since then
+            self.best.forget()

@@ -1,0 +1,1 @@
+"""Attention over intervals of keys: several rotations, one softmax."""

@@ -1,0 +1,1 @@
+"""The matrix product of the QKV projection that rotates its own output."""

@@ -1,0 +1,1 @@
+"""The rotation: reference, phases, entry points, derivatives, and the Triton kernel."""

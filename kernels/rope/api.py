@@ -1,0 +1,213 @@
+"""RoPE by the Triton kernel: the public functions, and what they know of earlier calls.
+
+Shapes: B batch, S sequence, H heads, D head_dim, P rotated pairs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from kernels.rope.arguments import Placement, check_gradient_in_place, check_own_memory
+from kernels.rope.autograd import (
+    FunctionalRotation,
+    is_opaque,
+    kernel_calls,
+    needs_transform,
+    rotate,
+    rotate_eagerly,
+    rotate_eagerly_in_place,
+    rotate_in_place,
+)
+from kernels.rope.rotation import checked
+
+if TYPE_CHECKING:
+    from kernels.launch import Launch
+
+_MOST_KNOWN = 4096  # calls that are kept
+
+
+def rope_triton(
+    q: Tensor,  # (B, S, H, D)
+    k: Tensor,  # (B, S, H_kv, D)
+    seq_len: int | None = None,
+    theta: float = 10000.0,
+    *,
+    positions: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    offsets: Tensor | None = None,
+    inv_freq: Tensor | None = None,
+    phases: Tensor | None = None,
+    interleaved: bool = True,
+    attention_factor: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Rotate q and k by their positions (RoFormer, arXiv 2104.09864), both by one kernel launch.
+
+    The pair (x, y) number i of a head at position m becomes (x·cos - y·sin, x·sin + y·cos) of
+    the angle m · inv_freq[i], exact (kernels/rope/phases.py) up to its sine, which is computed in
+    float32, in float64 for float64 tensors, and for 16 bits by the GPU's own unit (wrong by up to
+    1e-6). The result is rounded once. The inputs are not modified.
+
+    Args:
+        q: (B, S, H, D), float64, float32, float16 or bfloat16, on a CPU or a CUDA device, of any
+            strides. On a CPU the kernel runs in Triton's interpreter.
+        k: (B, S, H_kv, D), of q's dtype and device; the number of heads may differ.
+        seq_len: S, or None. It says nothing new; given, it is checked.
+        theta: base of the frequencies theta^(-2i/D), where neither inv_freq nor phases is given.
+        positions: int32 or int64 (S,) or (B, S), of any sign; None means 0 ... S - 1.
+        cu_seqlens: int32 or int64 (segments + 1,), for a batch of 1 that packs several sequences:
+            the index where each starts, and their end. Positions count from 0 in each.
+        offsets: int32 or int64 (B,): the position of each sequence's first token, the length of
+            its cache when decoding. At most one of positions, cu_seqlens and offsets is given.
+        inv_freq: float64 (P,), radians per position, taken as exact. With 2P < D the first 2P
+            components of a head rotate and the others pass through. 2P is at most 512.
+        phases: `rope_phases(inv_freq)` in its place, int64 (P,): made once, it saves every call
+            some twenty small kernels.
+        interleaved: pairs are (2i, 2i + 1) as in RoFormer, otherwise (i, i + P) as in Llama.
+        attention_factor: multiplies cosine and sine (YaRN, arXiv 2309.00071, section 3.4).
+
+    Returns:
+        The rotated q and k, new tensors of the same shape and dtype.
+
+    Raises:
+        ValueError: an argument breaks one of these rules, or triton is not installed.
+    """
+    if is_opaque(q, k) or q.is_neg() or k.is_neg():
+        placement = Placement(positions, offsets, cu_seqlens)
+        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+        options = (phases, *placement, interleaved, attention_factor)
+        return torch.ops.ropewalk.rotate(q, k, *options, False)
+    where = (positions, offsets, cu_seqlens)
+    numbers = (seq_len, theta, interleaved, attention_factor)
+    phases, launch = _call(q, k, where, inv_freq, phases, numbers, False)
+    rotation = (phases, *where, interleaved, attention_factor, False)
+    if needs_transform():
+        return FunctionalRotation.apply(q, k, *rotation)
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        return rotate_eagerly(q, k, rotation, launch)
+    return rotate(q, k, *rotation, launch)
+
+
+def rope_triton_(
+    q: Tensor,  # (B, S, H, D)
+    k: Tensor,  # (B, S, H_kv, D)
+    seq_len: int | None = None,
+    theta: float = 10000.0,
+    *,
+    positions: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    offsets: Tensor | None = None,
+    inv_freq: Tensor | None = None,
+    phases: Tensor | None = None,
+    interleaved: bool = True,
+    attention_factor: float = 1.0,
+    overwrite_gradients: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Rotate q and k where they lie, in memory that the caller owns; returns q and k.
+
+    Arguments are those of `rope_triton`, and one more. A gradient flows through tensors that an
+    operation made, not through views of them: for slices of a projection there is `rope_qkv`.
+
+    Args:
+        overwrite_gradients: the gradients that come back are rotated where they lie as well. The
+            caller promises that nobody else holds them: an attention makes dq and dk for nobody
+            but this rotation, but both terms of a sum are given one and the same gradient. Holders
+            are hooks too, and whoever asks for the gradients of the rotated q and k themselves or
+            gives the same ones twice. (Expanded gradients, or one for both q and k, are rotated
+            into new memory all the same.)
+
+    Raises:
+        ValueError: as `rope_triton`; for expanded tensors, one tensor as both, or slices with heads
+            in common (other overlaps are not found); for leaves or views where a gradient is
+            required.
+    """
+    if is_opaque(q, k):
+        placement = Placement(positions, offsets, cu_seqlens)
+        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+        check_own_memory(q, k)
+        if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+            raise ValueError(
+                "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
+                " rope_triton"
+            )
+        torch.ops.ropewalk.rotate_(q, k, phases, *placement, interleaved, attention_factor)
+        return q, k
+    where = (positions, offsets, cu_seqlens)
+    numbers = (seq_len, theta, interleaved, attention_factor)
+    phases, launch = _call(q, k, where, inv_freq, phases, numbers, True)
+    if needs_transform():
+        raise ValueError("rope_triton_ under torch.func: cannot write in place; use rope_triton")
+    rotation = (phases, *where, interleaved, attention_factor, False)
+    if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
+        check_gradient_in_place(q, k)
+        return rotate_eagerly_in_place(q, k, rotation, launch, overwrite_gradients)
+    rotate_in_place(q, k, *rotation, launch)
+    return q, k
+
+
+class _Call(NamedTuple):
+    """What is known of a call whose arguments were found to be good."""
+
+    phases: Tensor | None  # in the place of what was given
+    launch: Launch
+
+
+_known_calls: dict[tuple[object, ...], _Call] = {}
+
+
+def _call(
+    q: Tensor,
+    k: Tensor,
+    where: tuple[Tensor | None, ...],  # positions, offsets, cu_seqlens
+    inv_freq: Tensor | None,
+    phases: Tensor | None,
+    numbers: tuple[object, ...],  # seq_len, theta, interleaved, attention_factor
+    in_place: bool,
+) -> tuple[Tensor, Launch | None]:
+    """Phases for these arguments, and the launch, which on a GPU is kept from call to call.
+
+    All that the checks and the launch depend on is the key: of a tensor, everything but its values.
+    """
+    key = None
+    if inv_freq is None and q.is_cuda and k.is_cuda:
+        positions, offsets, cu_seqlens = where
+        key = (
+            (q.shape, q.stride(), q.dtype, q.get_device()),
+            (k.shape, k.stride(), k.dtype, k.get_device()),
+            None if phases is None else _kind(phases),
+            None if positions is None else _kind(positions),
+            None if offsets is None else _kind(offsets),
+            None if cu_seqlens is None else _kind(cu_seqlens),
+            numbers,
+            in_place,
+        )
+        try:
+            known = _known_calls.get(key)
+        except TypeError:  # an argument that cannot be a key is not a good one
+            known = None
+        if known is not None:
+            return (phases if known.phases is None else known.phases), known.launch
+    seq_len, theta, interleaved, factor = numbers
+    placement = Placement(*where)
+    good = checked(q, k, seq_len, theta, placement, inv_freq, phases, factor)
+    if in_place:
+        check_own_memory(q, k)
+    # Phases that have to be moved have to be so in every call; and a transform's strides are not
+    # those that a launch will find.
+    if key is None or not (phases is None or good is phases) or needs_transform():
+        return good, None
+    calls = kernel_calls()
+    outputs = (q, k) if in_place else (torch.empty_like(q), torch.empty_like(k))
+    rotation = calls.Rotation(good, placement, interleaved, factor, False)
+    launch = calls.rotate_launch((q, k), outputs, rotation)
+    if launch is not None:
+        if len(_known_calls) >= _MOST_KNOWN:
+            _known_calls.clear()
+        _known_calls[key] = _Call(None if good is phases else good, launch)
+    return good, launch
+
+
+def _kind(x: object) -> object:
+    return (x.shape, x.stride(), x.dtype, x.get_device()) if isinstance(x, Tensor) else type(x)

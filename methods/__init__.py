@@ -1,0 +1,1 @@
+"""What is done to a trained model at evaluation time: scalings, bent positions, crop."""

@@ -1,0 +1,302 @@
+"""What is done to a trained model at evaluation time, so that it reads further.
+
+A method is known by its name, `SCALING[@NUMBER][+logn]` or `REMAP[@NUMBERS][+logn]`:
+
+    yarn        frequencies scaled by context / training length, anew at each length
+    yarn@8      by one factor, 8, at every length, the training length too
+    logn        scores scaled with the logarithm of the keys seen
+    yarn@8+logn both
+    rerope@128  relative positions bent (`methods/registry.py`)
+    crop        the model as trained, which sees the last training length of tokens alone: what it
+                takes to be better than forgetting
+
+The formulas of the frequencies stand in `model/scalings.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from common.rules import Rule, number
+from methods.crop import Cropped
+from methods.registry import LEAST_TRAIN_LENGTH, REMAPS, line_of, remap_of, settings_of
+from model import TransformerConfig, rope_frequencies
+
+DEFAULT_METHODS = ("none", "linear", "ntk", "yarn")
+
+_BY_LENGTH = "context / training length"
+CROP = "crop"
+_CROP = "the model as trained, restricted to the last training length of tokens: a control"
+_LOGN = "scores times ln(keys seen) / ln(training length) beyond it"
+
+
+class _Scaling(NamedTuple):
+    """A method of `model.scalings` as used here."""
+
+    line: str  # what it does; {} is the number after the @, or what stands for it
+    unnumbered: str = _BY_LENGTH
+    numbered: str = "{}"  # what stands for a number
+    number: Rule | None = number(1, 1e12)  # what the number must be; None: the method takes none
+    example: str = "8"
+
+
+METHODS: dict[str, _Scaling] = {
+    "none": _Scaling("the model exactly as trained", number=None),
+    "linear": _Scaling("every frequency divided by {}"),
+    "ntk": _Scaling("a larger theta: the slowest pair divided by {}, the fastest kept"),
+    "dynamic": _Scaling(
+        "ntk by {}; plain up to the training length",
+        numbered="{} x (context / training length - 1) + 1",
+    ),
+    "ntk-by-parts": _Scaling("slow pairs divided by {}, fast ones kept, a ramp between"),
+    "yarn": _Scaling("slow pairs divided by {}, fast ones kept, a ramp between; logits sharpened"),
+    "longrope": _Scaling(
+        "each pair divided by the model's own long_factor beyond its train_length; logits "
+        "sharpened for {}"
+    ),
+    "llama3": _Scaling("long wavelengths divided by {}, short ones kept, a blend between"),
+    "proportional": _Scaling(
+        "the fastest {} of the pairs turn, the others stand",
+        unnumbered="(those with a whole turn in the training length)",
+        number=Rule("the share of pairs that turn, from 0 to 1", number(0, 1).holds),
+        example="0.25",
+    ),
+}
+
+
+def _all_rotate(config: TransformerConfig) -> bool:
+    return all(layer.position == "rope" and layer.window is None for layer in config.layers)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A scaling of the frequencies, or a remap of the positions; and log-n or not. Or the crop.
+
+    Attributes:
+        scaling: a name in `METHODS`.
+        number: the one factor of all lengths (dynamic: Hugging Face's; proportional: the share of
+            pairs that turn), or None.
+        logn: whether queries are multiplied by max(1, ln(position + 1) / ln(training length)).
+        remap: a name in `REMAPS`, beside scaling "none", or None.
+        settings: the remap's own numbers; empty for those that follow from the lengths.
+        crop: whether the context is cut to the training length, and nothing else done.
+    """
+
+    scaling: str = "none"
+    number: float | None = None
+    logn: bool = False
+    remap: str | None = None
+    settings: tuple[int, ...] = ()
+    crop: bool = False
+
+    @property
+    def name(self) -> str:
+        """As `parse_method` reads it, in its shortest form."""
+        base = CROP if self.crop else self.remap or self.scaling
+        if self.settings or self.number is not None:
+            base += f"@{'x'.join(map(str, self.settings)) or _written(self.number)}"
+        if self.logn:
+            return "logn" if base == "none" else f"{base}+logn"
+        return base
+
+    @property
+    def line(self) -> str:
+        """What the method does to frequencies, positions and scores, for a legend."""
+        parts = [] if self == Method(logn=True) else [self._line()]
+        return "; ".join(parts + [_LOGN] * self.logn)
+
+    @property
+    def follows_length(self) -> bool:
+        """Whether frequencies or positions depend on the whole length of the context."""
+        if self.remap is not None:
+            return not self.settings and REMAPS[self.remap].by_length
+        return self.scaling != "none" and (self.number is None or self.scaling == "dynamic")
+
+    def _line(self) -> str:
+        if self.crop:
+            return _CROP
+        if self.remap is not None:
+            return line_of(self.remap, self.settings)
+        kind = METHODS[self.scaling]
+        if self.number is None:
+            return kind.line.format(kind.unnumbered)
+        return kind.line.format(kind.numbered.format(_written(self.number)))
+
+    def refusal(self, config: TransformerConfig, train_length: int) -> str | None:
+        """Why the method cannot be used on a model of this config, or None where it can."""
+        if (self.scaling != "none" or self.remap) and config.position != "rope":
+            verb = "bend" if self.remap else "scale"
+            return f"nothing to {verb}: position={config.position} has no rotation"
+        if self.remap and not _all_rotate(config):
+            return "nothing to bend: model.pattern or model.window leaves layers without distances"
+        if self.logn and config.ssmax:
+            return "scores grow with log n already: the model has ssmax"
+        if self.remap and not self.settings and train_length < LEAST_TRAIN_LENGTH:
+            example = f"{self.remap}@{REMAPS[self.remap].example}"
+            return f"train_length={train_length}: too short for the rule; name numbers, {example}"
+        if self.scaling == "longrope" and config.scaling.method != "longrope":
+            return (
+                "the model has no factors of its own: longrope needs one built with "
+                "scaling=longrope and its short_factor and long_factor"
+            )
+        if self.logn and train_length < 2:
+            return (
+                f"train_length={train_length}: log-n divides by its logarithm; it must be 2 or more"
+            )
+        return None
+
+    def leaves_as_trained(
+        self, config: TransformerConfig, *, context: int, train_length: int
+    ) -> bool:
+        """Whether the method changes nothing at this length.
+
+        Log-n begins past the training length. With factor 1 every scaling gives plain RoPE,
+        which is the trained model unless that was itself trained with a scaling.
+        """
+        if context > train_length:
+            return self == Method()
+        if self.remap is not None:
+            return not self.settings and REMAPS[self.remap].plain_within
+        return self.scaling == "none" or (self.follows_length and config.scaling.method == "none")
+
+    def arguments(
+        self, config: TransformerConfig, *, context: int, train_length: int
+    ) -> dict[str, Any]:
+        """The arguments of `Transformer.set_scaling` for a length."""
+        if self.scaling == "none":
+            return config.scaling.arguments()
+        settings = {"method": self.scaling, "seq_len": context, "train_length": train_length}
+        if self.scaling == "proportional":
+            share = self.number
+            if share is None:
+                share = _turning_share(config, train_length) if context > train_length else 1.0
+            return {**settings, "partial_rotary_factor": share}
+        if self.scaling == "longrope":
+            trained = config.scaling
+            settings |= trained.options | {"train_length": trained.train_length}
+            if self.number is not None:  # past it at every length
+                settings["seq_len"] = max(context, trained.train_length + 1)
+        return {**settings, "factor": self.number}
+
+
+def _written(number: float) -> str:
+    """A number in a name, where a plus sign would begin +logn."""
+    return f"{number:.12g}".replace("e+", "e")
+
+
+def _turning_share(config: TransformerConfig, train_length: int) -> float:
+    """The share of pairs that finish a turn within the training length: whose turn was all seen."""
+    inv_freq, _ = rope_frequencies(config.rotary_dim, config.theta)
+    turns = inv_freq * train_length / math.tau
+    seen = int((turns >= 1).sum())
+    return min(1.0, (seen + 0.5) / len(turns))  # half a pair more: `Proportional` rounds down
+
+
+def parse_method(name: str) -> Method:
+    """The method of a name: `none`, `yarn`, `yarn@8`, `logn`, `ntk@8+logn`, `rerope@128`, ….
+
+    Raises ValueError for an unknown name, and for a number that the method does not take.
+    """
+    base, *added = str(name).split("+")
+    kind, at, text = base.partition("@")
+    logn = base == "logn" and not added
+    if kind == CROP:
+        if name != CROP:
+            raise ValueError(f"methods=[{name}]: crop is by itself; try crop")
+        return Method(crop=True)
+    if not logn and kind not in METHODS and kind not in REMAPS:
+        raise ValueError(f"methods=[{name}]: no such method; {_nearest(name, kind)}")
+    if added not in ([], ["logn"]):
+        raise ValueError(f"methods=[{name}]: only logn can be added; try {base}+logn")
+    if logn:
+        return Method(logn=True)
+    try:
+        if kind in REMAPS:
+            settings = settings_of(kind, text) if at else ()
+            return Method(logn=bool(added), remap=kind, settings=settings)
+        return Method(kind, _number(kind, text) if at else None, bool(added))
+    except ValueError as error:
+        raise ValueError(f"methods=[{name}]: {'; '.join(str(error).splitlines())}") from error
+
+
+def _nearest(name: str, kind: str) -> str:
+    close = difflib.get_close_matches(kind, _names(), n=1)
+    hint = f"did you mean {str(name).replace(kind, close[0], 1)}? " if close else ""
+    return f"{hint}There are: {', '.join(_names())}"
+
+
+def _names() -> tuple[str, ...]:
+    return (*METHODS, *REMAPS, CROP, "logn")
+
+
+def _number(scaling: str, text: str) -> float:
+    kind = METHODS[scaling]
+    if kind.number is None:
+        raise ValueError(f"{scaling} takes no factor; try {scaling}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not kind.number.holds(value):
+        raise ValueError(
+            f"what follows the @ must be {kind.number.text}; try {scaling}@{kind.example}"
+        )
+    return value
+
+
+def check_methods(methods: Sequence[str]) -> list[Method]:
+    """The methods without repeats, in the order given; ValueError for one that does not exist."""
+    if not isinstance(methods, (list, tuple)):
+        raise ValueError(f"methods={methods}: must be a list; for instance [none,yarn]")
+    if not methods:
+        raise ValueError(f"methods=[]: at least one is needed; there are: {', '.join(_names())}")
+    return list(dict.fromkeys(map(parse_method, methods)))
+
+
+def check_possible(methods: Sequence[str], config: TransformerConfig, train_length: int) -> None:
+    """ValueError, a line for each method that cannot be used on a model of this config."""
+    reasons = {m.name: m.refusal(config, train_length) for m in check_methods(methods)}
+    lines = [f"methods=[{name}]: {reason}" for name, reason in reasons.items() if reason]
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
+@contextmanager
+def applied(
+    method: Method, model: nn.Module, *, context: int, train_length: int
+) -> Iterator[nn.Module]:
+    """What to call for the model under a method at a length: itself, changed, or its `Cropped`.
+
+    A method that follows the length takes that of the whole context, whatever part of it a call
+    reads: decoding through a cache uses the final length's frequencies from the first token on.
+    Afterwards, come what may, the model is as it was built.
+    """
+    lengths = {"context": context, "train_length": train_length}
+    if method.leaves_as_trained(model.config, **lengths):
+        yield model
+        return
+    if method.crop:
+        yield Cropped(model, train_length)
+        return
+    try:
+        if method.scaling != "none":
+            model.set_scaling(**method.arguments(model.config, **lengths))
+        if method.remap is not None:
+            model.set_remap(remap_of(method.remap, method.settings, **lengths))
+        if method.logn:
+            model.set_score_scaling(train_length)
+        yield model
+    finally:
+        if method.scaling != "none":
+            model.set_scaling(**model.config.scaling.arguments())
+        if method.remap is not None:
+            model.set_remap(None)
+        if method.logn:
+            model.set_score_scaling(None)

@@ -1,0 +1,228 @@
+"""Corpora: what is in them, how they are split, and every text that is refused."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import sysconfig
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from data import Corpus, load_corpus
+from data.corpora import split_by_document, split_by_position, text_of_the_work
+from data.download import find, pinned_files
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def downloaded(name: str) -> Corpus:
+    """The corpus, if the cache folder holds its files; a test never downloads them."""
+    if missing := [file.name for file in pinned_files(name) if find(file) is None]:
+        pytest.skip(f"the cache folder lacks {', '.join(missing)}")
+    return load_corpus(name)
+
+
+@pytest.fixture(scope="module")
+def stdlib() -> Corpus:
+    return load_corpus("stdlib")
+
+
+def test_stdlib_is_the_standard_library(stdlib: Corpus) -> None:
+    documents = stdlib.train + stdlib.validation
+    library = Path(sysconfig.get_path("stdlib"))
+    for name in ("argparse.py", "json/decoder.py", "email/message.py"):
+        assert documents.count((library / name).read_text(encoding="utf-8")) == 1
+    for name in ("unittest/mock.py", "tarfile.py"):
+        assert (library / name).read_text(encoding="utf-8") in documents
+    assert sum(map(len, documents)) > 5_000_000
+
+
+def test_stdlib_leaves_out_tests_and_what_a_machine_generates(stdlib: Corpus) -> None:
+    documents = set(stdlib.train + stdlib.validation)
+    library = Path(sysconfig.get_path("stdlib"))
+    patterns = ("test/*.py", "idlelib/*.py", "*/test*/*.py", "_sysconfigdata*.py", "config-*/*.py")
+    left_out = [file for pattern in patterns for file in library.glob(pattern)]
+    left_out += islice((library / "site-packages").rglob("*.py"), 100)
+    assert left_out
+    for file in left_out:
+        content = file.read_bytes()
+        if len(content) > 1000:  # shorter ones may well be alike
+            assert content.decode("utf-8", "replace") not in documents, file
+
+
+def test_stdlib_validation_has_long_documents_and_its_share(stdlib: Corpus) -> None:
+    sizes = [len(text.encode()) for text in stdlib.validation]
+    assert sum(size > 8 * 256 for size in sizes) >= 8
+    assert 0.03 < sum(sizes) / sum(len(text.encode()) for text in stdlib.train) < 0.06
+
+
+@pytest.mark.parametrize("part", ["documents", "everything"])
+def test_stdlib_is_the_same_in_every_process(stdlib: Corpus, part: str) -> None:
+    """Set and dict orders differ with the hash seed: nothing may hang on them."""
+    script = "import data; c = data.load_corpus('stdlib'); print(c.sha256)"
+    if part == "everything":
+        script += "; print(*map(hash, c.train[:5]))"  # the control: hashes do differ
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == (1 if part == "documents" else 2)
+    assert all(output.split()[0] == stdlib.sha256 for output in outputs)
+
+
+def test_sha256_is_that_of_the_texts(stdlib: Corpus) -> None:
+    text = "\0".join(stdlib.train) + "\0".join(stdlib.validation)
+    assert stdlib.sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_shakespeare_is_split_as_nanogpt_splits_it() -> None:
+    corpus = downloaded("shakespeare")
+    (train,), (validation,) = corpus.train, corpus.validation
+    assert (len(train), len(validation)) == (1_003_854, 111_540)
+    assert len(set(train + validation)) == 65
+    # Both splits, one after the other, are the file.
+    assert corpus.sha256 == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def test_books_are_split_by_novel_and_cut_to_the_work() -> None:
+    corpus = downloaded("books")
+    texts = [*corpus.train, *corpus.validation, *corpus.report]
+    assert (len(corpus.train), len(corpus.validation), len(corpus.report)) == (5, 1, 1)
+    for text, word in zip(
+        texts,
+        ["Rostóv", "Levin", "Jarndyce", "Alyosha", "Dedalus", "Casaubon", "Peggotty"],
+        strict=True,
+    ):
+        assert word in text
+        assert text[-1000:].count("Gutenberg") <= 1  # the licence is gone, a last line may stand
+        assert "\r" not in text and "\ufeff" not in text and "*** " not in text[:100]
+
+
+def test_text_of_the_work() -> None:
+    text = "licence\n*** START OF THIS EBOOK X ***\nOne.\n*** two\n***END OF X***\nlicence\n"
+    assert text_of_the_work(text) == "One.\n*** two\n"
+
+
+@pytest.mark.parametrize("count", [10, 11, 57])
+def test_split_by_document_is_disjoint_and_complete(count: int) -> None:
+    documents = {f"file{i}": f"text {i} " * (1 + i * i % 17) for i in range(count)}
+    splits = split_by_document(documents, share=0.1)
+    assert splits["validation"]
+    assert sorted(splits["train"] + splits["validation"]) == sorted(documents.values())
+    assert sum(map(len, splits["validation"])) <= 0.1 * sum(map(len, documents.values()))
+    assert splits["train"] == [t for t in documents.values() if t not in splits["validation"]]
+
+
+def test_split_by_document_does_not_hang_on_the_order() -> None:
+    documents = {f"file{i}": "x" * (i + 1) for i in range(40)}
+    backwards = dict(reversed(documents.items()))
+    first, second = split_by_document(documents, 0.1), split_by_document(backwards, 0.1)
+    assert first["validation"] == second["validation"]
+
+
+def test_split_by_position() -> None:
+    splits = split_by_position(["0123456789" * 3, "abc"])
+    assert splits == {"train": ["0123456789" * 2 + "0123456", "ab"], "validation": ["789", "c"]}
+
+
+def test_text_of_one_file(tmp_path: Path) -> None:
+    file = tmp_path / "a [1].txt"  # a file's name comes before the glob that it could be
+    file.write_text("é" * 100, encoding="utf-8")
+    corpus = load_corpus("text", path=str(file))
+    assert (corpus.train, corpus.validation) == (["é" * 90], ["é" * 10])
+
+
+def test_text_of_a_folder(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/c.md", "a/b.py", "a/d.bin", ".git/e.txt", "a/.f.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name * 10)
+    (tmp_path / "empty.txt").touch()
+    corpus = load_corpus("text", path=tmp_path)
+    whole = [head + tail for head, tail in zip(corpus.train, corpus.validation, strict=True)]
+    assert whole == [name * 10 for name in ("a/b.py", "a/c.md", "b.txt")]
+
+
+def test_text_of_a_glob(tmp_path: Path) -> None:
+    for i in range(12):
+        (tmp_path / f"{i:02}.log").write_text(f"document {i}\n" * 9)
+    corpus = load_corpus("text", path=str(tmp_path / "**" / "*.log"))
+    assert sorted(corpus.train + corpus.validation) == sorted(
+        f"document {i}\n" * 9 for i in range(12)
+    )
+    assert len(corpus.validation) == 1  # ten or more documents stay whole
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"", "is empty; "),
+        (b"caf\xe9 noir", "0xe9 at offset 3, line 1"),
+        ("é\n".encode() * 2 + b"\xff\xfe", "0xff at offset 6, line 3"),
+        ("é text".encode("utf-16-le"), "0xe9 at offset 0"),
+        ("é\nab".encode() + "cd".encode("utf-16-le"), "0x00 at offset 6, line 2"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "wrong.txt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_corpus("text", path=str(file))
+    assert f"data.path={file}" in str(error.value)
+    assert said in str(error.value)
+    assert not content or "iconv" in str(error.value)
+
+
+def test_wrong_file_in_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "good.txt").write_text("good")
+    (tmp_path / "wrong.txt").write_bytes(b"\x80")
+    with pytest.raises(ValueError, match=r"data\.path=.*wrong\.txt: not UTF-8"):
+        load_corpus("text", path=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "path, said",
+    [
+        ("missing.txt", "data.path=missing.txt: no such file"),
+        ("*.txt", "data.path=*.txt: no such file"),
+        ("a\0b", "no such file"),
+        ("x" * 5000, "File name too long"),
+        ("", "must be a file, a folder or a glob"),
+        (7, "data.path=7: must be a file"),
+        ("/dev/zero", "must be a regular file"),
+        (".", "no .txt, .md, .py file"),
+    ],
+)
+def test_paths_that_lead_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as error:
+        load_corpus("text", path=path)
+    assert said in str(error.value)
+    assert str(error.value).startswith("data.path=")
+    assert len(str(error.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    "name, path, said",
+    [
+        ("stlib", None, "data.corpus=stlib: no such corpus; did you mean stdlib?"),
+        (None, None, "data.corpus=None: no such corpus; there are: books, shakespeare, stdlib"),
+        (["text"], None, "no such corpus"),
+        ("stdlib", "x.txt", "data.path=x.txt: data.corpus=stdlib reads no path; use data=text"),
+        ("text", None, "data.path=null: data.corpus=text needs a file"),
+    ],
+)
+def test_corpora_that_there_are_not(name: str, path: str | None, said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        load_corpus(name, path=path)
+    assert said in str(error.value)

@@ -1,0 +1,167 @@
+"""The parts of the training room, each by itself."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch._dynamo.testing
+from torch import nn
+
+from training.callbacks import throughput
+from training.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
+from training.callbacks.metrics import cut_back
+from training.callbacks.throughput import SKIPPED_STEPS, Stopwatch, peak_flops
+from training.module import LanguageModule, mean_nll
+from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
+
+
+def test_learning_rate_warms_up_then_falls_to_its_last_fraction() -> None:
+    factors = [lr_factor(step, 100, 10, 0.1) for step in range(101)]
+    assert factors[0] == pytest.approx(1 / 11)
+    assert factors[10] == 1.0 and max(factors) == 1.0
+    assert factors[55] == pytest.approx(0.55)  # half-way down the cosine
+    assert factors[100] == pytest.approx(0.1)
+    assert factors[:11] == sorted(factors[:11])
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_the_loss_is_compiled_with_the_network_but_in_no_cuda_graph(monkeypatch) -> None:
+    """Its value is read after the next step has begun, when a replay would have overwritten it."""
+    net, compiled = nn.Embedding(5, 5), []
+    module = LanguageModule(
+        net,
+        optimizer=OptimizerConfig(lr=1e-3),
+        max_steps=1,
+        token_bytes=torch.ones(5),
+        identity={},
+        seed=0,
+    )
+    keys = list(module.state_dict())
+    backend = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    original = torch.compile
+
+    def compile_and_tell(function, **options):
+        compiled.append((function, options.pop("mode", None)))
+        return original(function, **options, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", compile_and_tell)
+    modes = []
+    monkeypatch.setattr(net, "compile", lambda **options: modes.append(options["mode"]))
+    module.compile_training("reduce-overhead")
+    inputs, targets = torch.arange(5)[None], torch.tensor([[1, 2, -100, 4, 0]])
+    loss = module.training_step((inputs, targets), 0)
+    assert torch.allclose(loss, mean_nll(net(inputs), targets)) and backend.frame_count == 1
+    assert modes == ["reduce-overhead"] and compiled == [(mean_nll, None)]
+    assert list(module.state_dict()) == keys
+
+
+def test_only_matrices_decay() -> None:
+    net = nn.Sequential(nn.Linear(4, 3), nn.RMSNorm(3), nn.Embedding(5, 2))
+    optimizer, _ = build_optimizer(net, OptimizerConfig(lr=1e-3, weight_decay=0.5), max_steps=10)
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert len(decays) == len(list(net.parameters()))
+    for parameter in net.parameters():
+        assert decays[id(parameter)] == (0.5 if parameter.ndim == 2 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "teraflops"),
+    [
+        ("NVIDIA H200", 989),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA GeForce RTX 4090", 165),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA H20", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("GRID A100-10C", None),
+        ("NVIDIA GeForce RTX 3090 Ti", None),
+        ("Some other card", None),
+    ],
+)
+def test_peak_is_the_cards_own_or_none(name: str, teraflops: float | None, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: name)
+    expected = None if teraflops is None else teraflops * 1e12
+    assert peak_flops(torch.device("cuda")) == expected
+    assert peak_flops(torch.device("cpu")) is None
+
+
+def test_stopwatch_leaves_out_the_first_steps_and_the_pauses(monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
+    watch = Stopwatch()
+    for step in range(1, 21):
+        watch.start()
+        now += 100.0 if step <= SKIPPED_STEPS else 2.0
+        if watch.step() or step == 15:
+            watch.stop()
+            now += 1000.0  # validation
+    watch.stop()
+    assert (watch.steps, watch.seconds) == (10, 20.0)
+    assert watch.lap() == (20, 10 * 100.0 + 20.0)
+    assert watch.lap() == (0, 0.0)
+
+
+def test_metrics_are_cut_back_to_a_step(tmp_path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": step, "train/loss": 1.0}) for step in (1, 2, 3)]
+    path.write_text("\n".join(lines) + '\n{"step": 4, "trai')  # killed while writing
+    cut_back(path, 2)
+    assert path.read_text() == "\n".join(lines[:2]) + "\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"ropewalk": {}, "step": 1}, path)
+    with pytest.raises(AttributeError):  # a lambda cannot be pickled
+        AtomicCheckpointIO().save_checkpoint({"ropewalk": {}, "step": lambda: 2}, path)
+    assert read_checkpoint(path)["step"] == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100])
+def test_a_damaged_checkpoint_is_a_value_error(keep: int, tmp_path) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"ropewalk": {}, "weights": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"^checkpoint=\S+: damaged"):
+        read_checkpoint(path)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple:
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"ropewalk": Malicious()}, tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match="damaged"):
+        read_checkpoint(tmp_path / "x.ckpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_best_is_the_lowest_loss_and_never_nan(tmp_path) -> None:
+    saved: list[str] = []
+    callback = BestAndLast(tmp_path)
+    for step, loss in enumerate([3.0, 2.0, math.nan, 2.5], 1):
+        trainer = SimpleNamespace(
+            sanity_checking=False,
+            state=SimpleNamespace(fn="fit"),
+            callback_metrics={"val/loss": loss, "val/bpb": loss * 2},
+            global_step=step,
+            save_checkpoint=lambda path, weights_only: saved.append(path.name),
+        )
+        callback.on_validation_end(trainer, None)
+    assert saved == ["best.ckpt", "last.ckpt"] * 2 + ["last.ckpt"] * 2
+    assert callback.state_dict() == {"loss": 2.0, "bpb": 4.0, "step": 2}

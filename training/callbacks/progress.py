@@ -1,0 +1,109 @@
+"""What a person sees while a run trains: a bar with time left, or plain lines where there is no
+terminal."""
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from training.callbacks.metrics import Metrics
+
+FIRST_LINE_AFTER = 5.0  # seconds
+
+
+class Progress(L.Callback):
+    """Follows the logged figures: it is redrawn when they change, never in between."""
+
+    def __init__(self) -> None:
+        self.bar: Bar | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Find the figures, and draw where there is somebody to look."""
+        self.metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))
+        self.shown = dict(self.metrics.latest)
+        self.started, self.spoken = time.monotonic(), False
+        if not trainer.is_global_zero or not sys.stderr.isatty():
+            return
+        self.bar = Bar(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            auto_refresh=False,  # no thread beside the training loop
+        )
+        self.bar.start()
+        self.task = self.bar.add_task(
+            "", total=trainer.max_steps, completed=trainer.global_step, figures=""
+        )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Redraw when there are new figures; without a terminal, say once that it goes on."""
+        if self.metrics.latest == self.shown:
+            return
+        if self.bar:
+            self._draw(trainer)
+        elif not self.spoken and time.monotonic() - self.started > FIRST_LINE_AFTER:
+            self._print_line(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Redraw, or print a line."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.bar:
+            self._draw(trainer)
+        else:
+            self._print_line(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the last picture standing."""
+        if self.bar:
+            self._draw(trainer)
+            self.bar.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the terminal back."""
+        if self.bar:
+            self.bar.stop()
+
+    def _print_line(self, trainer: L.Trainer) -> None:
+        self.spoken = True
+        if trainer.is_global_zero:
+            print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
+            print(f"  left {self._time_left(trainer)}", flush=True)
+
+    def _draw(self, trainer: L.Trainer) -> None:
+        assert self.bar is not None
+        self.shown = dict(self.metrics.latest)
+        self.bar.update(self.task, completed=trainer.global_step, figures=self._figures())
+        self.bar.refresh()
+
+    def _figures(self) -> str:
+        latest = self.metrics.latest
+        parts = [
+            f"{label} {latest[name]:{form}}"
+            for label, name, form in (
+                ("loss", "train/loss", ".3f"),
+                ("val", "val/loss", ".4f"),
+                ("tok/s", "train/tokens_per_second", ",.0f"),
+            )
+            if name in latest
+        ]
+        return "  ".join(parts)
+
+    def _time_left(self, trainer: L.Trainer) -> str:
+        rate = self.metrics.latest.get("train/tokens_per_second")
+        if rate is None:
+            return "?"  # nothing has been logged yet
+        tokens = (trainer.max_steps - trainer.global_step) * self.metrics.tokens_per_step
+        seconds = round(tokens / rate)
+        return f"{seconds // 60}:{seconds % 60:02d}"
