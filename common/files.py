@@ -1,0 +1,58 @@
+"""Files that appear whole or not at all, and that survive a power cut."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file to write, which takes the place of `path` when the block ends without error.
+
+    It stands beside `path` under a name of its own, so that several processes may write at once;
+    it is flushed to the disk, renamed over `path`, and its directory is flushed. After an error
+    `path` is as it was. Missing directories are made. Raises OSError where something cannot be
+    written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        _flush_directory(path.parent)
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+    """Write `parts`, one after the other, to `path`: whole or not at all."""
+    with replacing(path) as file:
+        file.writelines(parts)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` in UTF-8 to `path`: whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content`, indented, to `path`: whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _flush_directory(directory: Path) -> None:
+    """Make a rename in `directory` last; systems that cannot flush a directory do without."""
+    with suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
