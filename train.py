@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from cli import UserError, run_command, user_errors
 from cli.command import COMMAND, seconds_since_start
+from common.files import write_json
 
 
 def main(composed: DictConfig, overrides: list[str]) -> float:
@@ -16,7 +17,6 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
     from cli.rundir import claim, save_config
     from evaluation import check_lengths_fit
     from training import Run, prepare
-    from training.run import write_json
 
     plan = plan_run(composed, overrides)
     with user_errors():

@@ -1,14 +1,13 @@
 """The cache folder: files written whole or not at all, and token ids as memory maps."""
 
-import contextlib
 import hashlib
 import json
 import os
-import secrets
 from pathlib import Path
 
 import numpy as np
 
+from common.files import write_bytes
 from data.tokenizers import Tokenizer
 
 DIGEST_BYTES = 32  # a token file is the sha256 of its ids, then the ids
@@ -23,29 +22,19 @@ def cache_folder() -> Path:
     return folder.absolute()
 
 
-def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
-    """Write `parts` to `path` so that it is there whole or not at all, whoever else writes it.
+def write_cached(path: Path, *parts: bytes | memoryview) -> None:
+    """Write `parts` to `path`, a file of the cache folder: whole or not at all.
 
     Raises:
         ValueError: the file cannot be written; names ROPEWALK_CACHE, the way out.
     """
-    # A name of its own for every writer: ranks of one run prepare the same files at once.
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "xb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        write_bytes(path, *parts)
     except OSError as error:
         raise ValueError(
             f"ROPEWALK_CACHE={cache_folder()}: cannot write {path} ({error.strerror});\n"
             "set the environment variable ROPEWALK_CACHE to a folder that you can write to"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -69,7 +58,7 @@ def map_tokens(text: str, tokenizer: Tokenizer, split: str) -> np.ndarray:
     ids = np.ascontiguousarray(tokenizer.encode(text), dtype=dtype)
     if not len(ids):
         return ids  # nothing to map
-    write_atomically(path, hashlib.sha256(ids.data).digest(), ids.data)
+    write_cached(path, hashlib.sha256(ids.data).digest(), ids.data)
     return np.memmap(path, dtype=dtype, mode="r", offset=DIGEST_BYTES)
 
 

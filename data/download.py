@@ -15,7 +15,7 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
-from data.cache import cache_folder, write_atomically
+from data.cache import cache_folder, write_cached
 
 TIMEOUT_SECONDS = 20
 CHUNK_BYTES = 1 << 16
@@ -67,7 +67,7 @@ def fetch(file: PinnedFile, on_progress: OnProgress | None = None) -> bytes:
             f"Or put the file ({file.bytes} bytes, sha256 {file.sha256}), under any name, "
             f"into the cache folder {cache_folder()} (set by ROPEWALK_CACHE)"
         ) from error
-    write_atomically(cache_folder() / "downloads" / f"{file.name}.txt", content)
+    write_cached(cache_folder() / "downloads" / f"{file.name}.txt", content)
     return content
 
 

@@ -1,8 +1,6 @@
 """The second half of putting a run together: Lightning, in a directory; then the results."""
 
 import inspect
-import json
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from common.files import write_json
 from model import Transformer
 from model.flops import flops_per_token
 from training.callbacks.checkpoints import (
@@ -221,10 +220,3 @@ def hyperparameters(prepared: Prepared) -> dict[str, Any]:
             if isinstance(value, (int, float, str, bool)):
                 flat[f"{group}.{key}"] = value
     return flat
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON that appears complete or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, path)

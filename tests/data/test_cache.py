@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import cache_folder, map_tokens, write_atomically
+from data.cache import cache_folder, map_tokens, write_cached
 from data.tokenizers import ByteTokenizer, CharTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,14 +113,14 @@ def test_writers_at_the_same_time_do_not_clash(cache: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(cache / "file", b"old")
+    write_cached(cache / "file", b"old")
 
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", no_space)
     with pytest.raises(ValueError, match=r"ROPEWALK_CACHE=.*No space left"):
-        write_atomically(cache / "file", b"new")
+        write_cached(cache / "file", b"new")
     assert [path.read_bytes() for path in cache.iterdir()] == [b"old"]
 
 

@@ -1,7 +1,6 @@
 """Checkpoints: written atomically, the best and the last, read with `weights_only=True`."""
 
 import math
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+
+from common.files import replacing
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 
@@ -23,18 +24,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write beside `path`, flush to the disk, then rename over it."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            with open(part, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        """Write it to a file beside `path`, which takes that name when it is whole."""
+        with replacing(Path(path)) as file:
+            torch.save(checkpoint, file)
 
 
 class BestAndLast(L.Callback):

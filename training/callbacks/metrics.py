@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from common.files import write_text
 from training.callbacks.throughput import Stopwatch, synchronize
 
 
@@ -49,9 +49,7 @@ def cut_back(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(kept), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, "".join(kept))
 
 
 def latest_metrics(path: Path, step: int) -> dict[str, float]:
