@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
+import extras  # noqa: F401 (registers what a config may ask for)
 from cli.command import plain
 from cli.errors import user_errors
 from cli.resume import check_meaningful, check_unfinished, find_run, resumed_config

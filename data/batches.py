@@ -5,7 +5,7 @@ Shapes: B batch_size, S seq_len.
 
 import numpy as np
 
-from extras.tasks import Mixture, mix
+from data.tasks import Mixture
 
 IGNORED = -100  # torch's cross_entropy leaves such targets out
 
@@ -22,7 +22,7 @@ def batch(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Micro-batch number `step` of `rank`: windows of `tokens` that start anywhere, uniformly.
 
-    With a `mixture` some of them hold a task besides (`extras.tasks`).
+    With a `mixture` some of them hold a task besides (`data.tasks`).
     Returns inputs and targets, int64 (B, S) each, targets one token ahead. Needs at least
     seq_len + 1 tokens.
     """
@@ -33,7 +33,7 @@ def batch(
     starts = (bits % np.uint64(len(tokens) - seq_len)).astype(np.int64)
     windows = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)  # (B, S + 1)
     if mixture is not None:
-        mix(windows, mixture, seed, step, rank)
+        mixture.write(windows, seed, step, rank)
     return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
 
 

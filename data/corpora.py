@@ -147,7 +147,7 @@ def _shakespeare(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str
 
 def _books(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str]]:
     """Whole novels: those to train on, one to choose by, one to report on."""
-    splits = {"train": [], "choose": [], "report": []}
+    splits: dict[str, list[str]] = {"train": [], "choose": [], "report": []}
     for file in pinned_files("books"):
         text = fetch(file, on_progress).decode(file.encoding).replace("\r\n", "\n")
         splits[file.split].append(text_of_the_work(text))

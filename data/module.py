@@ -10,16 +10,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from common.rules import among
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import map_tokens
 from data.checks import integer_problem
 from data.corpora import SEPARATOR, check_corpus, join_documents, load_corpus
 from data.download import DownloadProgress
-from data.passkey import character_ids
+from data.tasks import KINDS, Mixture, share_problems
 from data.tokenizers import Tokenizer, build_tokenizer, check_tokenizer
-from extras.tasks import Mixture, mixture_problems
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
+# Of the config group `data`, beside the shares of tasks
+KEYS = ("corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
 
 MakeBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
@@ -86,13 +88,13 @@ class TextDataModule(L.LightningDataModule):
         batch_size: int = 8,
         val_tokens: int | None = None,
         num_workers: int = 0,
-        passkey: float = 0.0,
-        strings: float = 0.0,
-        repeats: float = 0.0,
-        splices: float = 0.0,
+        *,
         seed: int = 0,
+        **shares: float,
     ) -> None:
         """The keys of the config group `data`, and the run's `seed`.
+
+        `shares`: of the training windows, by kind of task (`data.tasks`); those left out are 0.
 
         Raises:
             ValueError: settings that no run can have, one line each. Nothing is read yet.
@@ -101,7 +103,7 @@ class TextDataModule(L.LightningDataModule):
         self.corpus, self.path, self.tokenizer_name = corpus, path, tokenizer
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
         self.num_workers, self.seed = num_workers, seed
-        self.shares = dict(passkey=passkey, strings=strings, repeats=repeats, splices=splices)
+        self.shares = shares
         self.tokenizer: Tokenizer | None = None
         if problems := self._problems():
             raise ValueError("\n".join(problems))
@@ -122,8 +124,10 @@ class TextDataModule(L.LightningDataModule):
                     f"{self.val_tokens}; try data.seq_len={min(self.val_tokens - 1, 256)},"
                     " or more data.val_tokens (null: all there are)"
                 )
-        if problems[0] is None and problems[1] is None:
-            problems += mixture_problems(self.shares, self.seq_len, self.batch_size)
+        unknown = self._unknown_shares()
+        problems += unknown
+        if problems[0] is None and problems[1] is None and not unknown:
+            problems += share_problems(self.shares, self.seq_len, self.batch_size)
         for check in (
             partial(check_corpus, self.corpus, self.path),
             partial(check_tokenizer, self.tokenizer_name),
@@ -133,6 +137,15 @@ class TextDataModule(L.LightningDataModule):
             except ValueError as error:
                 problems.append(str(error))
         return [problem for problem in problems if problem]
+
+    def _unknown_shares(self) -> list[str]:
+        keys = [*KEYS, *KINDS]
+        where = "" if KINDS else " (tasks are there after `import extras`)"
+        return [
+            f"data.{key}: there is no such key; {among(key, keys, 'data.')}{where}"
+            for key in self.shares
+            if key not in KINDS
+        ]
 
     def prepare(self) -> None:
         """Load and tokenize the corpus, or map its cached ids; a second call does nothing.
@@ -149,7 +162,7 @@ class TextDataModule(L.LightningDataModule):
         train_tokens = map_tokens(train, tokenizer, "train")
         val_tokens = map_tokens(validation, tokenizer, "validation")
         self._check_length(len(train_tokens), len(val_tokens))
-        mixture = self._mixture(tokenizer)
+        mixture = Mixture(self.shares, tokenizer) if any(self.shares.values()) else None
 
         self.train_tokens = train_tokens
         self.val_tokens_array = val_tokens[: self.val_tokens]
@@ -165,13 +178,6 @@ class TextDataModule(L.LightningDataModule):
         self.fingerprint |= {} if mixture is None else mixture.shares
         self.mixture = mixture
         self.tokenizer = tokenizer  # last: it says that all else is there
-
-    def _mixture(self, tokenizer: Tokenizer) -> Mixture | None:
-        """The tasks in the training windows; ValueError if the tokenizer cannot write them."""
-        if not any(self.shares.values()):
-            return None
-        written = self.shares["passkey"] or self.shares["strings"]
-        return Mixture(**self.shares, characters=character_ids(tokenizer) if written else None)
 
     def _check_length(self, n_train: int, n_val: int) -> None:
         """ValueError if a split has no room for one sequence and the target behind it."""

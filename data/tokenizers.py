@@ -20,7 +20,11 @@ class Tokenizer(Protocol):
 
     name: str
     vocab_size: int
-    token_bytes: np.ndarray  # int64 (vocab_size,): UTF-8 bytes of the text of each token
+
+    @property
+    def token_bytes(self) -> np.ndarray:
+        """UTF-8 bytes of the text of each token: int64 (vocab_size,)."""
+        ...
 
     def encode(self, text: str) -> np.ndarray:
         """Token ids of `text`, an unsigned integer array (tokens,)."""
@@ -89,7 +93,8 @@ class CharTokenizer:
     def token_bytes(self) -> np.ndarray:
         """UTF-8 bytes of each character: int64 (vocab_size,), each 1 to 4."""
         points = self._points
-        return 1 + sum((points >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000))
+        longer = [(points >= first).astype(np.int64) for first in (0x80, 0x800, 0x10000)]
+        return np.sum(longer, axis=0) + 1
 
     @cached_property
     def _points(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import extras  # noqa: F401 (registers the tasks)
 from data import ByteTokenizer, CharTokenizer, TextDataModule
 from data.batches import batch
 from data.passkey import (
@@ -20,13 +21,19 @@ from data.passkey import (
     is_for_evaluation,
     statements,
 )
-from extras.tasks import Mixture
+from data.tasks import Mixture
 
-CHARACTERS = character_ids(ByteTokenizer())
 STATED = re.compile(rb" \[the key of ([a-z]{5}) is ([0-9]{5})\] ")
 TOKENS = np.arange(100_000)  # every token tells its position
-PASSKEYS, REPEATS = Mixture(passkey=1, characters=CHARACTERS), Mixture(repeats=1)
-STRINGS, SPLICES = Mixture(strings=1, characters=CHARACTERS), Mixture(splices=1)
+
+
+def mixture_of(**shares: float) -> Mixture:
+    """These shares of windows, of bytes."""
+    return Mixture(shares, ByteTokenizer())
+
+
+PASSKEYS, REPEATS = mixture_of(passkey=1), mixture_of(repeats=1)
+STRINGS, SPLICES = mixture_of(strings=1), mixture_of(splices=1)
 
 
 def windows(mixture: Mixture | None, count: int, seq_len: int = 512, step: int = 0) -> np.ndarray:
@@ -164,7 +171,7 @@ def test_a_spliced_window_begins_like_its_neighbour() -> None:
 
 @pytest.mark.parametrize(("passkey", "repeats"), [(0.2, 0.3), (0.05, 0.0), (0.5, 0.5)])
 def test_shares_are_those_asked_for(passkey: float, repeats: float) -> None:
-    mixture, n = Mixture(passkey=passkey, repeats=repeats, characters=CHARACTERS), 8000
+    mixture, n = mixture_of(passkey=passkey, repeats=repeats), 8000
     rows = np.concatenate([windows(mixture, 1000, step=step) for step in range(8)])
     plain = np.concatenate([windows(None, 1000, step=step) for step in range(8)])
     changed = (rows != plain).any(axis=1)
@@ -175,7 +182,7 @@ def test_shares_are_those_asked_for(passkey: float, repeats: float) -> None:
 
 
 def test_a_window_hangs_on_seed_step_and_rank_alone() -> None:
-    mixture = Mixture(0.25, 0.25, 0.25, 0.25, CHARACTERS)
+    mixture = mixture_of(passkey=0.25, strings=0.25, repeats=0.25, splices=0.25)
     shape = {"tokens": TOKENS, "seq_len": 256, "batch_size": 4, "mixture": mixture}
     places = list(itertools.product((0, 2**40), (0, 10**6), (0, 7)))
     forwards = [batch(*place, **shape)[0].tobytes() for place in places]
@@ -184,7 +191,7 @@ def test_a_window_hangs_on_seed_step_and_rank_alone() -> None:
 
 
 def test_mixed_batches_are_the_same_in_every_release() -> None:
-    mixture = Mixture(0.2, 0.2, 0.2, 0.2, CHARACTERS)
+    mixture = mixture_of(passkey=0.2, strings=0.2, repeats=0.2, splices=0.2)
     digest = hashlib.sha256()
     for step in range(10):
         digest.update(windows(mixture, 16, step=step).astype("<i8").tobytes())
@@ -192,7 +199,7 @@ def test_mixed_batches_are_the_same_in_every_release() -> None:
 
 
 def test_without_shares_batches_are_the_plain_ones() -> None:
-    assert np.array_equal(windows(Mixture(), 64), windows(None, 64))
+    assert np.array_equal(windows(mixture_of(), 64), windows(None, 64))
 
 
 # --- in the data module ---------------------------------------------------------------------
@@ -215,9 +222,7 @@ def test_the_loader_mixes_and_validation_is_plain(text_file: Path) -> None:
     loader = mixed.train_dataloader()
     inputs, targets = next(iter(loader))
     shape = {"tokens": mixed.train_tokens, "seq_len": 128, "batch_size": 4}
-    expected = batch(
-        0, 0, mixture=Mixture(passkey=0.5, repeats=0.25, characters=CHARACTERS), **shape
-    )
+    expected = batch(0, 0, mixture=mixture_of(passkey=0.5, repeats=0.25), **shape)
     assert np.array_equal(inputs, expected[0]) and np.array_equal(targets, expected[1])
     assert not np.array_equal(inputs, batch(0, 0, **shape)[0])
     for one, other in zip(mixed.val_dataloader(), plain.val_dataloader(), strict=True):
@@ -267,3 +272,27 @@ def test_shares_that_are_refused(settings: dict, said: str) -> None:
         TextDataModule(**settings)
     assert str(error.value).startswith(said) and len(str(error.value).splitlines()) == 1
     TextDataModule(seq_len=95, passkey=0.25, strings=0.25, repeats=0.25, splices=0.25)
+
+
+def test_the_order_of_the_keys_changes_nothing() -> None:
+    one, other = mixture_of(passkey=0.3, splices=0.3), mixture_of(splices=0.3, passkey=0.3)
+    assert np.array_equal(windows(one, 64), windows(other, 64))
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("passkeys", "data.passkeys: there is no such key; did you mean data.passkey?"),
+        ("seq_length", "data.seq_length: there is no such key; did you mean data.seq_len?"),
+    ],
+)
+def test_a_key_that_is_no_task_is_refused(key: str, said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        TextDataModule(**{key: 0.1})
+    assert str(error.value) == said
+
+
+def test_without_the_extras_their_keys_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.module.KINDS", {})
+    with pytest.raises(ValueError, match=r"data\.passkey: there is no such key.*`import extras`"):
+        TextDataModule(passkey=0.1)
