@@ -4,11 +4,17 @@ Gelberg et al., "Extending the Context of Pretrained LLMs by Dropping Their Posi
 Embeddings", arXiv:2512.12167. Optimizer and schedule go on as they are.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 
+from common.rules import broken, integer, optional
+from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
+from training.phases import Phase
+
+_STEP = optional(integer(1, 2**40)._replace(text="an integer of at least 1"))
 
 
 def without_positions(config: dict[str, Any]) -> dict[str, Any]:
@@ -18,11 +24,48 @@ def without_positions(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"position": "nope", "scaling": scaling, "model": model}
 
 
-def drop_problems(config: dict[str, Any]) -> list[str]:
-    """Every broken rule that ties `drop_positions_at` to other keys, as far as they are numbers."""
-    at, steps = config["drop_positions_at"], config["trainer"]["max_steps"]
-    if not isinstance(at, int) or not isinstance(steps, int):  # what each must be: `cli.rules`
-        return []
+class DropPositions(Phase):
+    """From optimizer step `at` on: the network has no positions, and its checkpoints say so.
+
+    The best checkpoint so far is of another model, so that the search for it begins anew.
+    """
+
+    def __init__(self, at: int | None) -> None:
+        """`at`: None does nothing."""
+        self.at = at
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        """Before the first batch of step `at`, and of a run that is resumed after it."""
+        if self.at is None or trainer.global_step < self.at:
+            return
+        if pl_module.net.config.position == "nope":
+            return
+        pl_module.net.drop_positions()
+        config = without_positions(pl_module.identity["config"])
+        pl_module.identity = pl_module.identity | {"config": config}
+        if trainer.global_step == self.at:  # else the best is one since then
+            find(trainer, BestAndLast).forget()
+
+    def final_config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Without positions, if they are dropped at all."""
+        return config if self.at is None else without_positions(config)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Of the model: the step."""
+        return [] if self.at is None else [("model", f"dropped at step {self.at:,}")]
+
+    def problems(self, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+        """The step must be one, and tell of a model and of steps that are there."""
+        if lines := broken("drop_positions_at", self.at, _STEP, 400):
+            return lines
+        steps = config["trainer"]["max_steps"]
+        if self.at is None or not isinstance(steps, int):
+            return []
+        return _tied_problems(self.at, steps, config)
+
+
+def _tied_problems(at: int, steps: int, config: Mapping[str, Any]) -> list[str]:
+    """Every broken rule that ties `drop_positions_at` to other keys."""
     problems = []
     if config["position"] != "rope":
         problems.append(
@@ -41,25 +84,3 @@ def drop_problems(config: dict[str, Any]) -> list[str]:
             f"follow; try {works}"
         )
     return problems
-
-
-class DropPositions(L.Callback):
-    """From optimizer step `at` on: the network has no positions, and its checkpoints say so.
-
-    The best checkpoint so far is of another model, so that the search for it begins anew.
-    """
-
-    def __init__(self, at: int, best: BestAndLast) -> None:
-        self.at, self.best = at, best
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
-        """Before the first batch of step `at`, and of a run that is resumed after it."""
-        if trainer.global_step < self.at or pl_module.net.config.position == "nope":
-            return
-        pl_module.net.drop_positions()
-        config = without_positions(pl_module.identity["config"])
-        pl_module.identity = pl_module.identity | {"config": config}
-        if trainer.global_step == self.at:  # else the best is one since then
-            self.best.forget()

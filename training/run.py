@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from common.files import write_json
-from model import Transformer
+from model import Transformer, TransformerConfig
 from model.flops import flops_per_token
 from training.callbacks.checkpoints import (
     LAST,
@@ -27,6 +27,7 @@ from training.callbacks.metrics import JsonLines, Metrics, latest_metrics
 from training.callbacks.throughput import peak_flops
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
+from training.phases import build_phases
 from training.prepare import Prepared
 
 # Steps, never epochs; checkpoints, progress and data order are ours.
@@ -50,6 +51,10 @@ def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
     return taken + [
         f"trainer.{key}: Lightning's Trainer has no such key" for key in keys if key not in known
     ]
+
+
+# Keys that say where a run lies or how it began
+PLACES = ("name", "run_dir", "resume", "init_from")
 
 
 class Interrupted(Exception):
@@ -115,11 +120,11 @@ class Run:
 
     def best_network(self) -> Transformer:
         """The network of the best checkpoint, on the run's device and not compiled."""
-        net = Transformer(self.prepared.model_config)
         checkpoint = read_checkpoint(find_checkpoint(self.directory))
+        # A phase may have changed the model since the run began; a resumed run, its backend.
+        config = checkpoint["ropewalk"]["config"] | {"rope": self.prepared.config["rope"]}
+        net = Transformer(TransformerConfig.from_config(config, self.prepared.data.vocab_size))
         net.load_state_dict(network_weights(checkpoint))
-        if checkpoint["ropewalk"]["config"]["position"] != net.config.position:
-            net.drop_positions()
         return net.to(self.prepared.device)
 
     def results(self, seconds: float) -> dict[str, Any]:
@@ -162,20 +167,13 @@ class Run:
         return results
 
     def _trainer(self, settings: dict[str, Any]) -> L.Trainer:
-        from extras.drope import DropPositions
-        from extras.join_passages import JoinPassages
-
         config = self.prepared.config
         on_cuda = self.prepared.device.type == "cuda"
         automatic = "bf16-mixed" if on_cuda else "32-true"
         precision = automatic if settings["precision"] == "auto" else settings["precision"]
         # Lightning counts micro-batches there.
         check = settings["val_check_interval"] * settings["accumulate_grad_batches"]
-        at = config["drop_positions_at"]
-        phases: list[L.Callback] = [] if at is None else [DropPositions(at, self.best)]
-        if config["model"]["crossbatch"] is not None:
-            start, passages = config["crossbatch_from"], config["model"]["crossbatch"]
-            phases.append(JoinPassages(start, passages, self.best))
+        phases = build_phases(config)
         partial = instantiate(
             settings | {"precision": precision, "val_check_interval": check, "_partial_": True}
         )
@@ -210,13 +208,8 @@ class ValidateLast(L.Callback):
 def hyperparameters(prepared: Prepared) -> dict[str, Any]:
     """The config keys that a person compares runs by, flat."""
     config = prepared.config
-    flat = {"seed": config["seed"], "position": config["position"], "backend": prepared.backend}
-    if config["drop_positions_at"] is not None:
-        flat["drop_positions_at"] = config["drop_positions_at"]
-    if config["model"]["crossbatch"] is not None:
-        flat["crossbatch_from"] = config["crossbatch_from"]
+    flat = {key: value for key, value in config.items() if key not in PLACES}
     for group in ("model", "rope", "scaling", "data", "optimizer"):
-        for key, value in config[group].items():
-            if isinstance(value, (int, float, str, bool)):
-                flat[f"{group}.{key}"] = value
-    return flat
+        flat |= {f"{group}.{key}": value for key, value in config[group].items()}
+    scalars = {key: value for key, value in flat.items() if isinstance(value, (int, float, str))}
+    return scalars | {"backend": prepared.backend}

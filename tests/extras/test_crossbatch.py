@@ -159,13 +159,14 @@ def test_the_best_is_one_of_those_that_learned_from_it(home, monkeypatch):
 
 @pytest.mark.parametrize(("step", "best", "passages"), [(3, 0, 1), (4, math.inf, 2), (6, 0, 2)])
 def test_the_best_before_the_step_is_forgotten_and_no_other(step, best, passages):
-    callback = JoinPassages(4, 2, BestAndLast(Path()))
-    callback.best.best_loss = 0
+    callback, kept = JoinPassages(4, 2), BestAndLast(Path())
+    kept.best_loss = 0
     net = build(**PATTERNS["layers"], crossbatch=2)
-    trainer, module = SimpleNamespace(global_step=step), SimpleNamespace(net=net)
+    trainer = SimpleNamespace(global_step=step, callbacks=[kept])
+    module = SimpleNamespace(net=net)
     callback.on_train_start(trainer, module)
     callback.on_train_batch_start(trainer, module)
-    assert callback.best.best_loss == best
+    assert kept.best_loss == best
     assert net.blocks[1].attention.passages == passages
 
 

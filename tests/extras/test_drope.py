@@ -84,13 +84,14 @@ def test_the_best_is_one_of_those_after_the_drop(whole: Run) -> None:
 )
 def test_the_best_before_the_drop_is_forgotten_and_no_other(step, position, best) -> None:
     """However low its loss, a model with positions is not what such a run is for."""
-    callback = DropPositions(4, BestAndLast(Path()))
-    callback.best.best_loss = 0
+    kept = BestAndLast(Path())
+    kept.best_loss = 0
     config = SMALL | {"position": "rope"}
     net = Transformer(TransformerConfig.from_config(config, 256))
     module = SimpleNamespace(net=net, identity={"config": config})
-    callback.on_train_batch_start(SimpleNamespace(global_step=step), module)
-    assert callback.best.best_loss == best
+    trainer = SimpleNamespace(global_step=step, callbacks=[kept])
+    DropPositions(4).on_train_batch_start(trainer, module)
+    assert kept.best_loss == best
     assert net.config.position == module.identity["config"]["position"] == position
 
 
