@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training import Run
+from training.phases import describe
 
 
 def announce(run: Run) -> None:
@@ -16,18 +17,16 @@ def announce(run: Run) -> None:
     if device == "cuda":
         device = torch.cuda.get_device_name(prepared.device)
     tokens = config["trainer"]["max_steps"] * run.metrics.tokens_per_step
-    passages, start = config["model"]["crossbatch"], config["crossbatch_from"]
-    joined = f"; {passages} passages read as one from step {start:,} on" if passages else ""
-    drop = config["drop_positions_at"]
-    position = config["position"] + (f", dropped at step {drop:,}" if drop else "")
-    rows = {
+    rows: dict[str, Any] = {
         "run": run.directory,
-        "model": f"{prepared.net.num_parameters():,} parameters, position={position}",
+        "model": f"{prepared.net.num_parameters():,} parameters, position={config['position']}",
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
-        "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}{joined}",
+        "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
         "curves": f"tensorboard --logdir {run.directory}",
     }
+    for row, text in describe(config):
+        rows[row] += f", {text}"
     if run.checkpoint:
         rows["resumed"] = f"at step {run.resume_step:,}, {run.checkpoint}"
     _print(rows)

@@ -14,12 +14,11 @@ from cli.rules import check
 from cli.rundir import CLAIM, RESULTS, check_free
 from data import TextDataModule
 from evaluation import check_possible, check_settings
-from extras.drope import drop_problems, without_positions
-from extras.join_passages import crossbatch_problems
 from kernels import resolve_backend
 from model import TransformerConfig
 from training import pick_device, trainer_problems
 from training.callbacks.checkpoints import read_checkpoint
+from training.phases import final_config, phase_problems
 
 
 class Plan(NamedTuple):
@@ -68,20 +67,19 @@ def _check(config: dict[str, Any], overrides: list[str]) -> None:
     measure = _problems(lambda: check_settings(config["data"]["seq_len"], **settings))
     if data:
         measure = []  # its lengths follow from data.seq_len
-    if not (model or measure) and any(o.startswith("evaluation.methods=") for o in overrides):
+    phases = phase_problems(config, overrides)
+    if not (model or measure or phases) and any(
+        o.startswith("evaluation.methods=") for o in overrides
+    ):
         measure = _problems(lambda: _check_methods(config))
     evaluation = [f"evaluation.{line}" for line in measure]
     trainer = trainer_problems(config["trainer"])
     ignored = [] if model else _ignored(config, overrides)
-    phases = [] if model or data else crossbatch_problems(config, overrides)
-    phases += drop_problems(config)
     check(config, [*model, *data, *evaluation, *trainer, *ignored, *phases])
 
 
 def _check_methods(config: dict[str, Any]) -> None:
-    if config["drop_positions_at"] is not None:
-        config = without_positions(config)  # the model that is measured
-    net = TransformerConfig.from_config(config, vocab_size=256)
+    net = TransformerConfig.from_config(final_config(config), vocab_size=256)
     check_possible(config["evaluation"]["methods"], net, config["data"]["seq_len"])
 
 

@@ -16,11 +16,12 @@ from cli.errors import UserError
 from cli.overrides import flatten
 from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 
-# What the weights, the data order and the optimizer's state mean cannot change half-way.
-FIXED = ("model.", "rope.", "scaling.", "data.", "optimizer.", "position", "seed")
-FIXED_KEYS = ("trainer.accumulate_grad_batches", "drop_positions_at", "crossbatch_from")
-# Who computes may change; and where the text lies, which itself is compared by content.
-FREE = ("rope.backend", "rope.fused_projection", "data.num_workers", "data.path")
+# What may change half-way: how long a run trains, what it shows, who computes, and where the text
+# lies, which itself is compared by content. On all else hangs what the weights, the data order and
+# the optimizer's state mean.
+FREE = ("trainer.", "evaluation.", "callbacks.", "logger.", "compile")
+FREE += ("rope.backend", "rope.fused_projection", "data.num_workers", "data.path")
+FIXED = ("trainer.accumulate_grad_batches",)
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.
 MEANINGLESS = ("run_dir", "name", "init_from")
 
@@ -53,14 +54,22 @@ def resumed_config(today: DictConfig, overrides: list[str], run: Path) -> dict[s
     then, now = flatten(plain(saved)), flatten(plain(today))
     config = trusted(plain(saved), plain(today))
     for key in typed_keys(overrides, now):
-        fixed = key.startswith(FIXED) or key in FIXED_KEYS
-        if fixed and key not in FREE and now[key] != then.get(key):
+        fixed = key in FIXED or not key.startswith(FREE)
+        if fixed and now[key] != then.get(key):
             raise UserError(
                 f"{key}={now[key]}: the run began with {then.get(key)}, which cannot change "
                 f"half-way; leave it out, or start a new run with init_from={run}"
             )
         _set(config, key, now[key])
-    return config | {"run_dir": str(run), "resume": str(run)}
+    return config | {"phases": _phases(config, today), "run_dir": str(run), "resume": str(run)}
+
+
+def _phases(config: dict[str, Any], today: DictConfig) -> Any:
+    """Today's phases, with the values that `config` has for their keys."""
+    phases = OmegaConf.to_container(today.phases, resolve=False)
+    return OmegaConf.to_container(
+        OmegaConf.create(config | {"phases": phases}).phases, resolve=True
+    )
 
 
 def check_meaningful(resume: str, overrides: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 The rooms check their own: `model.TransformerConfig` the keys under `model`, `rope`, `scaling` and
 `position`, `data.TextDataModule` those under `data`, `evaluation.check_settings` those under
-`evaluation`. All problems come out at once.
+`evaluation`, the phases of training their own. All problems come out at once.
 """
 
 from collections.abc import Mapping
@@ -43,8 +43,6 @@ RULES = {
     "resume": (optional(_TEXT), "auto"),
     "init_from": (optional(_TEXT), "runs/mine"),
     "compile": (_COMPILE, "true"),
-    "crossbatch_from": (_at_least(0), "0"),
-    "drop_positions_at": (optional(_LENGTH), "400"),
     "optimizer.lr": (above(0), "0.001"),
     "optimizer.final_lr_fraction": (number(0, 1), "0.1"),
     "optimizer.warmup_steps": (_at_least(0), "30"),
