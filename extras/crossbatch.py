@@ -10,13 +10,17 @@ all passages are drawn at random.
 Shapes: B batch, S sequence, C d_model, G passages read as one.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.attention import RoPEAttention
+from model import RoPEAttention, TransformerConfig
 from model.cache import LayerCache
+from model.layers import Layer
+from model.registry import register_attention
 
 
 class CrossBatchAttention(RoPEAttention):
@@ -54,3 +58,25 @@ class CrossBatchAttention(RoPEAttention):
         joined = rest.unflatten(0, (-1, self.passages)).flatten(1, 2)  # (B / 2G, G S, C)
         read = super().forward(joined).unflatten(1, (self.passages, -1)).flatten(0, 1)
         return torch.cat([super().forward(alone), read])
+
+
+def set_crossbatch(model: nn.Module, passages: int) -> None:
+    """How many passages far heads read as one in training from now on; 1: each by itself.
+
+    Of a model that was built with `model.crossbatch`: others have no such heads.
+    """
+    assert passages >= 1, passages
+    far = [module for module in model.modules() if isinstance(module, CrossBatchAttention)]
+    assert far, "no heads that read several passages"
+    for attention in far:
+        attention.passages = passages
+
+
+def _kind(config: TransformerConfig, layer: Layer) -> Callable[..., RoPEAttention] | None:
+    """Layers without window and positions read several passages where the config says so."""
+    if config.crossbatch is None or layer.window is not None or layer.position != "nope":
+        return None
+    return partial(CrossBatchAttention, passages=config.crossbatch)
+
+
+register_attention("crossbatch", _kind)

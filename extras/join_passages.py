@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from extras.crossbatch import set_crossbatch
 from training.callbacks.checkpoints import BestAndLast
 
 
@@ -46,12 +47,12 @@ class JoinPassages(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """A resumed run goes on as it was."""
         joined = trainer.global_step >= self.start
-        pl_module.net.set_crossbatch(self.passages if joined else 1)
+        set_crossbatch(pl_module.net, self.passages if joined else 1)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
     ) -> None:
         """Before the first batch of step `start`."""
         if trainer.global_step == self.start:
-            pl_module.net.set_crossbatch(self.passages)
+            set_crossbatch(pl_module.net, self.passages)
             self.best.forget()

@@ -120,7 +120,9 @@ class Run:
         checkpoint = read_checkpoint(find_checkpoint(self.directory))
         net.load_state_dict(network_weights(checkpoint))
         if checkpoint["ropewalk"]["config"]["position"] != net.config.position:
-            net.drop_positions()
+            from extras.drope import drop_positions
+
+            drop_positions(net)
         return net.to(self.prepared.device)
 
     def results(self, seconds: float) -> dict[str, Any]:
