@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+import extras  # noqa: F401 - what a checkpoint may need to be built
 from data import Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint

@@ -15,7 +15,8 @@ from torch import nn
 from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
 from evaluation.measures.registry import MEASURES, Material, Task
 from evaluation.settings import Settings
-from methods.method import Method, applied
+from methods.apply import applied
+from methods.method import Method
 
 
 class Place(NamedTuple):

@@ -10,13 +10,25 @@ all passages are drawn at random.
 Shapes: B batch, S sequence, C d_model, G passages read as one.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.attention import RoPEAttention
+from common.rules import broken, integer
+from model import RoPEAttention, TransformerConfig
 from model.cache import LayerCache
+from model.layers import Layer
+from model.registry import register_attention
+from training.callbacks import find
+from training.callbacks.checkpoints import BestAndLast
+from training.phases import Phase
+
+_STEP = integer(0, 2**40)._replace(text="an integer of at least 0")
+_SIZE = integer(1, 2**40)
 
 
 class CrossBatchAttention(RoPEAttention):
@@ -54,3 +66,101 @@ class CrossBatchAttention(RoPEAttention):
         joined = rest.unflatten(0, (-1, self.passages)).flatten(1, 2)  # (B / 2G, G S, C)
         read = super().forward(joined).unflatten(1, (self.passages, -1)).flatten(0, 1)
         return torch.cat([super().forward(alone), read])
+
+
+def set_crossbatch(model: nn.Module, passages: int) -> None:
+    """How many passages far heads read as one in training from now on; 1: each by itself.
+
+    Of a model that was built with `model.crossbatch`: others have no such heads.
+    """
+    assert passages >= 1, passages
+    far = [module for module in model.modules() if isinstance(module, CrossBatchAttention)]
+    assert far, "no heads that read several passages"
+    for attention in far:
+        attention.passages = passages
+
+
+def _kind(config: TransformerConfig, layer: Layer) -> Callable[..., RoPEAttention] | None:
+    """Layers without window and positions read several passages where the config says so."""
+    if config.crossbatch is None or layer.window is not None or layer.position != "nope":
+        return None
+    return partial(CrossBatchAttention, passages=config.crossbatch)
+
+
+register_attention("crossbatch", _kind)
+
+
+class JoinPassages(Phase):
+    """From optimizer step `start` on, far heads read `passages` passages as one; until then one.
+
+    Among the keys of many passages a head is slow to learn what to look for; once it has learned
+    that within one, the others teach it what to leave alone. The best checkpoint so far has not
+    learned from that, so that the search for it begins anew.
+    """
+
+    def __init__(self, start: int, passages: int | None) -> None:
+        """`passages`: None does nothing."""
+        self.start, self.passages = start, passages
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """A resumed run goes on as it was."""
+        if self.passages is not None:
+            joined = trainer.global_step >= self.start
+            set_crossbatch(pl_module.net, self.passages if joined else 1)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        """Before the first batch of step `start`."""
+        if self.passages is not None and trainer.global_step == self.start:
+            set_crossbatch(pl_module.net, self.passages)
+            find(trainer, BestAndLast).forget()
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Of training: the passages and the step."""
+        if self.passages is None:
+            return []
+        return [("train", f"{self.passages} passages read as one from step {self.start:,} on")]
+
+    def problems(self, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+        """The step must be one of the run's, and the passages must fill a batch."""
+        lines = broken("crossbatch_from", self.start, _STEP, 0)
+        if self.passages is None:
+            typed = [o for o in overrides if o.startswith("crossbatch_from=")]
+            ignored = "has no effect without model.crossbatch; leave it out"
+            return lines + [f"{override}: {ignored}" for override in typed]
+        steps, size = config["trainer"]["max_steps"], config["data"]["batch_size"]
+        if not lines and isinstance(steps, int):
+            lines = _step_problems(self.start, steps)
+        if _SIZE.holds(size) and _is_model(config):
+            lines += _batch_problems(self.passages, size)
+        return lines
+
+
+def _step_problems(start: int, steps: int) -> list[str]:
+    """A line where no step follows `start`."""
+    if start < steps or steps < 1:
+        return []
+    return [
+        f"crossbatch_from={start}: must be below trainer.max_steps={steps}, so that some steps "
+        f"follow; try crossbatch_from={steps * 2 // 3}"
+    ]
+
+
+def _batch_problems(passages: int, size: int) -> list[str]:
+    """A line where groups of passages do not fill half of a batch of `size`."""
+    if size % (2 * passages) == 0:
+        return []
+    fitting = [n for n in range(2, passages) if size % (2 * n) == 0]
+    works = f"model.crossbatch={fitting[-1]}" if fitting else f"data.batch_size={2 * passages}"
+    return [
+        f"model.crossbatch={passages}: twice as many passages must divide data.batch_size={size}, "
+        f"half of which is read passage by passage; try {works}"
+    ]
+
+
+def _is_model(config: Mapping[str, Any]) -> bool:
+    """Whether there is a model of this config; what is wrong with it is said elsewhere."""
+    try:
+        TransformerConfig.from_config(config, vocab_size=256)
+    except ValueError:
+        return False
+    return True

@@ -5,11 +5,13 @@ Embeddings", arXiv:2512.12167. Optimizer and schedule go on as they are.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 
 from common.rules import broken, integer, optional
+from model import ScalingConfig, Transformer
 from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
@@ -22,6 +24,19 @@ def without_positions(config: dict[str, Any]) -> dict[str, Any]:
     scaling = {"method": "none", "factor": None, "train_length": None, "options": {}}
     model = config["model"] | {"random_positions": None}
     return config | {"position": "nope", "scaling": scaling, "model": model}
+
+
+def drop_positions(model: Transformer) -> None:
+    """Go on without positions: the model of the same weights with position=nope.
+
+    Its `config` says so from now on, and holds no scaling and no random positions any more.
+    """
+    assert model.config.position == "rope", model.config.position
+    model.config = replace(
+        model.config, position="nope", scaling=ScalingConfig(), random_positions=None
+    )
+    for attention in model.attentions():
+        attention.position = "nope"
 
 
 class DropPositions(Phase):
@@ -40,7 +55,7 @@ class DropPositions(Phase):
             return
         if pl_module.net.config.position == "nope":
             return
-        pl_module.net.drop_positions()
+        drop_positions(pl_module.net)
         config = without_positions(pl_module.identity["config"])
         pl_module.identity = pl_module.identity | {"config": config}
         if trainer.global_step == self.at:  # else the best is one since then

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model import Transformer
+
 
 class Cropped(nn.Module):
     """`model`, restricted to the last `tokens` tokens of what it is given.
@@ -12,7 +14,7 @@ class Cropped(nn.Module):
     It predicts nothing before them: those logits are zero, all tokens alike.
     """
 
-    def __init__(self, model: nn.Module, tokens: int) -> None:
+    def __init__(self, model: Transformer, tokens: int) -> None:
         super().__init__()
         self.model, self.tokens, self.config = model, tokens, model.config
 

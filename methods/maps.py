@@ -1,4 +1,4 @@
-"""Relative positions bent at evaluation time, so that none is larger than those seen in training.
+"""Position maps: relative positions bent so that none is larger than those seen in training.
 
 Plain RoPE scores a query at i against a key at j by their distance Δ = i - j. Each class here
 puts another relative position R(i, j) in its place (`relative`), and says how to get it from
@@ -10,11 +10,10 @@ for the keys low <= j < high with low, high = `keys(i)`:
 
 A pass may also score by the mean of several rotations, of R and its neighbours (`spread`).
 Passes never overlap, none reaches beyond the query, and the bounds of a pass do not decrease with
-i. A pair that no pass covers is not attended to: a mask is a remap too. Positions are int64 tensors
-that broadcast; all functions here are pure.
+i. A pair that no pass covers is not attended to: a mask is a map too. Positions are int64 tensors
+that broadcast; all functions here are pure. `methods/bend.py` attends under a map.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -37,37 +36,31 @@ class Pass(NamedTuple):
     spread: int = 1  # the mean over so many distances, one apart, with R in their middle
 
 
-class Remap(Protocol):
-    """What `Transformer.set_remap` takes; hashable, and equal where it bends alike."""
+class PositionMap(Protocol):
+    """What `methods.bend.bend` takes; hashable, and equal where it bends alike."""
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """R(i, j) for queries at i and the keys at j <= i that are attended to, float64."""
+        ...
 
     def passes(self) -> list[Pass]:
         """The rotations that give it, 1 to 3."""
+        ...
+
+    def __hash__(self) -> int: ...
 
 
-def intervals(remap: Remap, i: Tensor) -> tuple[Tensor, Tensor]:
+def intervals(position_map: PositionMap, i: Tensor) -> tuple[Tensor, Tensor]:
     """The keys low <= j < high of each pass for queries at i (S,): int64 (P, S), at least 0."""
-    bounds = [one.keys(i) for one in remap.passes()]
+    bounds = [one.keys(i) for one in position_map.passes()]
     low, high = (torch.stack(side).clamp(min=0) for side in zip(*bounds, strict=True))
     return low, high
 
 
-def attended(remap: Remap, i: Tensor, j: Tensor) -> Tensor:
+def attended(position_map: PositionMap, i: Tensor, j: Tensor) -> Tensor:
     """Whether queries at i attend to keys at j >= 0, booleans as i and j broadcast."""
-    inside = [(low <= j) & (j < high) for low, high in (one.keys(i) for one in remap.passes())]
-    return torch.stack(inside).any(0)
-
-
-def mean_of_turns(phases: Tensor, count: int, dtype: torch.dtype) -> Tensor:
-    """The mean of e^(i m θ) over `count` numbers m, one apart and with 0 in their middle: (P,).
-
-    It is real: the Dirichlet kernel sin(count θ/2) / (count sin(θ/2)), 1 where θ is 0.
-    `phases`: θ in 64-bit fractions of a turn, int64 (P,), as `kernels.rope_phases` gives them.
-    """
-    half = phases.to(dtype) * (math.pi / 2**64)
-    return torch.where(phases == 0, 1.0, (count * half).sin() / (count * half.sin()))
+    bounds = [one.keys(i) for one in position_map.passes()]
+    return torch.stack([(low <= j) & (j < high) for low, high in bounds]).any(0)
 
 
 @dataclass(frozen=True)
@@ -98,9 +91,9 @@ class MeanReRope:
     """From `window` on a key is scored by its mean over all distances from there to `longest`.
 
     The mean of a pair's rotations is that to the middle distance, times the Dirichlet kernel of its
-    angle (`mean_of_turns`). Slow pairs so read (window + longest) / 2. Fast ones, which over these
-    distances turn any which way, fade, and with them what matches at one distance alone; what
-    matches at all of them alike stays. With longest = window it is `ReRope`.
+    angle (`mean_of_turns` in bend.py). Slow pairs so read (window + longest) / 2. Fast ones, which
+    over these distances turn any which way, fade, and with them what matches at one distance alone;
+    what matches at all of them alike stays. With longest = window it is `ReRope`.
     """
 
     window: int
@@ -259,7 +252,7 @@ class Window:
         return (i - j).double()
 
     def passes(self) -> list[Pass]:
-        """The near one of the other remaps, alone."""
+        """The near one of the other maps, alone."""
         return [_near(self.window)]
 
 

@@ -1,6 +1,6 @@
 """What is done to a trained model at evaluation time, so that it reads further.
 
-A method is known by its name, `SCALING[@NUMBER][+logn]` or `REMAP[@NUMBERS][+logn]`:
+A method is known by its name, `SCALING[@NUMBER][+logn]` or `MAP[@NUMBERS][+logn]`:
 
     yarn        frequencies scaled by context / training length, anew at each length
     yarn@8      by one factor, 8, at every length, the training length too
@@ -10,28 +10,26 @@ A method is known by its name, `SCALING[@NUMBER][+logn]` or `REMAP[@NUMBERS][+lo
     crop        the model as trained, which sees the last training length of tokens alone: what it
                 takes to be better than forgetting
 
-The formulas of the frequencies stand in `model/scalings.py`.
+The formulas of the frequencies stand in `model/scalings.py`; `methods/apply.py` puts a method to
+work on a model.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from torch import nn
-
 from common.rules import Rule, number
-from methods.crop import Cropped
-from methods.registry import LEAST_TRAIN_LENGTH, REMAPS, line_of, remap_of, settings_of
+from methods.registry import LEAST_TRAIN_LENGTH, MAPS, line_of, settings_of
 from model import TransformerConfig, rope_frequencies
 
 DEFAULT_METHODS = ("none", "linear", "ntk", "yarn")
 
 _BY_LENGTH = "context / training length"
+_FACTOR = number(1, 1e12)
 CROP = "crop"
 _CROP = "the model as trained, restricted to the last training length of tokens: a control"
 _LOGN = "scores times ln(keys seen) / ln(training length) beyond it"
@@ -43,7 +41,7 @@ class _Scaling(NamedTuple):
     line: str  # what it does; {} is the number after the @, or what stands for it
     unnumbered: str = _BY_LENGTH
     numbered: str = "{}"  # what stands for a number
-    number: Rule | None = number(1, 1e12)  # what the number must be; None: the method takes none
+    number: Rule | None = _FACTOR  # what the number must be; None: the method takes none
     example: str = "8"
 
 
@@ -77,31 +75,33 @@ def _all_rotate(config: TransformerConfig) -> bool:
 
 @dataclass(frozen=True)
 class Method:
-    """A scaling of the frequencies, or a remap of the positions; and log-n or not. Or the crop.
+    """A scaling of the frequencies, or a map of the positions; and log-n or not. Or the crop.
 
     Attributes:
         scaling: a name in `METHODS`.
         number: the one factor of all lengths (dynamic: Hugging Face's; proportional: the share of
             pairs that turn), or None.
         logn: whether queries are multiplied by max(1, ln(position + 1) / ln(training length)).
-        remap: a name in `REMAPS`, beside scaling "none", or None.
-        settings: the remap's own numbers; empty for those that follow from the lengths.
+        map: a name in `MAPS`, beside scaling "none", or None.
+        settings: the map's own numbers; empty for those that follow from the lengths.
         crop: whether the context is cut to the training length, and nothing else done.
     """
 
     scaling: str = "none"
     number: float | None = None
     logn: bool = False
-    remap: str | None = None
+    map: str | None = None
     settings: tuple[int, ...] = ()
     crop: bool = False
 
     @property
     def name(self) -> str:
         """As `parse_method` reads it, in its shortest form."""
-        base = CROP if self.crop else self.remap or self.scaling
-        if self.settings or self.number is not None:
-            base += f"@{'x'.join(map(str, self.settings)) or _written(self.number)}"
+        base = CROP if self.crop else self.map or self.scaling
+        if self.settings:
+            base += f"@{'x'.join(map(str, self.settings))}"
+        elif self.number is not None:
+            base += f"@{_written(self.number)}"
         if self.logn:
             return "logn" if base == "none" else f"{base}+logn"
         return base
@@ -115,15 +115,15 @@ class Method:
     @property
     def follows_length(self) -> bool:
         """Whether frequencies or positions depend on the whole length of the context."""
-        if self.remap is not None:
-            return not self.settings and REMAPS[self.remap].by_length
+        if self.map is not None:
+            return not self.settings and MAPS[self.map].by_length
         return self.scaling != "none" and (self.number is None or self.scaling == "dynamic")
 
     def _line(self) -> str:
         if self.crop:
             return _CROP
-        if self.remap is not None:
-            return line_of(self.remap, self.settings)
+        if self.map is not None:
+            return line_of(self.map, self.settings)
         kind = METHODS[self.scaling]
         if self.number is None:
             return kind.line.format(kind.unnumbered)
@@ -131,15 +131,15 @@ class Method:
 
     def refusal(self, config: TransformerConfig, train_length: int) -> str | None:
         """Why the method cannot be used on a model of this config, or None where it can."""
-        if (self.scaling != "none" or self.remap) and config.position != "rope":
-            verb = "bend" if self.remap else "scale"
+        if (self.scaling != "none" or self.map) and config.position != "rope":
+            verb = "bend" if self.map else "scale"
             return f"nothing to {verb}: position={config.position} has no rotation"
-        if self.remap and not _all_rotate(config):
+        if self.map and not _all_rotate(config):
             return "nothing to bend: model.pattern or model.window leaves layers without distances"
         if self.logn and config.ssmax:
             return "scores grow with log n already: the model has ssmax"
-        if self.remap and not self.settings and train_length < LEAST_TRAIN_LENGTH:
-            example = f"{self.remap}@{REMAPS[self.remap].example}"
+        if self.map and not self.settings and train_length < LEAST_TRAIN_LENGTH:
+            example = f"{self.map}@{MAPS[self.map].example}"
             return f"train_length={train_length}: too short for the rule; name numbers, {example}"
         if self.scaling == "longrope" and config.scaling.method != "longrope":
             return (
@@ -162,8 +162,8 @@ class Method:
         """
         if context > train_length:
             return self == Method()
-        if self.remap is not None:
-            return not self.settings and REMAPS[self.remap].plain_within
+        if self.map is not None:
+            return not self.settings and MAPS[self.map].plain_within
         return self.scaling == "none" or (self.follows_length and config.scaling.method == "none")
 
     def arguments(
@@ -172,7 +172,11 @@ class Method:
         """The arguments of `Transformer.set_scaling` for a length."""
         if self.scaling == "none":
             return config.scaling.arguments()
-        settings = {"method": self.scaling, "seq_len": context, "train_length": train_length}
+        settings: dict[str, Any] = {
+            "method": self.scaling,
+            "seq_len": context,
+            "train_length": train_length,
+        }
         if self.scaling == "proportional":
             share = self.number
             if share is None:
@@ -182,6 +186,7 @@ class Method:
             trained = config.scaling
             settings |= trained.options | {"train_length": trained.train_length}
             if self.number is not None:  # past it at every length
+                assert trained.train_length is not None  # no longrope without
                 settings["seq_len"] = max(context, trained.train_length + 1)
         return {**settings, "factor": self.number}
 
@@ -211,16 +216,16 @@ def parse_method(name: str) -> Method:
         if name != CROP:
             raise ValueError(f"methods=[{name}]: crop is by itself; try crop")
         return Method(crop=True)
-    if not logn and kind not in METHODS and kind not in REMAPS:
+    if not logn and kind not in METHODS and kind not in MAPS:
         raise ValueError(f"methods=[{name}]: no such method; {_nearest(name, kind)}")
     if added not in ([], ["logn"]):
         raise ValueError(f"methods=[{name}]: only logn can be added; try {base}+logn")
     if logn:
         return Method(logn=True)
     try:
-        if kind in REMAPS:
+        if kind in MAPS:
             settings = settings_of(kind, text) if at else ()
-            return Method(logn=bool(added), remap=kind, settings=settings)
+            return Method(logn=bool(added), map=kind, settings=settings)
         return Method(kind, _number(kind, text) if at else None, bool(added))
     except ValueError as error:
         raise ValueError(f"methods=[{name}]: {'; '.join(str(error).splitlines())}") from error
@@ -233,7 +238,7 @@ def _nearest(name: str, kind: str) -> str:
 
 
 def _names() -> tuple[str, ...]:
-    return (*METHODS, *REMAPS, CROP, "logn")
+    return (*METHODS, *MAPS, CROP, "logn")
 
 
 def _number(scaling: str, text: str) -> float:
@@ -266,37 +271,3 @@ def check_possible(methods: Sequence[str], config: TransformerConfig, train_leng
     lines = [f"methods=[{name}]: {reason}" for name, reason in reasons.items() if reason]
     if lines:
         raise ValueError("\n".join(lines))
-
-
-@contextmanager
-def applied(
-    method: Method, model: nn.Module, *, context: int, train_length: int
-) -> Iterator[nn.Module]:
-    """What to call for the model under a method at a length: itself, changed, or its `Cropped`.
-
-    A method that follows the length takes that of the whole context, whatever part of it a call
-    reads: decoding through a cache uses the final length's frequencies from the first token on.
-    Afterwards, come what may, the model is as it was built.
-    """
-    lengths = {"context": context, "train_length": train_length}
-    if method.leaves_as_trained(model.config, **lengths):
-        yield model
-        return
-    if method.crop:
-        yield Cropped(model, train_length)
-        return
-    try:
-        if method.scaling != "none":
-            model.set_scaling(**method.arguments(model.config, **lengths))
-        if method.remap is not None:
-            model.set_remap(remap_of(method.remap, method.settings, **lengths))
-        if method.logn:
-            model.set_score_scaling(train_length)
-        yield model
-    finally:
-        if method.scaling != "none":
-            model.set_scaling(**model.config.scaling.arguments())
-        if method.remap is not None:
-            model.set_remap(None)
-        if method.logn:
-            model.set_score_scaling(None)

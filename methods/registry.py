@@ -1,4 +1,4 @@
-"""The remaps of relative positions as methods: their settings by name, or by a rule of thumb.
+"""The position maps as methods: their settings by name, or by a rule of thumb.
 
 `rerope@128` has its window from the name; `rerope` takes what its authors' rule gives for the
 training length L and, where the map follows the length, for the context n. The maps themselves
@@ -15,7 +15,7 @@ from methods.maps import (
     DualChunk,
     LeakyReRope,
     MeanReRope,
-    Remap,
+    PositionMap,
     ReRope,
     SelfExtend,
     Sinks,
@@ -25,10 +25,10 @@ from methods.maps import (
 _Settings = tuple[int, ...]
 
 
-class Remapping(NamedTuple):
+class MapMethod(NamedTuple):
     """A class of `methods.maps` as a method."""
 
-    make: Callable[..., Remap]
+    make: Callable[..., PositionMap]
     fields: tuple[str, ...]  # what the numbers after the @ are, in order, joined by an x
     rule: Callable[[int, int], _Settings]  # context and training length -> settings
     line: str  # what it does, with the fields by name
@@ -58,8 +58,8 @@ def _sinks(_: int, train_length: int) -> _Settings:
     return sinks, train_length - sinks
 
 
-REMAPS: dict[str, Remapping] = {
-    "rerope": Remapping(
+MAPS: dict[str, MapMethod] = {
+    "rerope": MapMethod(
         ReRope,
         ("window",),
         lambda _, train_length: (train_length // 2,),
@@ -68,7 +68,7 @@ REMAPS: dict[str, Remapping] = {
         "128",
         plain_within=False,
     ),
-    "mean-rerope": Remapping(
+    "mean-rerope": MapMethod(
         MeanReRope,
         ("window", "longest"),
         lambda _, train_length: (train_length // 2, train_length - 1),
@@ -77,7 +77,7 @@ REMAPS: dict[str, Remapping] = {
         "128x255",
         plain_within=False,
     ),
-    "leaky-rerope": Remapping(
+    "leaky-rerope": MapMethod(
         LeakyReRope,
         ("window", "leak"),
         _leaky,
@@ -86,7 +86,7 @@ REMAPS: dict[str, Remapping] = {
         "128x16",
         plain_within=True,
     ),
-    "self-extend": Remapping(
+    "self-extend": MapMethod(
         SelfExtend,
         ("group", "window"),
         _self_extend,
@@ -95,7 +95,7 @@ REMAPS: dict[str, Remapping] = {
         "8x64",
         plain_within=True,
     ),
-    "dual-chunk": Remapping(
+    "dual-chunk": MapMethod(
         DualChunk,
         ("chunk", "local"),
         lambda _, train_length: (3 * train_length // 4, max(1, train_length // 8)),
@@ -104,7 +104,7 @@ REMAPS: dict[str, Remapping] = {
         "192x32",
         plain_within=False,
     ),
-    "window": Remapping(
+    "window": MapMethod(
         Window,
         ("window",),
         lambda _, train_length: (train_length,),
@@ -113,7 +113,7 @@ REMAPS: dict[str, Remapping] = {
         "256",
         plain_within=True,
     ),
-    "sinks": Remapping(
+    "sinks": MapMethod(
         Sinks,
         ("sinks", "window"),
         _sinks,
@@ -128,28 +128,28 @@ LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
 
 def settings_of(name: str, text: str) -> _Settings:
     """The numbers that follow the @ of `name`; ValueError, less the key, where they are wrong."""
-    remapping = REMAPS[name]
-    words = "x".join(field.upper() for field in remapping.fields)
+    method = MAPS[name]
+    words = "x".join(field.upper() for field in method.fields)
     parts = text.split("x")
-    if len(parts) != len(remapping.fields) or not all(part.isdecimal() for part in parts):
-        example = f"{name}@{remapping.example}"
+    if len(parts) != len(method.fields) or not all(part.isdecimal() for part in parts):
+        example = f"{name}@{method.example}"
         raise ValueError(f"what follows the @ must be {words}, whole numbers; try {example}")
     settings = tuple(map(int, parts))
-    remapping.make(*settings)
+    method.make(*settings)
     return settings
 
 
 def line_of(name: str, settings: _Settings) -> str:
-    """What the remap does, for a legend."""
-    remapping = REMAPS[name]
+    """What the map does, for a legend."""
+    method = MAPS[name]
     if settings:
-        shown = dict(zip(remapping.fields, settings, strict=True))
-        return remapping.line.format(**shown)
-    words = {field: field.upper() for field in remapping.fields}
-    return f"{remapping.line.format(**words)}; {remapping.stated}"
+        shown = dict(zip(method.fields, settings, strict=True))
+        return method.line.format(**shown)
+    words = {field: field.upper() for field in method.fields}
+    return f"{method.line.format(**words)}; {method.stated}"
 
 
-def remap_of(name: str, settings: _Settings, *, context: int, train_length: int) -> Remap:
+def map_of(name: str, settings: _Settings, *, context: int, train_length: int) -> PositionMap:
     """The map for a length."""
-    remapping = REMAPS[name]
-    return remapping.make(*(settings or remapping.rule(context, train_length)))
+    method = MAPS[name]
+    return method.make(*(settings or method.rule(context, train_length)))

@@ -1,23 +1,24 @@
 """Self-attention whose queries and keys are rotated by their position (RoPE).
 
-Shapes: B batch, S sequence, T keys (S, or more with a cache), H heads of queries, Hk heads of keys
-and values, D head_dim.
+`forward` is the whole of it: project and rotate, sharpen, cache, attend (`model/cores.py`), project
+back.
+
+Shapes: B batch, S sequence, T keys (S, or more with a cache), C d_model, H heads of queries,
+Hk heads of keys and values, D head_dim, N chosen queries.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import rope_phases, rope_qkv, rotate
-from methods.maps import Remap, mean_of_turns
+from kernels import rope_phases, rope_qkv
 from model.cache import LayerCache
 from model.config import TransformerConfig
+from model.cores import Core, PlainCore
 from model.frequencies import rope_frequencies
-from model.fused_attention import can_fuse, window_attention
-from model.positions import EMBEDDED, alibi_bias, alibi_slopes
-from model.score_scaling import log_n_scaled
-from model.scores import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
-from model.sharpening import ScalableSoftmax
+from model.layers import EMBEDDED
+from model.sharpening import ScalableSoftmax, log_n_scaled
+from model.window_cores import AlibiCore, WindowCore
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
@@ -44,8 +45,11 @@ class RoPEAttention(nn.Module):
         fused_projection: let the GEMM of the projection rotate, where there is a kernel for it
             (`kernels.rope_qkv`); then `self.qkv` is not called, and its hooks neither.
 
+    What attends is `core`, which others may take the place of; `forward` does the rest.
     Raises ValueError, a line for every argument that breaks a rule.
     """
+
+    phases: Tensor  # int64 (rotary_dim/2,), of the rotary frequencies; with position="rope" alone
 
     def __init__(
         self,
@@ -91,11 +95,9 @@ class RoPEAttention(nn.Module):
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
         self.dropout, self.causal, self.position = dropout, causal, position
-        self.window = window
-        self.backend, self.interleaved = backend, interleaved
-        self.fused_projection = fused_projection
+        self.window, self.backend = window, backend
+        self.interleaved, self.fused_projection = interleaved, fused_projection
         self.score_train_length: int | None = None
-        self.remap: Remap | None = None
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
         self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
@@ -104,11 +106,96 @@ class RoPEAttention(nn.Module):
         self.k_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
 
         self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
+        self.core: Core = PlainCore(causal)
+        if position == "alibi":
+            self.core = AlibiCore(causal, window, backend)
+        elif window is not None:
+            self.core = WindowCore(causal, window, backend)
 
         if position == "rope":
             inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
             # Integers, so that no cast of the module touches them; derived, so not in checkpoints.
             self.register_buffer("phases", rope_phases(inv_freq), persistent=False)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Attend within x (B, S, C), and to what `cache` holds; returns (B, S, C).
+
+        `mask`: nonzero where a query may attend to a key: (S, T), (B, S, T), or any shape that
+        broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
+        Joined with `causal` by AND; a query that may attend to nothing gets zeros.
+        `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        Raises ValueError for an x or a mask of another shape.
+        """
+        if x.ndim != 3 or x.shape[-1] != self.d_model:
+            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        past = 0 if cache is None else cache.length
+        at = positions
+        if past and positions is None:
+            at = torch.arange(past, past + x.shape[1], device=x.device)
+        q, k, v = self._project(x, at)
+        q = self._sharpen(q, at, past)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, T, Hk, D)
+        dropout = self.dropout if self.training else 0.0
+        y = self.core(q, k, v, mask=mask, positions=positions, cache=cache, dropout=dropout)
+        return self.out(y.flatten(-2))
+
+    def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
+        if self.position != "rope" or self.core.rotates:
+            return self._heads(x)
+        fused = self.fused_projection
+        return rope_qkv(
+            x if fused else self.qkv(x),
+            self.n_heads,
+            self.n_kv_heads,
+            positions=positions,
+            phases=self.phases,
+            interleaved=self.interleaved,
+            attention_factor=self.attention_factor,
+            q_norm=None if self.q_norm is None else self.q_norm.weight,
+            k_norm=None if self.k_norm is None else self.k_norm.weight,
+            eps=NORM_EPS,
+            backend=self.backend,
+            weight=self.qkv.weight if fused else None,
+        )
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised but not rotated."""
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
+        q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
+        return q, k, v
+
+    def _sharpen(self, q: Tensor, positions: Tensor | None, past: int) -> Tensor:
+        """q (B, S, H, D) with scores that grow with the keys seen, where the layer has such."""
+        if self.score_train_length is not None:
+            q = log_n_scaled(q, positions, self.score_train_length)
+        if self.ssmax is not None:
+            q = self.ssmax(q, past, past + q.shape[1], self.causal)
+        return q
+
+    @torch.no_grad()
+    def weights(self, x: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+        """The weights of the queries `rows` (N,) over all keys, when the layer reads x (B, S, C).
+
+        They are those of `self(x, positions=positions)` in eval mode, which no fused kernel hands
+        out: for a few queries, so that memory grows with S and not with its square. `positions`:
+        (S,) integers; None: from 0. Returns (B, H, N, S) float32 (float64 for float64 x): zero
+        for keys that a query may not attend to, and each row of sum one.
+        """
+        q, k, _ = self._project(x, positions)
+        q = self._sharpen(q, positions, past=0)[:, rows]  # (B, N, H, D)
+        with torch.autocast(x.device.type, enabled=False):  # it would round the scores to 16 bits
+            return self.core.scores(q, k, rows, positions).softmax(dim=-1)
 
     def new_cache(self, batch_size: int, max_length: int) -> LayerCache:
         """An empty cache for `max_length` tokens, on the layer's device and in its dtype."""
@@ -126,183 +213,11 @@ class RoPEAttention(nn.Module):
         A window stays as it is: a query there sees no more keys than it did in training.
         Raises ValueError where attention is not causal: n is counted from a query's position.
         """
-        self._check_causal("train_length", train_length)
+        if train_length is not None and not self.causal:
+            raise ValueError(
+                f"train_length={train_length}: is for causal attention alone; make it causal=True"
+            )
         self.score_train_length = train_length if self.window is None else None
-
-    def set_remap(self, remap: Remap | None) -> None:
-        """Bend relative positions from now on (`methods.maps`); None: as trained.
-
-        For evaluation: attention weights are not dropped. Raises ValueError where attention is not
-        causal, and where it rotates nothing.
-        """
-        self._check_causal("remap", remap)
-        if remap is not None and self.position != "rope":
-            raise ValueError(
-                f"remap={remap}: a model with position={self.position} has no relative positions "
-                "to bend; use None"
-            )
-        if remap is not None and self.window is not None:
-            raise ValueError(
-                f"remap={remap}: a layer with window={self.window} sees none of the distances that "
-                "are bent; use None"
-            )
-        self.remap = remap
-
-    def _check_causal(self, key: str, value: object) -> None:
-        if value is not None and not self.causal:
-            raise ValueError(f"{key}={value}: is for causal attention alone; make it causal=True")
-
-    def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        *,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        """Attend within x (B, S, d_model), and to what `cache` holds; returns (B, S, d_model).
-
-        `mask`: nonzero where a query may attend to a key: (S, T), (B, S, T), or any shape that
-        broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
-        Joined with `causal` by AND; a query that may attend to nothing gets zeros.
-        `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
-        With a remap a query attends causally to tokens counted from 0, and to no mask; the cache
-        then holds keys that are not rotated.
-        Raises ValueError for an x or a mask of another shape.
-        """
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
-        if self.remap is not None and (positions is not None or mask is not None):
-            raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
-        past = 0 if cache is None else cache.length
-        counted = positions is None and (cache is None or cache.positions is None)
-        stored = positions if self.position == "alibi" else None
-        if past and positions is None:
-            positions = torch.arange(past, past + x.shape[1], device=x.device)
-
-        q, k, v = self._project(x, positions) if self.remap is None else self._heads(x)
-        if self.score_train_length is not None:
-            q = log_n_scaled(q, positions, self.score_train_length)
-        if cache is not None:
-            k, v = cache.append(k, v, stored)
-        if self.ssmax is not None:
-            q = self.ssmax(q, past, k.shape[1], self.causal)
-        if self.remap is not None:
-            from methods.bend import remapped_attention
-
-            fused = self._fuses(q, k, v)
-            y = remapped_attention(q, k, v, self.remap, self.rotated, past=past, fused=fused)
-            return self.out(y.flatten(-2))
-        windowed = self.window is not None and k.shape[1] > self.window
-        alibi = self.position == "alibi"
-        drops = self.training and self.dropout > 0
-        # What the kernel knows: no mask, no dropout, positions that count on.
-        plain = self.causal and mask is None and not drops and (counted or not alibi)
-        if (windowed or alibi) and plain and self._fuses(q, k, v):
-            slopes = alibi_slopes(self.n_heads, q.device) if alibi else None
-            y = window_attention(q, k, v, self.window, past=past, slopes=slopes)  # (B, S, H, D)
-            return self.out(y.flatten(-2))
-        q, k, v = (heads.transpose(1, 2) for heads in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
-        if windowed or alibi:
-            bias = self._alibi(q, positions, cache) if alibi else None
-            y = self._attend_in_blocks(q, k, v, mask, past, bias)
-        else:
-            y = self._attend(q, k, v, mask, past)
-        return self.out(y.transpose(1, 2).flatten(-2))
-
-    def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
-        if self.position == "rope":
-            fused = self.fused_projection
-            return rope_qkv(
-                x if fused else self.qkv(x),
-                self.n_heads,
-                self.n_kv_heads,
-                positions=positions,
-                phases=self.phases,
-                interleaved=self.interleaved,
-                attention_factor=self.attention_factor,
-                q_norm=None if self.q_norm is None else self.q_norm.weight,
-                k_norm=None if self.k_norm is None else self.k_norm.weight,
-                eps=NORM_EPS,
-                backend=self.backend,
-                weight=self.qkv.weight if fused else None,
-            )
-        return self._heads(x)
-
-    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, S, H, D), k and v (B, S, Hk, D), normalised but not rotated."""
-        heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
-        q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
-        if self.q_norm is not None:
-            q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
-        return q, k, v
-
-    def rotated(self, x: Tensor, positions: Tensor, leak: int = 1, spread: int = 1) -> Tensor:
-        """x (B, S, H, D) rotated to `positions` (S,), every frequency divided by `leak`.
-
-        With `spread`, the mean of so many rotations around these, a token apart whatever the leak.
-        """
-        # Fixed point: exact to its last bit.
-        phases = self.phases if leak == 1 else (self.phases + leak // 2) // leak
-        rotated, _ = rotate(
-            x,
-            x[:, :, :1],  # the rotation takes queries and keys; here there is one of them
-            positions=positions,
-            phases=phases,
-            interleaved=self.interleaved,
-            attention_factor=self.attention_factor,
-            backend=self.backend,
-        )
-        if spread == 1:
-            return rotated
-        faded = mean_of_turns(self.phases, spread, torch.promote_types(x.dtype, torch.float32))
-        faded = faded.repeat_interleave(2) if self.interleaved else faded.repeat(2)
-        tail = faded.new_ones(x.shape[-1] - len(faded))  # what is not rotated
-        return (rotated * torch.cat((faded, tail))).to(x.dtype)
-
-    def _fuses(self, q: Tensor, k: Tensor, v: Tensor) -> bool:
-        """Whether the fused kernel attends, not PyTorch, which the user may have asked for."""
-        return self.backend != "pytorch" and can_fuse(q, k, v)
-
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int) -> Tensor:
-        """Scaled dot-product attention of q (B, H, S, D) over k, v (B, Hk, T, D): (B, H, S, D)."""
-        allowed = None if mask is None else broadcastable(mask, q.shape[:3] + k.shape[2:3])
-        # A query after which no key comes needs no causal mask, and SDPA's own one is quicker.
-        needs_causal = self.causal and q.shape[2] > 1
-        if needs_causal and (past or allowed is not None):
-            causal = causal_mask(q.shape[2], past, q.device)
-            allowed = causal if allowed is None else allowed & causal
-        attends = None
-        if mask is not None:
-            attends = allowed.any(-1, keepdim=True)  # False: a query that may attend to nothing
-            allowed = allowed | ~attends  # softmax over nothing is NaN, and so is its gradient
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=allowed,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=needs_causal and allowed is None,
-            enable_gqa=self.n_kv_heads != self.n_heads,
-        )
-        return y if attends is None else y.masked_fill(~attends, 0.0)
-
-    def _attend_in_blocks(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, past: int, bias: Bias | None
-    ) -> Tensor:
-        """As `_attend`, where the scores need a bias or a window."""
-        allowed = None if mask is None else broadcastable(mask, q.shape[:3] + k.shape[2:3])
-        rules = Rules(self.causal, past, self.window, allowed)
-        return attend_in_blocks(q, k, v, rules, bias, self.dropout if self.training else 0.0)
-
-    def _alibi(self, q: Tensor, positions: Tensor | None, cache: LayerCache | None) -> Bias:
-        """ALiBi's bias, by the positions of the queries and of all keys."""
-        if positions is None:
-            positions = torch.arange(q.shape[2], device=q.device)
-        keys_at = positions if cache is None else cache.key_positions()
-        slopes = alibi_slopes(self.n_heads, q.device)
-        return lambda queries, keys: alibi_bias(slopes, positions[..., queries], keys_at[..., keys])
 
 
 def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:

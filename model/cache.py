@@ -32,13 +32,8 @@ class LayerCache:
         """Tokens that there is room for."""
         return self.k.shape[1]
 
-    def append(
-        self, k: Tensor, v: Tensor, positions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new tokens' k and v (B, S, H, D); return all so far, (B, T, H, D) views.
-
-        `positions` (S,) or (B, S) are stored too, for a bias that depends on those of the keys;
-        None: the tokens are counted.
 
         Raises ValueError past `max_length`, for another batch size, and where a gradient is asked
         for: it could not reach the tokens stored by earlier calls.
@@ -53,12 +48,15 @@ class LayerCache:
             raise ValueError("cache: keeps no gradient; call the model under torch.no_grad()")
         self.k[:, start:end] = k
         self.v[:, start:end] = v
-        if positions is not None:
-            if self.positions is None:
-                self.positions = self._counted(max_length).repeat(batch_size, 1)
-            self.positions[:, start:end] = positions
         self.length = end
         return self.k[:, :end], self.v[:, :end]
+
+    def set_positions(self, positions: Tensor) -> None:
+        """Store where the newest tokens stand, (S,) or (B, S) integers; others are counted."""
+        if self.positions is None:
+            batch_size, max_length = self.k.shape[:2]
+            self.positions = self._counted(max_length).repeat(batch_size, 1)
+        self.positions[:, self.length - positions.shape[-1] : self.length] = positions
 
     def key_positions(self) -> Tensor:
         """Of all tokens so far: (T,), or (B, T) where some were given."""
@@ -70,30 +68,13 @@ class LayerCache:
         return torch.arange(length, device=self.k.device)
 
 
-class MixedCache:
-    """The caches of a mixed layer's near and far heads."""
-
-    def __init__(self, near: LayerCache, far: LayerCache) -> None:
-        self.near, self.far = near, far
-
-    @property
-    def length(self) -> int:
-        """Tokens stored."""
-        return self.near.length
-
-    @property
-    def max_length(self) -> int:
-        """Tokens that there is room for."""
-        return self.near.max_length
-
-
 class KVCache:
     """A cache for every layer of a model; `Transformer.new_cache` makes one.
 
     The keys in it are rotated: after `Transformer.set_scaling`, start a new one.
     """
 
-    def __init__(self, layers: list[LayerCache | MixedCache]) -> None:
+    def __init__(self, layers: list[LayerCache]) -> None:
         self.layers = layers
 
     @property

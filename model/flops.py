@@ -14,7 +14,7 @@ def matmul_parameters(config: TransformerConfig) -> int:
 def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     """Floating-point operations of one token's forward and backward, at `seq_len` of context.
 
-        6 × matmul parameters + 12 × head_dim × (seq_len, or the window, of each head)
+        6 × matmul parameters + 12 × n_heads × head_dim × (seq_len, or the window, of each layer)
 
     A multiply and an add are two operations; the backward costs twice the forward. The second
     term is the attention's two products over the whole context, the causal half not taken off:
@@ -22,8 +22,5 @@ def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     activations and the rotation are left out, and so are the other passages of `model.crossbatch`,
     which only a part of the steps and of the batch reads.
     """
-    seen = 0
-    for layer in config.layers:
-        near = config.n_heads - layer.far_heads
-        seen += near * min(layer.window or seq_len, seq_len) + layer.far_heads * seq_len
-    return 6 * matmul_parameters(config) + 12 * config.head_width * seen
+    seen = sum(min(layer.window or seq_len, seq_len) for layer in config.layers)
+    return 6 * matmul_parameters(config) + 12 * config.n_heads * config.head_width * seen

@@ -49,6 +49,8 @@ class SinusoidalPositions(nn.Module):
     The angles are fixed-point turns, as the rotation's are: exact at any position.
     """
 
+    phases: Tensor
+
     def __init__(self, d_model: int) -> None:
         super().__init__()
         exponents = torch.arange(0, d_model, 2, dtype=torch.float64, device="cpu") / d_model
@@ -95,20 +97,6 @@ def position_embedding(position: str, d_model: int, max_length: int | None) -> n
         assert max_length is not None  # TransformerConfig has asked for it
         return LearnedPositions(max_length, d_model)
     return None
-
-
-def random_positions(seq_len: int, span: int, device: torch.device) -> Tensor:
-    """`seq_len` different positions below `span`, drawn at random and in order: int64 (S,).
-
-    Trained on such, a model has seen the positions, and the distances, of much longer inputs
-    (arXiv:2305.16843). Draws from the device's default generator.
-    """
-    if seq_len > span:
-        raise ValueError(
-            f"model.random_positions={span}: must be at least the {seq_len} tokens of the input"
-        )
-    # The places of the largest of random numbers, not randperm: it can stand in a CUDA graph.
-    return torch.rand(span, device=device).topk(seq_len).indices.sort().values
 
 
 def _beyond(max_length: int, what: str) -> str:

@@ -123,6 +123,7 @@ class Yarn:
         if self.mscale is None:
             return 0.1 * math.log(factor) + 1
         scale = 0.1 * math.log(factor)
+        assert self.mscale_all_dim is not None  # `model.frequencies` asks for both
         return (scale * self.mscale + 1) / (scale * self.mscale_all_dim + 1)
 
 
@@ -225,9 +226,12 @@ SCALINGS = {
 }
 
 
-def _stretch(factor: float | None, seq_len: int | None, train_length: int) -> float:
+def _stretch(factor: float | None, seq_len: int | None, train_length: int | None) -> float:
     """How far past the training length to reach, at least 1."""
-    return max(seq_len / train_length, 1.0) if factor is None else float(factor)
+    if factor is not None:
+        return float(factor)
+    assert seq_len is not None and train_length is not None  # `model.frequencies` asks for both
+    return max(seq_len / train_length, 1.0)
 
 
 def _ntk_theta(theta: float, rotary_dim: int, factor: float) -> float:

@@ -4,23 +4,20 @@ Shapes: B batch, S sequence, V vocab_size, C d_model.
 """
 
 import math
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.rules import broken, integer, optional
-from extras.crossbatch import CrossBatchAttention
 from kernels import rope_phases
-from methods.maps import Remap
 from model.attention import NORM_EPS, RoPEAttention
-from model.cache import KVCache, LayerCache, MixedCache
-from model.config import ScalingConfig, TransformerConfig
+from model.cache import KVCache, LayerCache
+from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
-from model.mixed_attention import make_attention
-from model.positions import LearnedPositions, position_embedding, random_positions
+from model.positions import LearnedPositions, position_embedding
+from model.registry import attention_of, check_registered, training_positions
 from model.sharpening import TYPICAL_LENGTH, ssmax_start
 
 
@@ -60,10 +57,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self,
-        x: Tensor,
-        positions: Tensor | None = None,
-        cache: LayerCache | MixedCache | None = None,
+        self, x: Tensor, positions: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
         """(B, S, C) -> (B, S, C)."""
         attended = self.attention(self.attention_norm(x), positions=positions, cache=cache)
@@ -71,11 +65,35 @@ class Block(nn.Module):
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
+def make_attention(config: TransformerConfig, layer: Layer) -> RoPEAttention:
+    """The attention of one layer: ordinary, unless an experiment has registered another kind."""
+    kind = attention_of(config, layer)
+    return kind(
+        config.d_model,
+        config.n_heads,
+        config.dropout,
+        config.theta,
+        n_kv_heads=config.kv_heads,
+        head_dim=config.head_width,
+        causal=True,
+        qk_norm=config.qk_norm,
+        window=layer.window,
+        ssmax=config.ssmax and layer.window is None,
+        position=layer.position,
+        backend=config.backend,
+        interleaved=config.interleaved,
+        fraction=config.fraction,
+        fused_projection=config.fused_projection,
+    )
+
+
 class Transformer(nn.Module):
     """Token embedding, blocks, final norm, and a head that is the embedding again if tied."""
 
     def __init__(self, config: TransformerConfig) -> None:
+        """Raises ValueError where the config asks for what `import extras` has yet to register."""
         super().__init__()
+        check_registered(config)
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.position_embedding = position_embedding(
@@ -126,10 +144,8 @@ class Transformer(nn.Module):
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
-        what `cache` holds, or, in training mode, draws `config.random_positions`. With a cache,
-        `tokens` are the new ones alone and are added to it.
-        Raises ValueError for a position that position=learned has no vector for, and in training
-        with `config.crossbatch` for a batch that is no multiple of twice that.
+        what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        Raises ValueError for a position that position=learned has no vector for.
         """
         if tokens.ndim != 2:
             raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
@@ -151,26 +167,25 @@ class Transformer(nn.Module):
             if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
                 learned.check(positions)
             return positions
+        seq_len = tokens.shape[1]
         past = 0 if cache is None else cache.length
-        end = past + tokens.shape[1]
         if isinstance(learned, LearnedPositions):
-            learned.check_length(end)
-        span = self.config.random_positions
-        if span is not None and self.training and cache is None:
-            return random_positions(end, span, tokens.device)
-        # Attention counts tokens itself, and must know that it may where the kernel has a bias.
-        counts = self.config.position == "alibi" or self.blocks[0].attention.remap is not None
-        if counts or (cache is None and learned is None):
+            learned.check_length(past + seq_len)
+        if self.training and cache is None:
+            positions = training_positions(self.config, seq_len, tokens.device)
+        if positions is not None or (cache is None and learned is None):
+            return positions
+        if any(attention.core.counts for attention in self.attentions()):
             return None
-        return torch.arange(past, end, device=tokens.device)
+        return torch.arange(past, past + seq_len, device=tokens.device)
 
     def attentions(self) -> list[RoPEAttention]:
-        """Every attention of every layer, of which a mixed one has two."""
-        return [module for module in self.modules() if isinstance(module, RoPEAttention)]
+        """The attention of every layer."""
+        return [block.attention for block in self.blocks if isinstance(block, Block)]
 
     def new_cache(self, batch_size: int, max_length: int) -> KVCache:
         """An empty cache for `max_length` tokens, on the model's device and in its dtype."""
-        return KVCache([b.attention.new_cache(batch_size, max_length) for b in self.blocks])
+        return KVCache([layer.new_cache(batch_size, max_length) for layer in self.attentions()])
 
     def set_scaling(
         self,
@@ -220,36 +235,6 @@ class Transformer(nn.Module):
             raise ValueError("\n".join(problems))
         for attention in self.attentions():
             attention.set_score_scaling(train_length)
-
-    def set_remap(self, remap: Remap | None) -> None:
-        """Bend every layer's relative positions (`methods.maps`), or no longer (None).
-
-        The model then takes no `positions`, and a cache made before is of no use. Raises
-        ValueError where the model rotates nothing.
-        """
-        for attention in self.attentions():
-            attention.set_remap(remap)
-
-    def set_crossbatch(self, passages: int) -> None:
-        """How many passages far heads read as one in training from now on; 1: each by itself.
-
-        Of a model that was built with `model.crossbatch`: others have no such heads.
-        """
-        assert self.config.crossbatch is not None and passages >= 1, passages
-        for attention in self.attentions():
-            if isinstance(attention, CrossBatchAttention):
-                attention.passages = passages
-
-    def drop_positions(self) -> None:
-        """Go on without positions: the model of the same weights with position=nope (DroPE).
-
-        `config` says so from now on, and holds no scaling and no random positions any more.
-        """
-        assert self.config.position == "rope", self.config.position
-        none = {"scaling": ScalingConfig(), "random_positions": None}
-        self.config = replace(self.config, position="nope", **none)
-        for attention in self.attentions():
-            attention.position = "nope"
 
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""

@@ -16,12 +16,13 @@ from benchmarks.bench import Bench
 from benchmarks.cells import THETA
 from benchmarks.timing import Call, Timing, measure, median_ratio, recorded, release
 from kernels import resolve_backend, rotate
-from methods.bend import remapped_attention
+from methods.bend import rotated
+from methods.bent_attention import Rotation, bent_attention
 from methods.maps import (
     DualChunk,
     LeakyReRope,
     MeanReRope,
-    Remap,
+    PositionMap,
     ReRope,
     SelfExtend,
     Sinks,
@@ -58,7 +59,7 @@ def remap(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     return {"how": HOW, "shape": shape, "train_length": TRAIN_LENGTH, "lengths": lengths}
 
 
-def remaps(seq_len: int) -> dict[str, Remap]:
+def remaps(seq_len: int) -> dict[str, PositionMap]:
     """Every remap as its rule sets it (`methods/registry.py`) for a model trained at 512."""
     half, quarter = TRAIN_LENGTH // 2, TRAIN_LENGTH // 4
     leak = max(1, math.ceil((seq_len - half) / half))
@@ -81,7 +82,7 @@ def _ways(seq_len: int, bench: Bench) -> dict[str, Callable[[], Call]]:
     options |= {"dtype": torch.bfloat16, "generator": generator}
     q, k, v = (torch.randn(shape, **options) for _ in range(3))
     attention = RoPEAttention(HEADS * HEAD_DIM, HEADS, 0.0, THETA, causal=True).to(bench.device)
-    rotated = attention.rotated
+    rotation = partial(rotated, attention)
     turned = partial(
         rotate, q, k, phases=attention.phases, backend=resolve_backend("auto", q.device)
     )
@@ -95,9 +96,9 @@ def _ways(seq_len: int, bench: Bench) -> dict[str, Callable[[], Call]]:
 
     calls: dict[str, Call] = {PLAIN: plain}
     for name, its in remaps(seq_len).items():
-        calls[name] = partial(remapped_attention, q, k, v, its, rotated, fused=True)
+        calls[name] = partial(bent_attention, q, k, v, its, rotation, fused=True)
     calls[SDPA] = sdpa
-    calls[NAIVE] = partial(materialised_rerope, q, k, v, TRAIN_LENGTH // 2, rotated)
+    calls[NAIVE] = partial(materialised_rerope, q, k, v, TRAIN_LENGTH // 2, rotation)
     return {name: partial(_without_gradients, call) for name, call in calls.items()}
 
 
@@ -105,17 +106,15 @@ def _without_gradients(call: Call) -> Call:
     return torch.inference_mode()(call)
 
 
-def materialised_rerope(
-    q: Tensor, k: Tensor, v: Tensor, window: int, rotated: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
+def materialised_rerope(q: Tensor, k: Tensor, v: Tensor, window: int, rotation: Rotation) -> Tensor:
     """ReRoPE as published (bojone/rerope): both scores of all pairs, and one of the two chosen."""
     positions = torch.arange(q.shape[1], device=q.device)
     zeros = torch.zeros_like(positions)
     ahead = positions[:, None] - positions
     scores = torch.where(
         ahead < window,
-        _scores(rotated(q, positions), rotated(k, positions)),
-        _scores(rotated(q, zeros + window), rotated(k, zeros)),
+        _scores(rotation(q, positions), rotation(k, positions)),
+        _scores(rotation(q, zeros + window), rotation(k, zeros)),
     )
     scores = scores.masked_fill(ahead < 0, -torch.inf)
     weights = scores.softmax(-1, dtype=torch.float32).to(v.dtype)

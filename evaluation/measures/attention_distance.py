@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from model import RoPEAttention
-from model.attention_weights import attention_weights
 
 QUERIES = 64  # a passage: all of them at 32,768 tokens would be 4 GB of weights a head
 FIRST_TOKENS = 4  # where attention sinks stand (StreamingLLM, arXiv:2309.17453)
@@ -75,7 +74,7 @@ def _observed(layers: list[RoPEAttention], train_length: int, totals: Tensor) ->
         def observe(layer: RoPEAttention, inputs: tuple, options: dict) -> None:
             x = inputs[0]  # (1, S, C); of a model that crops its context, fewer tokens than S
             rows = _spread(x.shape[1], x.device)
-            weights = attention_weights(layer, x, rows, options.get("positions"))
+            weights = layer.weights(x, rows, options.get("positions"))
             row.add_(_figures(weights, rows, train_length))
 
         return observe

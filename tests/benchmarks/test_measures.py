@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import pytest
@@ -25,9 +26,10 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.plots import pictures
 from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
 from kernels import inverse_frequencies, rope_pytorch
-from methods.bend import remapped_attention
+from methods.bend import rotated
+from methods.bent_attention import bent_attention
 from methods.maps import ReRope
-from methods.registry import REMAPS, remap_of
+from methods.registry import MAPS, map_of
 from model import RoPEAttention
 from oracle import cos_sin
 
@@ -231,10 +233,11 @@ def test_all_ways_to_attend_agree_where_they_should() -> None:
     """ReRoPE by passes and by all scores of all pairs; settings by the rules of evaluation."""
     attention = RoPEAttention(32, 2, causal=True, backend="pytorch")
     q, k, v = (torch.randn(1, 40, 2, 16) for _ in range(3))
-    naive = benchmarks.parts.remap.materialised_rerope(q, k, v, 8, attention.rotated)
-    ours = remapped_attention(q, k, v, ReRope(8), attention.rotated)
+    rotation = partial(rotated, attention)
+    naive = benchmarks.parts.remap.materialised_rerope(q, k, v, 8, rotation)
+    ours = bent_attention(q, k, v, ReRope(8), rotation)
     torch.testing.assert_close(naive, ours, rtol=0, atol=1e-5)
-    rules = [remap_of(n, (), context=4096, train_length=512) for n in REMAPS]
+    rules = [map_of(n, (), context=4096, train_length=512) for n in MAPS]
     assert list(benchmarks.parts.remap.remaps(4096).values()) == rules
 
 

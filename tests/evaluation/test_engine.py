@@ -24,7 +24,7 @@ from evaluation.cells import Cell, Key
 from evaluation.measures.loss import choose_passages, same_target_nll
 from evaluation.measures.registry import check_measures
 from evaluation.statistics import wilson_ci95
-from methods.method import applied
+from methods.apply import applied
 from tiny_extrapolation import BYTES, DOCUMENT, TRAIN_LENGTH, measure, tiny
 
 CALLS = []  # (measure, options) of the fakes

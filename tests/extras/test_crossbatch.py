@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from commands import TINY, command_here, write_text
-from extras.join_passages import JoinPassages
+from extras.crossbatch import JoinPassages, set_crossbatch
 from model import Transformer, TransformerConfig
 from runs import Killed, assert_same, checkpoint, fit
 from training.callbacks.checkpoints import BestAndLast
@@ -20,7 +20,6 @@ from training.module import LanguageModule
 SIZE = {"vocab_size": 50, "n_layers": 2, "d_model": 32, "n_heads": 4, "mlp_hidden": 32}
 PATTERNS = {
     "layers": {"pattern": ["window", "full-nope"], "window": 4},
-    "heads": {"pattern": ["mixed"], "window": 4, "far_heads": 1},
     "everything": {"position": "nope"},
 }
 
@@ -55,7 +54,7 @@ def test_a_group_is_one_text_where_all_heads_are_far(pattern):
     as_one = plain(tokens[3:].reshape(1, 36)).unflatten(1, (3, 12))[0]
     near = torch.allclose(read[3:], as_one, atol=1e-5)
     assert near == (pattern == "everything")  # a window ends at the edge of its passage
-    net.set_crossbatch(1)
+    set_crossbatch(net, 1)
     assert torch.equal(net(tokens), plain(tokens))
 
 
@@ -73,14 +72,14 @@ def test_a_far_head_weighs_all_keys_of_the_group_as_its_ssmax_counts_them():
 
 
 def test_a_compiled_model_joins_them_too():
-    net = build(**PATTERNS["heads"], crossbatch=2, ssmax=True).train()
+    net = build(**PATTERNS["layers"], crossbatch=2, ssmax=True).train()
     compiled = copy.deepcopy(net)
     compiled.compile(fullgraph=True, backend="eager")
     tokens = torch.randint(50, (4, 12))
     read = {}
     for passages in (1, 2, 1):
         for either in (net, compiled):
-            either.set_crossbatch(passages)
+            set_crossbatch(either, passages)
         read[passages] = net(tokens)
         torch.testing.assert_close(compiled(tokens), read[passages])
     assert not torch.allclose(read[1], read[2], atol=1e-4)
@@ -96,7 +95,7 @@ def test_a_mask_is_kept_and_a_batch_that_does_not_fit_is_refused():
 
 
 def test_decoding_reads_one_passage():
-    net = build(**PATTERNS["heads"], crossbatch=2, ssmax=True).eval()
+    net = build(**PATTERNS["layers"], crossbatch=2, ssmax=True).eval()
     tokens = torch.randint(50, (3, 20))  # no multiple of the group
     cache = net.new_cache(3, 20)
     with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 
 from cli.checkpoint import load_trained
 from cli.errors import UserError
-from extras.drope import DropPositions, without_positions
+from extras.drope import DropPositions, drop_positions, without_positions
 from model import Transformer, TransformerConfig
 from runs import Killed, assert_same, checkpoint, fit
 from training import Run
@@ -33,7 +33,7 @@ def test_a_model_that_dropped_them_is_one_without() -> None:
     nope = Transformer(TransformerConfig.from_config(without_positions(config), 256)).eval()
     nope.load_state_dict(rope.state_dict())
     assert not torch.equal(rope(tokens), nope(tokens))
-    rope.drop_positions()
+    drop_positions(rope)
     assert rope.config == nope.config
     assert torch.equal(rope(tokens), nope(tokens))
     assert torch.equal(rope.train()(tokens), nope.train()(tokens))
@@ -47,8 +47,8 @@ def test_a_compiled_model_drops_them_too() -> None:
     compiled.compile(fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(tokens), net(tokens))
     with_positions = net(tokens)
-    net.drop_positions()
-    compiled.drop_positions()
+    drop_positions(net)
+    drop_positions(compiled)
     torch.testing.assert_close(compiled(tokens), net(tokens))
     assert not torch.allclose(net(tokens), with_positions, atol=1e-4)
 

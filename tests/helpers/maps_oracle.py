@@ -22,7 +22,7 @@ def grid(n):
     return torch.arange(n)[:, None], torch.arange(n)[None]
 
 
-REMAPS = [
+MAPS = [
     ReRope(7),
     ReRope(1),
     MeanReRope(7, 20),
@@ -45,7 +45,7 @@ def attention(**options):
     return RoPEAttention(32, 4, 0.0, causal=True, backend="pytorch", **options).double()
 
 
-def pairwise(module, x, remap, inv_freq=None, temperature=1.0):
+def pairwise(module, x, position_map, inv_freq=None, temperature=1.0):
     """Every pair of query and key rotated for itself, by its relative position."""
     b, s, _ = x.shape
     h, hk, d = module.n_heads, module.n_kv_heads, module.head_dim
@@ -55,13 +55,15 @@ def pairwise(module, x, remap, inv_freq=None, temperature=1.0):
     k, v = k.repeat_interleave(h // hk, 2), v.repeat_interleave(h // hk, 2)
     q, k = (torch.view_as_complex(t.unflatten(-1, (-1, 2)).contiguous()) for t in (q, k))
     i, j = grid(s)
-    angle = remap.relative(i, j)[..., None] * inv_freq  # (S, T, P)
+    angle = position_map.relative(i, j)[..., None] * inv_freq  # (S, T, P)
     turn = torch.polar(torch.full_like(angle, temperature**2), angle)
-    if isinstance(remap, MeanReRope):  # from the window on the mean over these distances, summed up
-        distances = torch.arange(remap.window, remap.longest + 1)[:, None]
+    if isinstance(
+        position_map, MeanReRope
+    ):  # from the window on the mean over these distances, summed up
+        distances = torch.arange(position_map.window, position_map.longest + 1)[:, None]
         mean = torch.exp(1j * distances * inv_freq).mean(0)
-        turn = torch.where((i - j >= remap.window)[..., None], mean * temperature**2, turn)
+        turn = torch.where((i - j >= position_map.window)[..., None], mean * temperature**2, turn)
     scores = torch.einsum("bihp,bjhp,ijp->bhij", q, k.conj(), turn).real / math.sqrt(d)
-    unseen = ~attended(remap, i, j) | (j > i)
+    unseen = ~attended(position_map, i, j) | (j > i)
     weights = scores.masked_fill(unseen, -torch.inf).softmax(-1)
     return module.out(torch.einsum("bhij,bjhd->bihd", weights, v).flatten(-2))

@@ -1,13 +1,15 @@
-"""Remapped relative positions: the maps, and attention under them against a pairwise oracle."""
+"""Bent relative positions: the maps, and attention under them against a pairwise oracle."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from kernels import rope_phases
-from maps_oracle import MASKS, REMAPS, attention, grid, pairwise
-from methods.bend import remapped_attention
+from maps_oracle import MAPS, MASKS, attention, grid, pairwise
+from methods.bend import bend, mean_of_turns, rotated
+from methods.bent_attention import bent_attention
 from methods.maps import (
     DualChunk,
     LeakyReRope,
@@ -18,7 +20,6 @@ from methods.maps import (
     Window,
     attended,
     intervals,
-    mean_of_turns,
 )
 from model import RoPEAttention, rope_frequencies
 from small_models import small_model
@@ -41,44 +42,44 @@ LIMITS = [
 # --- the maps --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("remap", REMAPS + MASKS + LIMITS, ids=str)
-def test_each_pair_is_scored_by_the_one_pass_that_gives_its_relative_position(remap):
+@pytest.mark.parametrize("position_map", MAPS + MASKS + LIMITS, ids=str)
+def test_each_pair_is_scored_by_the_one_pass_that_gives_its_relative_position(position_map):
     i, j = grid(50)
     counted = torch.zeros(50, 50, dtype=torch.long)
-    low, high = intervals(remap, i[:, 0])
-    for p, one in enumerate(remap.passes()):
+    low, high = intervals(position_map, i[:, 0])
+    for p, one in enumerate(position_map.passes()):
         applies = (j >= low[p][:, None]) & (j < high[p][:, None])
         relative = (one.query(i) - one.key(j)).double() / one.leak
-        expected = remap.relative(i, j)
+        expected = position_map.relative(i, j)
         torch.testing.assert_close(relative[applies], expected[applies], rtol=0, atol=1e-13)
         counted += applies
-    seen = (j <= i) if remap not in MASKS else masked(remap)
+    seen = (j <= i) if position_map not in MASKS else masked(position_map)
     assert torch.equal(counted, seen.long())
-    assert torch.equal(attended(remap, i, j), seen)
+    assert torch.equal(attended(position_map, i, j), seen)
 
 
-def masked(remap):
+def masked(position_map):
     """(50, 50) booleans: what a window, and sinks before it, leave to be seen."""
     i, j = grid(50)
-    sinks = remap.sinks if isinstance(remap, Sinks) else 0
-    return (j <= i) & ((i - j < remap.window) | (j < sinks))
+    sinks = position_map.sinks if isinstance(position_map, Sinks) else 0
+    return (j <= i) & ((i - j < position_map.window) | (j < sinks))
 
 
-@pytest.mark.parametrize("remap", REMAPS + MASKS + LIMITS, ids=str)
-def test_bounds_never_decrease_and_stay_among_the_keys(remap):
+@pytest.mark.parametrize("position_map", MAPS + MASKS + LIMITS, ids=str)
+def test_bounds_never_decrease_and_stay_among_the_keys(position_map):
     """What the fused kernel takes on trust."""
-    low, high = intervals(remap, torch.arange(200))
+    low, high = intervals(position_map, torch.arange(200))
     for bounds in (low, high):
         assert (bounds.diff(dim=1) >= 0).all()
         assert (bounds >= 0).all() and (bounds <= torch.arange(200) + 1).all()
-    assert len(low) <= 3 and hash(remap) == hash(remap)
+    assert len(low) <= 3 and hash(position_map) == hash(position_map)
 
 
-@pytest.mark.parametrize("remap", LIMITS, ids=str)
-def test_in_its_limits_a_remap_is_the_distance_itself(remap):
+@pytest.mark.parametrize("position_map", LIMITS, ids=str)
+def test_in_its_limits_a_map_is_the_distance_itself(position_map):
     i, j = grid(50)
     causal = j <= i
-    assert torch.equal(remap.relative(i, j)[causal], (i - j).double()[causal])
+    assert torch.equal(position_map.relative(i, j)[causal], (i - j).double()[causal])
 
 
 def test_rerope_and_its_leak_by_hand():
@@ -102,12 +103,12 @@ def test_self_extend_reaches_as_far_as_its_authors_say(group):
 
 
 def test_dual_chunk_by_hand_is_exact_for_local_tokens_and_never_above_the_chunk():
-    remap = DualChunk(12, 4)  # 8 tokens to a chunk
+    position_map = DualChunk(12, 4)  # 8 tokens to a chunk
     i, j = torch.tensor(19), torch.arange(20)
     expected = [12 - n for n in range(8)] + [11 - n for n in range(8)] + [3, 2, 1, 0]
-    assert remap.relative(i, j).tolist() == expected
+    assert position_map.relative(i, j).tolist() == expected
     i, j = grid(100)
-    relative = remap.relative(i, j)
+    relative = position_map.relative(i, j)
     exact = (i - j <= 4) & (j <= i)
     assert torch.equal(relative[exact], (i - j).double()[exact])
     assert relative[j <= i].max() == 12 and relative[j <= i].min() == 0
@@ -143,29 +144,31 @@ def test_settings_out_of_range_are_refused(make, message):
 
 
 @pytest.mark.parametrize("n_kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("remap", REMAPS + MASKS, ids=str)
-def test_equals_every_pair_rotated_for_itself(remap, n_kv_heads):
+@pytest.mark.parametrize("position_map", MAPS + MASKS, ids=str)
+def test_equals_every_pair_rotated_for_itself(position_map, n_kv_heads):
     module, x = attention(n_kv_heads=n_kv_heads), torch.randn(2, 50, 32).double() * 4
-    module.set_remap(remap)
-    torch.testing.assert_close(module(x), pairwise(module, x, remap), rtol=1e-11, atol=1e-11)
+    bend(module, position_map)
+    torch.testing.assert_close(module(x), pairwise(module, x, position_map), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("remap", REMAPS + MASKS, ids=str)
-def test_blocks_of_any_size_give_the_same(remap):
+@pytest.mark.parametrize("position_map", MAPS + MASKS, ids=str)
+def test_blocks_of_any_size_give_the_same(position_map):
     module = attention(n_kv_heads=2)
     q, k, v = module._heads(torch.randn(2, 50, 32).double() * 4)
-    whole = remapped_attention(q, k, v, remap, module.rotated, scores_per_block=2**30)
+    whole = bent_attention(q, k, v, position_map, partial(rotated, module), scores_per_block=2**30)
     for rows in (1, 7, 16):
         size = rows * 2 * 4 * 50
-        blocks = remapped_attention(q, k, v, remap, module.rotated, scores_per_block=size)
+        blocks = bent_attention(
+            q, k, v, position_map, partial(rotated, module), scores_per_block=size
+        )
         torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("remap", LIMITS, ids=str)
-def test_in_its_limits_attention_is_plain_rope(remap):
+@pytest.mark.parametrize("position_map", LIMITS, ids=str)
+def test_in_its_limits_attention_is_plain_rope(position_map):
     module, x = attention(n_kv_heads=2), torch.randn(2, 50, 32).double() * 4
     plain = module(x)
-    module.set_remap(remap)
+    bend(module, position_map)
     torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
 
 
@@ -185,9 +188,9 @@ def test_the_mean_of_turns_is_their_mean(count, dtype, tolerance):
 
 def test_the_mean_over_one_distance_is_rerope():
     module, x = attention(n_kv_heads=2), torch.randn(2, 50, 32).double() * 4
-    module.set_remap(ReRope(7))
+    bend(module, ReRope(7))
     expected = module(x)
-    module.set_remap(MeanReRope(7, 7))
+    bend(module, MeanReRope(7, 7))
     torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -196,22 +199,22 @@ def test_the_mean_over_one_distance_is_rerope():
 def test_a_mean_of_rotations_in_other_layouts_is_the_mean(options, end):
     module, x = attention(**options), torch.randn(1, 3, 2, 8).double()
     distances = torch.arange(5, end)
-    apart = [module.rotated(x, torch.full((3,), int(n))) for n in distances]
+    apart = [rotated(module, x, torch.full((3,), int(n))) for n in distances]
     middle = torch.full((3,), int(distances[0] + distances[-1]))
-    mean = module.rotated(x, middle, 2, len(distances))
+    mean = rotated(module, x, middle, 2, len(distances))
     torch.testing.assert_close(mean, torch.stack(apart).mean(0), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("remap", [LeakyReRope(8, 4), MeanReRope(8, 15)], ids=str)
-def test_frequencies_of_a_scaling_and_its_temperature_are_kept(remap):
+@pytest.mark.parametrize("position_map", [LeakyReRope(8, 4), MeanReRope(8, 15)], ids=str)
+def test_frequencies_of_a_scaling_and_its_temperature_are_kept(position_map):
     net = small_model()
     net.set_scaling("yarn", factor=4.0, train_length=16)
     module = net.blocks[0].attention
     inv_freq, temperature = rope_frequencies(8, method="yarn", factor=4.0, train_length=16)
     assert temperature > 1
-    net.set_remap(remap)
+    bend(net, position_map)
     x = torch.randn(1, 40, 32).double()
-    expected = pairwise(module, x, remap, inv_freq, temperature)
+    expected = pairwise(module, x, position_map, inv_freq, temperature)
     torch.testing.assert_close(module(x), expected, rtol=1e-11, atol=1e-11)
 
 
@@ -219,17 +222,17 @@ def test_frequencies_of_a_scaling_and_its_temperature_are_kept(remap):
 def test_other_layouts_equal_their_plain_selves_in_the_limit_and_not_beyond(options):
     module, x = attention(**options), torch.randn(2, 40, 32).double() * 4
     plain = module(x)
-    module.set_remap(SelfExtend(1, 5))
+    bend(module, SelfExtend(1, 5))
     torch.testing.assert_close(module(x), plain, rtol=1e-12, atol=1e-12)
-    module.set_remap(SelfExtend(2, 5))
+    bend(module, SelfExtend(2, 5))
     assert (module(x) - plain).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
-@pytest.mark.parametrize("remap", [ReRope(8), MeanReRope(8, 15)], ids=str)
-def test_smaller_dtypes_are_near_float64(remap, dtype, tolerance):
+@pytest.mark.parametrize("position_map", [ReRope(8), MeanReRope(8, 15)], ids=str)
+def test_smaller_dtypes_are_near_float64(position_map, dtype, tolerance):
     module, x = attention(), torch.randn(1, 50, 32)
-    module.set_remap(remap)
+    bend(module, position_map)
     expected = module(x.double())
     y = module.to(dtype)(x.to(dtype))
     assert y.dtype == dtype
@@ -240,16 +243,16 @@ def test_smaller_dtypes_are_near_float64(remap, dtype, tolerance):
 
 
 @pytest.mark.parametrize(
-    "remap",
+    "position_map",
     [
         *(ReRope(8), MeanReRope(8, 15), LeakyReRope(8, 4), SelfExtend(4, 8), DualChunk(12, 4)),
         *(Window(8), Sinks(4, 8)),
     ],
 )
 @pytest.mark.parametrize("step", [1, 7])
-def test_decoding_through_the_cache_is_the_full_pass(remap, step):
+def test_decoding_through_the_cache_is_the_full_pass(position_map, step):
     net, tokens = small_model(n_kv_heads=2), torch.randint(0, 32, (2, 40))
-    net.set_remap(remap)
+    bend(net, position_map)
     net.set_score_scaling(8)
     with torch.no_grad():
         full = net(tokens)
@@ -258,14 +261,14 @@ def test_decoding_through_the_cache_is_the_full_pass(remap, step):
     torch.testing.assert_close(torch.cat(parts, dim=1), full, rtol=1e-9, atol=1e-9)
 
 
-def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_remap():
+def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_a_map():
     net, tokens = small_model(), torch.randint(0, 32, (2, 40))
     plain = net(tokens)
-    net.set_remap(ReRope(8))
-    remapped = net(tokens)
-    torch.testing.assert_close(remapped[:, :8], plain[:, :8], rtol=1e-10, atol=1e-10)
-    assert (remapped - plain)[:, 9:].abs().max() > 1e-3
-    net.set_remap(None)
+    bend(net, ReRope(8))
+    bent = net(tokens)
+    torch.testing.assert_close(bent[:, :8], plain[:, :8], rtol=1e-10, atol=1e-10)
+    assert (bent - plain)[:, 9:].abs().max() > 1e-3
+    bend(net, None)
     assert torch.equal(net(tokens), plain)
 
 
@@ -273,8 +276,8 @@ def test_a_token_changes_nothing_before_it():
     net, tokens = small_model(), torch.randint(0, 32, (1, 40))
     other = tokens.clone()
     other[0, 25] = (tokens[0, 25] + 1) % 32
-    for remap in (*REMAPS, Window(17), Sinks(26, 1)):
-        net.set_remap(remap)
+    for position_map in (*MAPS, Window(17), Sinks(26, 1)):
+        bend(net, position_map)
         before, after = net(tokens), net(other)
         torch.testing.assert_close(before[:, :25], after[:, :25], rtol=0, atol=1e-10)
         assert (before - after)[:, 25:].abs().max() > 1e-6
@@ -282,24 +285,24 @@ def test_a_token_changes_nothing_before_it():
 
 def test_it_trains():
     net = small_model()
-    net.set_remap(LeakyReRope(4, 2))
+    bend(net, LeakyReRope(4, 2))
     net(torch.randint(0, 32, (1, 20))).square().mean().backward()
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 def test_positions_and_models_without_rotation_are_refused():
     net = small_model()
-    net.set_remap(ReRope(8))
+    bend(net, ReRope(8))
     with pytest.raises(ValueError, match="positions, mask: a remap counts tokens itself"):
         net(torch.zeros(1, 4, dtype=torch.long), positions=torch.arange(4))
     with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): .*position=nope"):
-        small_model(position="nope").set_remap(ReRope(8))
-    small_model(position="nope").set_remap(None)
+        bend(small_model(position="nope"), ReRope(8))
+    bend(small_model(position="nope"), None)
 
 
 def test_bidirectional_attention_is_refused():
     module = RoPEAttention(32, 4, backend="pytorch")
     with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): is for causal attention"):
-        module.set_remap(ReRope(8))
+        bend(module, ReRope(8))
     with pytest.raises(ValueError, match="train_length=8: is for causal attention alone"):
         module.set_score_scaling(8)

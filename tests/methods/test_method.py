@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from cli.command import plain
 from evaluation import METHODS, Method, check_possible, measure_extrapolation, parse_method
 from evaluation.measures.loss import choose_passages, same_target_nll
-from methods.method import applied
+from methods.apply import applied
 from model import ScalingConfig, rope_frequencies
 from model.scalings import SCALINGS
 from tiny_extrapolation import BYTES, DOCUMENT, TRAIN_LENGTH, measure, tiny

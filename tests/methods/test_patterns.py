@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from methods.method import applied, parse_method
+from methods.apply import applied
+from methods.method import parse_method
 from model import Transformer, TransformerConfig
 
 TRAIN_LENGTH = 32

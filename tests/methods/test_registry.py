@@ -1,10 +1,12 @@
-"""Remapped positions as methods of extrapolation: names, rules of thumb, and what is measured."""
+"""Position maps as methods of extrapolation: names, rules of thumb, and what is measured."""
 
 import pytest
 import torch
 
 from evaluation import Method, check_possible, parse_method
 from evaluation.measures.loss import choose_passages, same_target_nll
+from methods.apply import applied
+from methods.bend import BentCore, bend
 from methods.maps import (
     DualChunk,
     LeakyReRope,
@@ -15,22 +17,21 @@ from methods.maps import (
     Window,
     attended,
 )
-from methods.method import applied
-from methods.registry import REMAPS, remap_of
+from methods.registry import MAPS, map_of
 from tiny_extrapolation import DOCUMENT, TRAIN_LENGTH, measure, tiny
 
 
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("rerope", Method(remap="rerope")),
-        ("rerope@128", Method(remap="rerope", settings=(128,))),
-        ("mean-rerope@128x255", Method(remap="mean-rerope", settings=(128, 255))),
+        ("rerope", Method(map="rerope")),
+        ("rerope@128", Method(map="rerope", settings=(128,))),
+        ("mean-rerope@128x255", Method(map="mean-rerope", settings=(128, 255))),
         ("leaky-rerope@128x16+logn", Method("none", None, True, "leaky-rerope", (128, 16))),
-        ("self-extend@8x64", Method(remap="self-extend", settings=(8, 64))),
-        ("dual-chunk+logn", Method(logn=True, remap="dual-chunk")),
-        ("window@64", Method(remap="window", settings=(64,))),
-        ("sinks@4x60+logn", Method(logn=True, remap="sinks", settings=(4, 60))),
+        ("self-extend@8x64", Method(map="self-extend", settings=(8, 64))),
+        ("dual-chunk+logn", Method(logn=True, map="dual-chunk")),
+        ("window@64", Method(map="window", settings=(64,))),
+        ("sinks@4x60+logn", Method(logn=True, map="sinks", settings=(4, 60))),
     ],
 )
 def test_a_name_and_its_method(name, method):
@@ -62,44 +63,44 @@ def test_what_is_no_method_is_refused_in_one_line(name, message):
 
 
 def test_each_method_says_in_a_line_what_it_does():
-    for name, remapping in REMAPS.items():
-        assert parse_method(name).line.endswith(remapping.stated)
-        line = parse_method(f"{name}@{remapping.example}+logn").line
+    for name, method in MAPS.items():
+        assert parse_method(name).line.endswith(method.stated)
+        line = parse_method(f"{name}@{method.example}+logn").line
         assert "{" not in line and "ln(keys seen)" in line
-        assert all(number in line for number in remapping.example.split("x"))
+        assert all(number in line for number in method.example.split("x"))
 
 
 @pytest.mark.parametrize("train_length", [4, 16, 100, 512])
-@pytest.mark.parametrize("name", REMAPS)
+@pytest.mark.parametrize("name", MAPS)
 def test_the_rules_stay_within_the_training_length(name, train_length):
     for multiple in (1, 2, 5, 64):
         last = multiple * train_length - 1
-        remap = remap_of(name, (), context=last + 1, train_length=train_length)
+        position_map = map_of(name, (), context=last + 1, train_length=train_length)
         i, j = torch.tensor(last), torch.arange(last + 1)
-        seen = attended(remap, i, j)
-        assert seen.any() and remap.relative(i, j)[seen].max() <= train_length
+        seen = attended(position_map, i, j)
+        assert seen.any() and position_map.relative(i, j)[seen].max() <= train_length
 
 
 def test_the_rules_by_hand():
     lengths = {"context": 4096, "train_length": 512}
-    assert remap_of("rerope", (), **lengths) == ReRope(256)
-    assert remap_of("mean-rerope", (), **lengths) == MeanReRope(256, 511)
-    assert remap_of("leaky-rerope", (), **lengths) == LeakyReRope(256, 15)
-    assert remap_of("self-extend", (), **lengths) == SelfExtend(19, 128)  # 3968 / 213.3
-    assert remap_of("dual-chunk", (), **lengths) == DualChunk(384, 64)
-    assert remap_of("rerope", (100,), **lengths) == ReRope(100)
-    assert remap_of("window", (), **lengths) == Window(512)
-    assert remap_of("sinks", (), **lengths) == Sinks(4, 508)
-    assert remap_of("sinks", (), context=8, train_length=5) == Sinks(2, 3)
+    assert map_of("rerope", (), **lengths) == ReRope(256)
+    assert map_of("mean-rerope", (), **lengths) == MeanReRope(256, 511)
+    assert map_of("leaky-rerope", (), **lengths) == LeakyReRope(256, 15)
+    assert map_of("self-extend", (), **lengths) == SelfExtend(19, 128)  # 3968 / 213.3
+    assert map_of("dual-chunk", (), **lengths) == DualChunk(384, 64)
+    assert map_of("rerope", (100,), **lengths) == ReRope(100)
+    assert map_of("window", (), **lengths) == Window(512)
+    assert map_of("sinks", (), **lengths) == Sinks(4, 508)
+    assert map_of("sinks", (), context=8, train_length=5) == Sinks(2, 3)
 
 
-@pytest.mark.parametrize("name", REMAPS)
+@pytest.mark.parametrize("name", MAPS)
 def test_a_method_is_the_model_with_that_map_and_log_n(name):
     passages = choose_passages([DOCUMENT], 128, 48)
     result = measure(tiny(), methods=["none", name, f"{name}+logn"])
     for logn in (False, True):
         model = tiny().eval()
-        model.set_remap(remap_of(name, (), context=64, train_length=TRAIN_LENGTH))
+        bend(model, map_of(name, (), context=64, train_length=TRAIN_LENGTH))
         model.set_score_scaling(TRAIN_LENGTH if logn else None)
         expected = same_target_nll(model, passages, 64, 8).mean()
         measured = result.methods[f"{name}+logn" if logn else name]["nll"][2]
@@ -108,7 +109,7 @@ def test_a_method_is_the_model_with_that_map_and_log_n(name):
 
 
 def test_a_map_of_its_own_holds_at_the_training_length_and_one_by_length_begins_beyond():
-    names = ["none", *REMAPS, "self-extend@4x4", "leaky-rerope@4x8", "rerope@16"]
+    names = ["none", *MAPS, "self-extend@4x4", "leaky-rerope@4x8", "rerope@16"]
     nll = {name: v["nll"][0] for name, v in measure(tiny(), methods=names).methods.items()}
     assert nll["none"] == nll["self-extend"] == nll["leaky-rerope"]
     assert nll["none"] == nll["window"] == nll["sinks"]
@@ -118,7 +119,7 @@ def test_a_map_of_its_own_holds_at_the_training_length_and_one_by_length_begins_
 
 
 def test_what_follows_the_length_is_what_gives_another_map_at_another_length():
-    follow = {name for name in REMAPS if parse_method(name).follows_length}
+    follow = {name for name in MAPS if parse_method(name).follows_length}
     assert follow == {"leaky-rerope", "self-extend"}
     assert not parse_method("self-extend@4x4").follows_length
 
@@ -129,10 +130,11 @@ def test_the_model_is_as_before_also_where_a_measurement_breaks():
         pytest.raises(RuntimeError, match="broken"),
         applied(parse_method("rerope+logn"), model, context=64, train_length=TRAIN_LENGTH),
     ):
-        assert model.blocks[1].attention.remap == ReRope(8)
+        assert model.blocks[1].attention.core.position_map == ReRope(8)
         raise RuntimeError("broken")
     for block in model.blocks:
-        assert block.attention.remap is None and block.attention.score_train_length is None
+        assert not isinstance(block.attention.core, BentCore)
+        assert block.attention.score_train_length is None
 
 
 def test_what_is_impossible_for_a_model_is_refused():
@@ -140,4 +142,4 @@ def test_what_is_impossible_for_a_model_is_refused():
         check_possible(["rerope@8"], tiny(position="nope").config, 16)
     with pytest.raises(ValueError, match=r"train_length=3: too short .* name numbers, rerope@128"):
         check_possible(["rerope"], tiny().config, 3)
-    check_possible(["rerope@2", *REMAPS], tiny().config, 4)
+    check_possible(["rerope@2", *MAPS], tiny().config, 4)

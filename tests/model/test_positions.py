@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import RoPEAttention, Transformer, TransformerConfig, generate
-from model import scores as masks
+from model import RoPEAttention, Transformer, TransformerConfig, generate, window_cores
 from model.positions import LearnedPositions, SinusoidalPositions, alibi_slopes
 
 VOCAB, S, H = 17, 12, 4
@@ -69,7 +68,7 @@ def alibi_oracle(module: RoPEAttention, x: Tensor, positions: Tensor, causal: bo
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("block", [512, 5, 1])
 def test_alibi_equals_the_oracle_in_any_blocks_with_gradients(causal, block, monkeypatch):
-    monkeypatch.setattr(masks, "BLOCK", block)
+    monkeypatch.setattr(window_cores, "BLOCK", block)
     torch.manual_seed(0)
     module = RoPEAttention(32, H, 0.0, causal=causal, position="alibi").double()
     x = torch.randn(2, S, 32, dtype=torch.float64, requires_grad=True)
@@ -85,7 +84,7 @@ def test_alibi_equals_the_oracle_in_any_blocks_with_gradients(causal, block, mon
 
 @pytest.mark.parametrize("block", [512, 3])
 def test_alibi_joins_masks_and_zeroes_queries_with_nothing_to_see(block, monkeypatch):
-    monkeypatch.setattr(masks, "BLOCK", block)
+    monkeypatch.setattr(window_cores, "BLOCK", block)
     module = RoPEAttention(32, H, 0.0, causal=True, position="alibi").double()
     x = torch.randn(2, S, 32, dtype=torch.float64, requires_grad=True)
     padding = torch.ones(2, 1, 1, S)
@@ -112,7 +111,7 @@ def test_alibi_keeps_no_square_of_scores_for_the_backward():
     """What the backward keeps grows with the length, not with its square."""
     module = RoPEAttention(32, H, 0.0, causal=True, position="alibi")
     kept = []
-    for length in (masks.BLOCK * 2, masks.BLOCK * 4):
+    for length in (window_cores.BLOCK * 2, window_cores.BLOCK * 4):
         saved: dict[int, int] = {}
 
         def count(tensor: Tensor, saved: dict[int, int] = saved) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model import RoPEAttention, rope_frequencies
-from model.score_scaling import log_n_scaled
+from model.sharpening import log_n_scaled
 from small_models import small_model
 
 TRAINED = 8

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import RoPEAttention, Transformer, TransformerConfig
-from model import scores as masks
+from model import RoPEAttention, Transformer, TransformerConfig, window_cores
 from model.flops import flops_per_token
 
 VOCAB, S, H, C = 17, 24, 4, 32
@@ -59,8 +58,8 @@ def band(window: int, seq_len: int = S, causal: bool = True) -> Tensor:
 
 @pytest.fixture(params=[512, 6, 1], ids=lambda size: f"blocks of {size}")
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(masks, "BLOCK", request.param)
-    monkeypatch.setattr(masks, "WINDOW_BLOCK", request.param)
+    monkeypatch.setattr(window_cores, "BLOCK", request.param)
+    monkeypatch.setattr(window_cores, "WINDOW_BLOCK", request.param)
     return request.param
 
 
@@ -138,7 +137,7 @@ def test_scores_are_made_for_blocks_and_their_windows_alone(monkeypatch):
         return real(q, k, *args, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    length, window, size = 1500, 100, masks.WINDOW_BLOCK
+    length, window, size = 1500, 100, window_cores.WINDOW_BLOCK
     attention(window=window)(sequence(length))
     assert sum(queries for queries, _ in shapes) == length
     assert max(queries * keys for queries, keys in shapes) <= size * (size + window - 1)
@@ -187,8 +186,10 @@ def test_patterns_repeat_over_the_layers():
     assert [(layer.window, layer.position) for layer in config.layers] == expected
     built = [(b.attention.window, b.attention.position) for b in Transformer(config).blocks]
     assert built == expected
-    assert TransformerConfig(window=8).layers == [(8, "rope", 0)] * 2
-    assert TransformerConfig(position="learned", train_length=4).layers == [(None, "nope", 0)] * 2
+    windows = TransformerConfig(window=8).layers
+    assert [(layer.window, layer.position) for layer in windows] == [(8, "rope")] * 2
+    learned = TransformerConfig(position="learned", train_length=4).layers
+    assert [(layer.window, layer.position) for layer in learned] == [(None, "nope")] * 2
 
 
 def test_layers_without_positions_ignore_them():

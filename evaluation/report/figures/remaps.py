@@ -10,9 +10,9 @@ import torch
 
 from evaluation.report.figures import style
 from evaluation.report.figures.style import End
-from methods.maps import Remap, attended
+from methods.maps import PositionMap, attended
 from methods.method import parse_method
-from methods.registry import LEAST_TRAIN_LENGTH, remap_of
+from methods.registry import LEAST_TRAIN_LENGTH, map_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,18 +23,18 @@ _IMAGE = 160  # queries and keys of an image, at most
 _SHOWN = 4  # training lengths in an image: in a longer one the near tokens would not be seen
 
 
-def remaps_of(methods: Iterable[str], *, context: int, train_length: int) -> dict[str, Remap]:
+def remaps_of(methods: Iterable[str], *, context: int, train_length: int) -> dict[str, PositionMap]:
     """The maps of those of the methods that bend positions, without log-n.
 
     Those whose rule needs a longer training length are left out.
     """
-    found: dict[str, Remap] = {}
+    found: dict[str, PositionMap] = {}
     lengths = {"context": context, "train_length": train_length}
     has_rule = train_length >= LEAST_TRAIN_LENGTH
     for method in map(parse_method, methods):
-        if method.remap is not None and (method.settings or has_rule):
+        if method.map is not None and (method.settings or has_rule):
             name = method.name.removesuffix("+logn")
-            found.setdefault(name, remap_of(method.remap, method.settings, **lengths))
+            found.setdefault(name, map_of(method.map, method.settings, **lengths))
     return found
 
 
@@ -70,12 +70,12 @@ def remaps_figure(methods: Iterable[str], train_length: int, target: int) -> Fig
     return fig
 
 
-def _relative(remap: Remap, i: torch.Tensor, j: torch.Tensor) -> np.ndarray:
+def _relative(remap: PositionMap, i: torch.Tensor, j: torch.Tensor) -> np.ndarray:
     """R(i, j), NaN where the pair is not attended to."""
     return torch.where(attended(remap, i, j), remap.relative(i, j), torch.nan).numpy()
 
 
-def _draw_curves(ax: Axes, found: dict[str, Remap], train_length: int, target: int) -> None:
+def _draw_curves(ax: Axes, found: dict[str, PositionMap], train_length: int, target: int) -> None:
     looks, ends = style.styles(("none", *found)), []
     distance = np.unique(np.geomspace(1, target - 1, 1500).astype(int)) if target > 1 else [0]
     j = target - 1 - torch.as_tensor(distance)
@@ -102,7 +102,9 @@ def _draw_curves(ax: Axes, found: dict[str, Remap], train_length: int, target: i
     style.label_ends(ax, ends)
 
 
-def _draw_image(ax: Axes, name: str, remap: Remap, train_length: int, shown: int) -> AxesImage:
+def _draw_image(
+    ax: Axes, name: str, remap: PositionMap, train_length: int, shown: int
+) -> AxesImage:
     places = torch.from_numpy(np.linspace(0, shown - 1, min(shown, _IMAGE)).round().astype(int))
     relative = _relative(remap, places[:, None], places[None])
     from matplotlib import colormaps

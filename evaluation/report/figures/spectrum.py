@@ -26,7 +26,7 @@ def scalings_of(
     for name in methods:
         method = parse_method(name)
         bare = Method(method.scaling, method.number)
-        if method.remap is None and bare.refusal(config, train_length) is None:
+        if method.map is None and bare.refusal(config, train_length) is None:
             found.setdefault(bare.name, bare)
     return found if config.position == "rope" else {}
 

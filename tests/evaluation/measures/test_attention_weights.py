@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from evaluation.measures.attention_distance import measure_attention
+from methods.bend import bend
 from methods.maps import (
     DualChunk,
     LeakyReRope,
@@ -18,7 +19,6 @@ from methods.maps import (
     attended,
 )
 from model import RoPEAttention, Transformer, TransformerConfig, rope_frequencies
-from model.attention_weights import attention_weights
 from model.positions import alibi_slopes
 
 S, D_MODEL, H, HK = 40, 32, 4, 2
@@ -35,7 +35,7 @@ KINDS = {
     "bidirectional": {"causal": False},
     "bidirectional-window": {"causal": False, "window": 7},
 }
-REMAPS = [ReRope(7), LeakyReRope(7, 4), SelfExtend(3, 8), DualChunk(12, 4), Window(7), Sinks(2, 7)]
+MAPS = [ReRope(7), LeakyReRope(7, 4), SelfExtend(3, 8), DualChunk(12, 4), Window(7), Sinks(2, 7)]
 
 
 def attention(causal=True, **options):
@@ -101,7 +101,7 @@ def output_of(module, x, weights):
 
 
 def assert_right(module, x, **options):
-    weights = attention_weights(module, x, ROWS)
+    weights = module.weights(x, ROWS)
     expected = by_definition(module, x, **options)[:, :, ROWS]
     torch.testing.assert_close(weights, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, H, len(ROWS)).double())
@@ -116,36 +116,36 @@ def test_weights_are_those_of_the_definition_and_give_the_layers_output(kind):
     assert_right(attention(**KINDS[kind]), tokens())
 
 
-@pytest.mark.parametrize("remap", REMAPS, ids=str)
-def test_under_a_remap(remap):
+@pytest.mark.parametrize("position_map", MAPS, ids=str)
+def test_under_a_map(position_map):
     module, x = attention(), tokens()
-    plain = attention_weights(module, x, ROWS)
-    module.set_remap(remap)
+    plain = module.weights(x, ROWS)
+    bend(module, position_map)
     i, j = torch.arange(S)[:, None], torch.arange(S)[None]
-    relative = torch.where(attended(remap, i, j), remap.relative(i, j), torch.nan)
+    relative = torch.where(attended(position_map, i, j), position_map.relative(i, j), torch.nan)
     bent = assert_right(module, x, relative=relative)
     assert not torch.allclose(plain, bent, atol=1e-3)
 
 
 def test_under_a_mean_of_rotations_they_give_the_layers_output():
     module, x = attention(), tokens()
-    module.set_remap(MeanReRope(7, 20))
-    y = output_of(module, x, attention_weights(module, x, ROWS))
+    bend(module, MeanReRope(7, 20))
+    y = output_of(module, x, module.weights(x, ROWS))
     torch.testing.assert_close(y, module(x)[:, ROWS], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("remap", [None, ReRope(7)], ids=str)
-def test_under_log_n(remap):
+@pytest.mark.parametrize("position_map", [None, ReRope(7)], ids=str)
+def test_under_log_n(position_map):
     module, x = attention(), tokens()
-    module.set_remap(remap)
+    bend(module, position_map)
     module.set_score_scaling(8)
     i, j = torch.arange(S)[:, None], torch.arange(S)[None]
-    relative = None if remap is None else remap.relative(i, j)
+    relative = None if position_map is None else position_map.relative(i, j)
     assert_right(module, x, relative=relative, log_n=8)
 
 
 def test_weights_of_16_bit_layers_are_float32():
-    weights = attention_weights(attention().bfloat16(), tokens().bfloat16(), ROWS)
+    weights = attention().bfloat16().weights(tokens().bfloat16(), ROWS)
     assert weights.dtype == torch.float32
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, H, len(ROWS)))
 
@@ -207,7 +207,7 @@ def test_figures_are_those_of_all_weights_of_the_last_quarter(position):
     measured = measure(network)[1]
     hook.remove()
     every = torch.arange(CONTEXT)
-    weights = attention_weights(network.blocks[1].attention, torch.cat(inputs), every)
+    weights = network.blocks[1].attention.weights(torch.cat(inputs), every)
     weights = weights[:, :, CONTEXT - CONTEXT // 4 :]
     distance = every[CONTEXT - CONTEXT // 4 :, None] - every
     expected = (weights * distance).sum(-1).mean()

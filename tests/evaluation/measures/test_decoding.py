@@ -7,15 +7,15 @@ import torch
 from evaluation import METHODS, parse_method
 from evaluation.measures.decoding import measure_decode
 from evaluation.measures.loss import choose_passages, same_target_nll
-from methods.method import applied
-from methods.registry import REMAPS
+from methods.apply import applied
+from methods.registry import MAPS
 from model import ScalingConfig
 from tiny_extrapolation import DOCUMENT, TRAIN_LENGTH, tiny
 
 CONTEXT = 40
 LISTS = {"short_factor": [1.0] * 8, "long_factor": [1.0 + i for i in range(8)]}
 LONGROPE = ScalingConfig("longrope", factor=2.0, train_length=TRAIN_LENGTH, options=LISTS)
-NAMES = [*METHODS, *REMAPS, "logn", "yarn@8+logn", "rerope+logn"]
+NAMES = [*METHODS, *MAPS, "logn", "yarn@8+logn", "rerope+logn"]
 PASSAGES = choose_passages([DOCUMENT], CONTEXT, 2)
 
 

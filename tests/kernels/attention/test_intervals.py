@@ -1,18 +1,20 @@
 """The fused kernel, in Triton's interpreter, against every pair for itself in float64."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import interval_oracle
-import model.attention
+import model.fused_attention
 from compiled import compiled_for_a_gpu
 from kernels import can_attend_to_intervals, interval_attention
-from maps_oracle import MASKS, REMAPS, attention, pairwise
-from methods.bend import remapped_attention
+from maps_oracle import MAPS, MASKS, attention, pairwise
+from methods.bend import bend, rotated
+from methods.bent_attention import bent_attention, key_bounds
 from methods.maps import DualChunk, LeakyReRope, MeanReRope, Window
-from model.fused_attention import can_fuse, key_bounds, window_attention
+from model.fused_attention import can_fuse, window_attention, window_bounds
 from small_models import small
 
 pytest.importorskip("triton")
@@ -174,17 +176,17 @@ def test_it_compiles_for_a_gpu_on_a_machine_without_one(
     assert ".target sm_90" in ptx and instruction in ptx
 
 
-# --- under the remaps, and in the model ------------------------------------------------------
+# --- under position maps, and in the model ---------------------------------------------------
 
 
-@pytest.mark.parametrize("remap", REMAPS + MASKS, ids=str)
-def test_remapped_attention_equals_every_pair_rotated_for_itself(remap, monkeypatch):
+@pytest.mark.parametrize("position_map", MAPS + MASKS, ids=str)
+def test_bent_attention_equals_every_pair_rotated_for_itself(position_map, monkeypatch):
     module, x = attention(n_kv_heads=2), 4 * normal(1, 50, 32).double()
-    expected = pairwise(module, x, remap)
+    expected = pairwise(module, x, position_map)
     module, x = module.float(), x.float()
     q, k, v = module._heads(x)
     with torch.no_grad():
-        y = remapped_attention(q, k, v, remap, module.rotated, fused=True)
+        y = bent_attention(q, k, v, position_map, partial(rotated, module), fused=True)
     torch.testing.assert_close(module.out(y.flatten(-2)).double(), expected, rtol=0, atol=2e-5)
 
 
@@ -197,12 +199,12 @@ def fused_calls(monkeypatch):
         calls.append(tensors)
         return True
 
-    monkeypatch.setattr(model.attention, "can_fuse", asked)
+    monkeypatch.setattr(model.fused_attention, "can_fuse", asked)
     return calls
 
 
 @pytest.mark.parametrize(
-    ("options", "remap"),
+    ("options", "position_map"),
     [
         ({}, LeakyReRope(8, 4)),
         ({}, MeanReRope(8, 15)),
@@ -213,16 +215,18 @@ def fused_calls(monkeypatch):
     ],
     ids=str,
 )
-def test_a_model_by_the_kernel_is_the_model_by_pytorch(options, remap, fused_calls):
+def test_a_model_by_the_kernel_is_the_model_by_pytorch(options, position_map, fused_calls):
     net, tokens = small(**options), torch.randint(32, (1, 40))
-    net.set_remap(remap)
+    other = small(**options, backend="pytorch")
+    for either in (net, other):
+        bend(either, position_map)
     with torch.no_grad():
         by_kernel, cache = net(tokens), net.new_cache(1, 40)
         parts = [net(part, cache=cache) for part in tokens.split([33, 1, 6], dim=1)]
         assert fused_calls
-        for block in net.blocks:
-            block.attention.backend = "pytorch"
-        plain = net(tokens)
+        fused_calls.clear()
+        plain = other(tokens)
+        assert not fused_calls
     scale = plain.abs().max().item()
     torch.testing.assert_close(by_kernel, plain, rtol=0, atol=1e-5 * scale)
     torch.testing.assert_close(torch.cat(parts, dim=1), plain, rtol=0, atol=1e-5 * scale)
@@ -278,12 +282,10 @@ def test_dropout_stays_with_pytorch_without_gradients_too(fused_calls):
 def test_a_window_counts_on_from_the_past_and_alibi_with_it():
     q, (k, *_), v = heads(1, 20, 53)
     slopes = torch.tensor([0.5, 0.03])
-    y = window_attention(q[0], k, v, 9, past=33, slopes=slopes)
+    y = window_attention(q[0], k, v, 9, slopes=slopes)
     i = torch.arange(33, 53)
     low, high = (i - 8)[None], (i + 1)[None]
     expected = interval_oracle.attention(q, [k], v, low, high, slopes)
     torch.testing.assert_close(y.double(), expected, rtol=0, atol=1e-5)
-    assert [x.tolist() for x in key_bounds(Window(9), 33, 20, q[0].device)] == [
-        low.tolist(),
-        high.tolist(),
-    ]
+    for bounds in (window_bounds(9, 33, 20, i.device), key_bounds(Window(9), 33, 20, i.device)):
+        assert [x.tolist() for x in bounds] == [low.tolist(), high.tolist()]

@@ -1,0 +1,186 @@
+"""The cores of layers with a window, and of ALiBi, whose scores have a bias.
+
+SDPA takes both as a tensor of queries x keys. Made for a block of queries at a time, and only for
+the keys that the block may see, its memory grows with block x length, with a window even with
+block x window. On a GPU without gradients a fused kernel takes its place
+(`model/fused_attention.py`).
+
+Shapes: B batch, S queries, T keys (S, or more with a cache), H heads of queries, Hk heads of keys
+and values, D head_dim, Q queries of a block, K keys that the block may see.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from model.cache import LayerCache
+from model.cores import Core, PlainCore, attend, broadcastable, dots, visible
+from model.fused_attention import fuses, window_attention
+from model.positions import alibi_bias, alibi_slopes
+
+BLOCK = 512  # queries: one block is most training lengths, and large enough to be quick
+WINDOW_BLOCK = 128  # at least, and the window where that is longer: a block sees both
+
+# (queries, keys), as slices of all of them -> (B or 1, H, Q, K), added to the scores
+Bias = Callable[[slice, slice], Tensor]
+
+
+@dataclass(frozen=True)
+class WindowCore(Core):
+    """A query sees itself and the window - 1 tokens before it (and after it, if not causal)."""
+
+    causal: bool
+    window: int
+    backend: str = "auto"  # "pytorch": never the fused kernel
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """See `Core`; positions are in q and k already."""
+        if k.shape[1] <= self.window:
+            return PlainCore(self.causal)(q, k, v, mask=mask, dropout=dropout)
+        if self.causal and mask is None and not dropout and fuses(self.backend, q, k, v):
+            return window_attention(q, k, v, self.window)
+        rules = Rules.of(q, k, self.causal, self.window, mask)
+        return attend_in_blocks(q, k, v, rules, None, dropout)
+
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+        """See `Core`."""
+        keys = torch.arange(k.shape[1], device=k.device)
+        seen = visible(rows, keys, causal=self.causal, window=self.window)
+        return dots(q, k).masked_fill(~seen, -torch.inf)
+
+
+@dataclass(frozen=True)
+class AlibiCore(Core):
+    """ALiBi: scores that fall with the distance (`model/positions.py`), in a window or in none."""
+
+    causal: bool
+    window: int | None = None
+    backend: str = "auto"  # "pytorch": never the fused kernel
+
+    counts = True
+
+    def __call__(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """See `Core`."""
+        counted = positions is None and (cache is None or cache.positions is None)
+        plain = self.causal and mask is None and not dropout and counted
+        if plain and fuses(self.backend, q, k, v):
+            slopes = alibi_slopes(q.shape[2], q.device)
+            return window_attention(q, k, v, self.window, slopes=slopes)
+        rules = Rules.of(q, k, self.causal, self.window, mask)
+        return attend_in_blocks(q, k, v, rules, _bias(q, k, positions, cache), dropout)
+
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+        """See `Core`."""
+        keys = torch.arange(k.shape[1], device=k.device)
+        seen = visible(rows, keys, causal=self.causal, window=self.window)
+        at = keys if positions is None else positions
+        bias = alibi_bias(alibi_slopes(q.shape[2], q.device), at[rows], at)
+        return (dots(q, k) + bias).masked_fill(~seen, -torch.inf)
+
+
+def _bias(q: Tensor, k: Tensor, positions: Tensor | None, cache: LayerCache | None) -> Bias:
+    """ALiBi's bias, by the positions of the queries and of all keys."""
+    at = positions
+    if at is None:
+        at = torch.arange(k.shape[1] - q.shape[1], k.shape[1], device=q.device)
+    keys_at = at
+    if cache is not None:
+        if positions is not None:
+            cache.set_positions(positions)
+        keys_at = cache.key_positions()
+    slopes = alibi_slopes(q.shape[2], q.device)
+    return lambda queries, keys: alibi_bias(slopes, at[..., queries], keys_at[..., keys])
+
+
+class Rules(NamedTuple):
+    """What a query may attend to. Query s is the token number `past` + s, key t the number t."""
+
+    causal: bool
+    past: int = 0
+    window: int | None = None  # itself and window - 1 tokens before it (and after, if not causal)
+    mask: Tensor | None = None  # booleans that broadcast to (B, H, S, T), joined by AND
+
+    @classmethod
+    def of(
+        cls, q: Tensor, k: Tensor, causal: bool, window: int | None, mask: Tensor | None
+    ) -> "Rules":
+        """For q (B, S, H, D) and k (B, T, Hk, D), and the mask of `RoPEAttention.forward`."""
+        (batch, seq_len, heads, _), n_keys = q.shape, k.shape[1]
+        if mask is not None:
+            mask = broadcastable(mask, (batch, heads, seq_len, n_keys))
+        return cls(causal, n_keys - seq_len, window, mask)
+
+    def keys(self, queries: slice, n_keys: int) -> slice:
+        """The keys that any of the queries may attend to, as far as causality and window say."""
+        first, last = self.past + queries.start, self.past + queries.stop - 1
+        reach = n_keys if self.window is None else self.window - 1
+        start = max(0, first - reach)
+        return slice(start, min(n_keys, last + (0 if self.causal else reach) + 1))
+
+    def allowed(self, queries: slice, keys: slice, device: torch.device) -> Tensor | None:
+        """Booleans that broadcast to (B, H, Q, K); None: all of `self.keys` for each of them."""
+        allowed = None if self.mask is None else _part(self.mask, queries, keys)
+        if queries.stop - queries.start == 1:  # its keys are those that it may attend to
+            return allowed
+        query = torch.arange(queries.start, queries.stop, device=device) + self.past
+        key = torch.arange(keys.start, keys.stop, device=device)
+        near = visible(query, key, causal=self.causal, window=self.window)  # (Q, K)
+        return near if allowed is None else allowed & near
+
+
+def attend_in_blocks(
+    q: Tensor, k: Tensor, v: Tensor, rules: Rules, bias: Bias | None, dropout: float
+) -> Tensor:
+    """softmax(q·k / sqrt(D) + bias) v of q (B, S, H, D) over k, v (B, T, Hk, D): (B, S, H, D).
+
+    A query that may attend to nothing gets zeros.
+    """
+
+    def attend_block(q: Tensor, k: Tensor, v: Tensor, queries: slice, keys: slice) -> Tensor:
+        allowed = rules.allowed(queries, keys, q.device)
+        return attend(q, k, v, allowed, None if bias is None else bias(queries, keys), dropout)
+
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
+    n_queries, outputs = q.shape[2], []
+    size = BLOCK if rules.window is None else min(BLOCK, max(WINDOW_BLOCK, rules.window))
+    # The backward of a full layer would keep every block's scores: it makes them again instead.
+    again = n_queries > size and rules.window is None and torch.is_grad_enabled()
+    for start in range(0, n_queries, size):
+        queries = slice(start, min(start + size, n_queries))
+        keys = rules.keys(queries, k.shape[2])
+        block = (q[:, :, queries], k[:, :, keys], v[:, :, keys], queries, keys)
+        outputs.append(
+            checkpoint(attend_block, *block, use_reentrant=False) if again else attend_block(*block)
+        )
+    y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)  # (B, H, S, D)
+    return y.transpose(1, 2)
+
+
+def _part(mask: Tensor, queries: slice, keys: slice) -> Tensor:
+    """Of a 4-D mask what concerns these queries and keys; sizes of 1 stand for all."""
+    rows = mask if mask.shape[-2] == 1 else mask[..., queries, :]
+    return rows if mask.shape[-1] == 1 else rows[..., keys]
