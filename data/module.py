@@ -79,6 +79,8 @@ class TextDataModule(L.LightningDataModule):
         val_documents: the whole validation split, an array (tokens,) per document
     """
 
+    tokenizer: Tokenizer
+
     def __init__(
         self,
         corpus: str = "stdlib",
@@ -104,7 +106,7 @@ class TextDataModule(L.LightningDataModule):
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
         self.num_workers, self.seed = num_workers, seed
         self.shares = shares
-        self.tokenizer: Tokenizer | None = None
+        self._prepared = False
         if problems := self._problems():
             raise ValueError("\n".join(problems))
 
@@ -153,7 +155,7 @@ class TextDataModule(L.LightningDataModule):
         Raises:
             ValueError: the text cannot be had or used, or is shorter than one sequence.
         """
-        if self.tokenizer is not None:
+        if self._prepared:
             return
         with DownloadProgress() as on_progress:
             corpus = load_corpus(self.corpus, path=self.path, on_progress=on_progress)
@@ -177,7 +179,8 @@ class TextDataModule(L.LightningDataModule):
         }
         self.fingerprint |= {} if mixture is None else mixture.shares
         self.mixture = mixture
-        self.tokenizer = tokenizer  # last: it says that all else is there
+        self.tokenizer = tokenizer
+        self._prepared = True
 
     def _check_length(self, n_train: int, n_val: int) -> None:
         """ValueError if a split has no room for one sequence and the target behind it."""

@@ -21,7 +21,12 @@ _STEP = optional(integer(1, 2**40)._replace(text="an integer of at least 1"))
 
 def without_positions(config: dict[str, Any]) -> dict[str, Any]:
     """The config of the model that such a run ends with: position=nope, nothing that bends one."""
-    scaling = {"method": "none", "factor": None, "train_length": None, "options": {}}
+    scaling: dict[str, Any] = {
+        "method": "none",
+        "factor": None,
+        "train_length": None,
+        "options": {},
+    }
     model = config["model"] | {"random_positions": None}
     return config | {"position": "nope", "scaling": scaling, "model": model}
 

@@ -1,5 +1,7 @@
 """The Lightning module: loss, metrics and optimizer around a plain `nn.Module`.
 
+The loss is computed in `LanguageModule.training_step`, by `nll` at the end of this file.
+
 B batch, S sequence, V vocabulary.
 """
 
@@ -8,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +25,8 @@ class LanguageModule(L.LightningModule):
     `token_bytes` (V,) holds the UTF-8 bytes of each token's text, for bits per byte. `identity` is
     plain data that every checkpoint carries: config, tokenizer, data fingerprint, vocabulary size.
     """
+
+    token_bytes: Tensor
 
     def __init__(
         self,
@@ -40,7 +45,7 @@ class LanguageModule(L.LightningModule):
         self.identity = identity
         self.seed = seed
         self.register_buffer("token_bytes", token_bytes, persistent=False)
-        self.training_loss = mean_nll
+        self.training_loss = mean_nll  # of logits and targets; `compile_training` compiles it
         self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
         self.grad_norm = torch.zeros(())
         self.lr = optimizer.lr
@@ -48,16 +53,16 @@ class LanguageModule(L.LightningModule):
     def compile_training(self, mode: str | None) -> None:
         """Compile the network, in torch.compile's `mode`, and the loss of a training step.
 
-        In place, so that the checkpoint's keys stay clean; whole, so that a graph break is an error
-        and not a silent loss of half the speed. The compiled loss makes no float32 copy of the
-        logits, the dearer the larger the vocabulary. It is never in a CUDA graph: its value is
-        kept past the next replay.
+        In place, so that the checkpoint's keys stay clean. As one graph, so that a graph break is
+        an error and not a silent loss of half the speed. The compiled loss makes no float32 copy of
+        the logits, which would be large with a large vocabulary. It is never in a CUDA graph: its
+        value is read after the next step has begun, which would overwrite it.
         """
         self.net.compile(fullgraph=True, mode=mode)
         self.training_loss = torch.compile(mean_nll, fullgraph=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Fused AdamW and a schedule that advances with every optimizer step."""
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW, fused on CUDA, and a schedule that advances with every optimizer step."""
         optimizer, schedule = build_optimizer(self.net, self.optimizer_config, self.max_steps)
         return {
             "optimizer": optimizer,
@@ -65,7 +70,7 @@ class LanguageModule(L.LightningModule):
         }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Dropout, like the data, is a function of (seed, step, rank): resuming needs no state."""
+        """Seed dropout by (seed, step, rank), as the data are: resuming needs no state."""
         mixed = (self.seed * 1_000_003 + batch_idx) * 65_537 + self.global_rank
         torch.manual_seed(mixed % 2**63)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
@@ -73,7 +78,8 @@ class LanguageModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean negative log likelihood of the batch, in nats per token."""
-        loss = self.training_loss(self.net(batch[0]), batch[1])
+        inputs, targets = batch
+        loss = self.training_loss(self.net(inputs), targets)
         self.step_losses.append(loss.detach())
         return loss
 
@@ -83,7 +89,10 @@ class LanguageModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the global norm and keep it; Lightning's own refuses fused AdamW under bf16."""
+        """Clip by the global norm and keep the norm.
+
+        Lightning's own clipping refuses fused AdamW under mixed precision.
+        """
         self.lr = optimizer.param_groups[0]["lr"]  # of this step: the schedule moves on after it
         largest = math.inf if gradient_clip_val is None else gradient_clip_val
         self.grad_norm = nn.utils.clip_grad_norm_(self.net.parameters(), largest)
@@ -95,7 +104,7 @@ class LanguageModule(L.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch of windows to the sums, each target token once."""
         inputs, targets = batch
-        # Past a compiled __call__: another shape and mode are not worth a compilation.
+        # `forward`, not the compiled call: another shape and mode are not worth a compilation.
         nats = nll(self.net.forward(inputs), targets, reduction="sum")
         scored = targets != IGNORED
         counted = self.token_bytes[targets.clamp_min(0)] * scored
@@ -104,12 +113,14 @@ class LanguageModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Loss in nats per token and bits per byte of the original text."""
-        nats, tokens, text_bytes = self.all_gather(self.totals).reshape(-1, 3).sum(0)
+        totals = self.all_gather(self.totals)  # of every rank
+        assert isinstance(totals, Tensor)
+        nats, tokens, text_bytes = totals.reshape(-1, 3).sum(0)
         metrics = {"val/loss": nats / tokens, "val/bpb": nats / math.log(2) / text_bytes}
         self.log_dict({name: value.float() for name, value in metrics.items()}, logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint say what it is: it loads without the code that wrote it."""
+        """Add the identity, so that the checkpoint says what it is."""
         checkpoint["ropewalk"] = self.identity
 
     def _sum_device(self) -> torch.device:
@@ -118,7 +129,7 @@ class LanguageModule(L.LightningModule):
 
 
 def mean_nll(logits: Tensor, targets: Tensor) -> Tensor:
-    """What a training step minimises: `nll`, averaged over the scored tokens."""
+    """The loss of a training step: `nll`, averaged over the scored tokens."""
     return nll(logits, targets, reduction="mean")
 
 

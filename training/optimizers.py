@@ -23,7 +23,7 @@ class OptimizerConfig:
 def lr_factor(step: int, max_steps: int, warmup_steps: int, final_fraction: float) -> float:
     """The learning rate of optimizer step `step` (from 0), as a fraction of its peak.
 
-    Linear warmup over `warmup_steps`, then half a cosine down to `final_fraction` at `max_steps`.
+    Linear warm-up over `warmup_steps`, then half a cosine down to `final_fraction` at `max_steps`.
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

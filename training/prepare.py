@@ -9,7 +9,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from data import TextDataModule
+from data.module import TextDataModule
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint

@@ -23,8 +23,9 @@ from training.callbacks.checkpoints import (
     network_weights,
     read_checkpoint,
 )
-from training.callbacks.metrics import JsonLines, Metrics, latest_metrics
+from training.callbacks.metrics import Metrics
 from training.callbacks.throughput import peak_flops
+from training.metrics_file import JsonLines, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.phases import build_phases

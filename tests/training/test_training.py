@@ -11,8 +11,8 @@ from torch import nn
 
 from training.callbacks import throughput
 from training.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
-from training.callbacks.metrics import cut_back
-from training.callbacks.throughput import SKIPPED_STEPS, Stopwatch, peak_flops
+from training.callbacks.throughput import WARMUP_STEPS, StepTimer, peak_flops
+from training.metrics_file import cut_back
 from training.module import LanguageModule, mean_nll
 from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
 
@@ -97,20 +97,20 @@ def test_peak_is_the_cards_own_or_none(name: str, teraflops: float | None, monke
     assert peak_flops(torch.device("cpu")) is None
 
 
-def test_stopwatch_leaves_out_the_first_steps_and_the_pauses(monkeypatch) -> None:
+def test_timer_leaves_out_the_warmup_and_the_pauses(monkeypatch) -> None:
     now = 0.0
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
-    watch = Stopwatch()
+    timer = StepTimer()
     for step in range(1, 21):
-        watch.start()
-        now += 100.0 if step <= SKIPPED_STEPS else 2.0
-        if watch.step() or step == 15:
-            watch.stop()
+        timer.resume()
+        now += 100.0 if step <= WARMUP_STEPS else 2.0
+        if timer.count_step() or step == 15:
+            timer.pause()
             now += 1000.0  # validation
-    watch.stop()
-    assert (watch.steps, watch.seconds) == (10, 20.0)
-    assert watch.lap() == (20, 10 * 100.0 + 20.0)
-    assert watch.lap() == (0, 0.0)
+    timer.pause()
+    assert (timer.steps, timer.seconds) == (10, 20.0)
+    assert timer.interval() == (20, 10 * 100.0 + 20.0)
+    assert timer.interval() == (0, 0.0)
 
 
 def test_metrics_are_cut_back_to_a_step(tmp_path) -> None:

@@ -1,5 +1,4 @@
-"""What a person sees while a run trains: a bar with time left, or plain lines where there is no
-terminal."""
+"""Progress of a run on the screen: a bar with the time left, or plain lines without a terminal."""
 
 import sys
 import time
@@ -14,22 +13,23 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from training.callbacks import find
 from training.callbacks.metrics import Metrics
 
 FIRST_LINE_AFTER = 5.0  # seconds
 
 
 class Progress(L.Callback):
-    """Follows the logged figures: it is redrawn when they change, never in between."""
+    """Shows the logged metrics; it is redrawn when they change, never in between."""
 
     def __init__(self) -> None:
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Find the figures, and draw where there is somebody to look."""
-        self.metrics = next(c for c in trainer.callbacks if isinstance(c, Metrics))
+        """Find the metrics, and start the bar where stderr is a terminal."""
+        self.metrics = find(trainer, Metrics)
         self.shown = dict(self.metrics.latest)
-        self.started, self.spoken = time.monotonic(), False
+        self.started, self.printed = time.monotonic(), False
         if not trainer.is_global_zero or not sys.stderr.isatty():
             return
         self.bar = Bar(
@@ -47,12 +47,12 @@ class Progress(L.Callback):
         )
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Redraw when there are new figures; without a terminal, say once that it goes on."""
+        """Redraw when there are new metrics; without a terminal, print one early line."""
         if self.metrics.latest == self.shown:
             return
         if self.bar:
             self._draw(trainer)
-        elif not self.spoken and time.monotonic() - self.started > FIRST_LINE_AFTER:
+        elif not self.printed and time.monotonic() - self.started > FIRST_LINE_AFTER:
             self._print_line(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -65,18 +65,18 @@ class Progress(L.Callback):
             self._print_line(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the last picture standing."""
+        """Draw the bar a last time and leave it on the screen."""
         if self.bar:
             self._draw(trainer)
             self.bar.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Stop the bar, so that the error is printed below it."""
         if self.bar:
             self.bar.stop()
 
     def _print_line(self, trainer: L.Trainer) -> None:
-        self.spoken = True
+        self.printed = True
         if trainer.is_global_zero:
             print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
             print(f"  left {self._time_left(trainer)}", flush=True)

@@ -1,4 +1,4 @@
-"""Text that the model writes while it learns to."""
+"""Text that the model generates while it is trained."""
 
 import math
 from pathlib import Path
@@ -7,15 +7,16 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from data import Tokenizer
-from model import generate
+from data.module import TextDataModule
+from model import Transformer, generate
+from training.module import LanguageModule
 
 
 class Samples(L.Callback):
     """After every `every_n_validations`-th validation: a sample, in TensorBoard and samples.txt.
 
-    The prompt is the beginning of the validation text. Drawn by a generator of its own, so that
-    sampling changes no result.
+    The prompt is the beginning of the validation text. Sampling draws from a generator of its own,
+    so that it changes no result.
     """
 
     def __init__(
@@ -36,28 +37,31 @@ class Samples(L.Callback):
         self.validations = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write one sample when its turn has come."""
+        """Count the validation, and write a sample after every few."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not trainer.is_global_zero:
             return
         self.validations += 1
         if self.validations % self.every_n_validations == 0:
-            self._write(trainer, self._sample(trainer, pl_module))
+            assert isinstance(pl_module, LanguageModule)
+            data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            self._write(trainer, self._sample(pl_module, data))
 
-    def _sample(self, trainer: L.Trainer, module: L.LightningModule) -> str:
-        tokenizer: Tokenizer = trainer.datamodule.tokenizer
-        prompt_tokens, new_tokens = self._lengths(module.net.config.max_length)
-        prompt = trainer.datamodule.val_tokens_array[:prompt_tokens].astype("int64")
+    def _sample(self, module: LanguageModule, data: TextDataModule) -> str:
+        net = module.net
+        assert isinstance(net, Transformer)
+        prompt_tokens, new_tokens = self._lengths(net.config.max_length)
+        prompt = data.val_tokens_array[:prompt_tokens].astype("int64")
         tokens = generate(
-            module.net,
+            net,
             torch.from_numpy(prompt)[None].to(module.device),
             max_new_tokens=new_tokens,
             temperature=self.temperature,
             seed=module.seed,
         )
-        return tokenizer.decode([*prompt.tolist(), *tokens])
+        return data.tokenizer.decode([*prompt.tolist(), *tokens])
 
     def _lengths(self, most: int | None) -> tuple[int, int]:
-        """Tokens of the prompt and of the sample, for a model that reads at most `most`."""
+        """Tokens of the prompt and of the sample, for a model that reads at most `most` tokens."""
         if most is None:
             return self.prompt_tokens, self.max_new_tokens
         prompt_tokens = max(1, min(self.prompt_tokens, most // 2))

@@ -1,11 +1,11 @@
-"""Tokens per second, and the share of the device's peak that they are (MFU)."""
+"""Throughput: the time of training steps, and the device's peak, of which MFU is the share."""
 
 import time
 
 import torch
 
-# Dense bf16 matrix peak in FLOP/s by a part of the device's name, longest match first; vendors'
-# headline figures with sparsity are twice these. A device that is not here gets no MFU.
+# Dense bf16 matrix peak in FLOP/s by words of the device's name, of which the longest match counts;
+# vendors' headline figures with sparsity are twice these. Other devices get no MFU.
 PEAK_BF16 = {
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -18,9 +18,9 @@ PEAK_BF16 = {
     "RTX 4090": 165e12,
     "RTX 3090": 71e12,
 }
-# Other chips under the same number, and slices of one.
-NOT_THE_WHOLE_CARD = ("Laptop", " D ", " Ti ", "MIG", "GRID")
-SKIPPED_STEPS = 10  # at the start: compilation, caches, the allocator
+# Words of names of smaller chips with the same number, and of slices of one.
+OTHER_CARDS = ("Laptop", " D ", " Ti ", "MIG", "GRID")
+WARMUP_STEPS = 10  # not timed: they pay for compilation, caches and the allocator
 
 
 def peak_flops(device: torch.device) -> float | None:
@@ -28,7 +28,7 @@ def peak_flops(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    if any(part in f"{name} " for part in NOT_THE_WHOLE_CARD):
+    if any(part in f"{name} " for part in OTHER_CARDS):
         return None
     words = f" {name} "
     for part in sorted(PEAK_BF16, key=len, reverse=True):
@@ -38,51 +38,50 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that the clock means something."""
+    """Wait until the device has done what it was told, so that a time read now is right."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-class Stopwatch:
-    """Seconds spent training: it stands while something else runs.
+class StepTimer:
+    """Counts optimizer steps and the seconds that they take, with pauses for everything else.
 
-    `seconds` and `steps` cover everything since the first ten steps, `lap()` the time since the
-    last lap.
+    `steps` and `seconds` leave out the warm-up, the first ten steps; `interval()` does not.
     """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
         self.steps = 0
-        self._lap_seconds = 0.0
-        self._lap_steps = 0
-        self._seen_steps = 0
-        self._since: float | None = None
+        self.seconds = 0.0
+        self._all_steps = 0
+        self._interval_steps = 0
+        self._interval_seconds = 0.0
+        self._resumed_at: float | None = None  # None: paused
 
-    def start(self) -> None:
-        """Run on; nothing where it runs already."""
-        if self._since is None:
-            self._since = time.perf_counter()
+    def resume(self) -> None:
+        """Go on timing; does nothing while it is timing already."""
+        if self._resumed_at is None:
+            self._resumed_at = time.perf_counter()
 
-    def stop(self) -> None:
-        """Stand, with the time since `start` counted; the caller has synchronised the device."""
-        if self._since is None:
+    def pause(self) -> None:
+        """Stop timing and add the seconds since `resume`; the device must be synchronised."""
+        if self._resumed_at is None:
             return
-        elapsed = time.perf_counter() - self._since
-        self._since = None
-        if self._seen_steps > SKIPPED_STEPS:
+        elapsed = time.perf_counter() - self._resumed_at
+        self._resumed_at = None
+        self._interval_seconds += elapsed
+        if self._all_steps > WARMUP_STEPS:
             self.seconds += elapsed
-        self._lap_seconds += elapsed
 
-    def step(self) -> bool:
-        """Count an optimizer step; true when the clock must be stopped and started to begin."""
-        self._seen_steps += 1
-        self._lap_steps += 1
-        if self._seen_steps > SKIPPED_STEPS:
+    def count_step(self) -> bool:
+        """Count an optimizer step; true after the last of the warm-up, where it must be paused."""
+        self._all_steps += 1
+        self._interval_steps += 1
+        if self._all_steps > WARMUP_STEPS:
             self.steps += 1
-        return self._seen_steps == SKIPPED_STEPS
+        return self._all_steps == WARMUP_STEPS
 
-    def lap(self) -> tuple[int, float]:
-        """Steps and seconds since the last lap; the clock must stand."""
-        lap = self._lap_steps, self._lap_seconds
-        self._lap_steps, self._lap_seconds = 0, 0.0
-        return lap
+    def interval(self) -> tuple[int, float]:
+        """Steps and seconds since the last call, or since the start; it must be paused."""
+        interval = self._interval_steps, self._interval_seconds
+        self._interval_steps, self._interval_seconds = 0, 0.0
+        return interval
