@@ -3,12 +3,14 @@
 import logging
 import warnings
 
-from training.prepare import pick_device, prepare
-from training.run import Interrupted, Run, trainer_problems
+from training.device import pick_device
+from training.prepare import prepare
+from training.run import Interrupted, Run
+from training.trainer import trainer_problems
 
 __all__ = ["Interrupted", "Run", "pick_device", "prepare", "trainer_problems"]
 
-# What Lightning says of tips, TPUs and its own deprecations helps nobody here.
+# Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 for message in (
     r".*treespec, LeafSpec.*",

@@ -1,0 +1,26 @@
+"""The device that a command runs on."""
+
+import torch
+
+
+def pick_device(accelerator: str, key: str = "trainer.accelerator") -> torch.device:
+    """The device that Lightning's `accelerator` means here.
+
+    ValueError, naming the config key `key`, for a GPU that is absent.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"{key}={accelerator}: no CUDA GPU is visible; try {key}=auto")
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """float16 on a CPU would be run as something else by Lightning: refuse it."""
+    if precision.startswith("16-") and device.type == "cpu":
+        raise ValueError(
+            f"trainer.precision={precision}: float16 needs a GPU; trainer.precision=bf16-mixed or "
+            "32-true work on a CPU"
+        )
