@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from model import Transformer
 
 
 class Cropped(nn.Module):
@@ -14,9 +14,10 @@ class Cropped(nn.Module):
     It predicts nothing before them: those logits are zero, all tokens alike.
     """
 
-    def __init__(self, model: Transformer, tokens: int) -> None:
+    def __init__(self, model: nn.Module, tokens: int) -> None:
         super().__init__()
-        self.model, self.tokens, self.config = model, tokens, model.config
+        self.model, self.tokens = model, tokens
+        self.config: Any = model.config
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, S, V) after each of `tokens` (B, S)."""
