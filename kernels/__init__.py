@@ -4,14 +4,19 @@
 same arithmetic in plain PyTorch. Both take the same arguments; `rotate` picks one by name.
 `interval_attention` is the attention that bent positions need: several rotations, one softmax.
 Importing this package imports torch and nothing else: triton is touched by the first rotation.
+
+To read: rope/ first (reference.py, the formula in PyTorch, then as its __init__.py says). Apart
+stand gemm/, the projection whose matrix product rotates its own output, and attention/. All launch
+their kernels through launch.py and register operators through operators.py.
+
+pip installs this folder as the package `ropewalk`; under any other name it works as well.
 """
 
-from kernels.attention.intervals import can_attend_to_intervals, interval_attention
-from kernels.rope.api import rope_triton, rope_triton_
-from kernels.rope.backends import BACKENDS, resolve_backend, rotate
-from kernels.rope.phases import inverse_frequencies, rope_phases
-from kernels.rope.qkv import rope_qkv
-from kernels.rope.reference import rope_pytorch
+from .attention.intervals import can_attend_to_intervals, interval_attention
+from .rope.api import BACKENDS, resolve_backend, rope_triton, rope_triton_, rotate
+from .rope.phases import inverse_frequencies, rope_phases
+from .rope.qkv import rope_qkv
+from .rope.reference import rope_pytorch
 
 __all__ = [
     "BACKENDS",

@@ -71,7 +71,7 @@ class Launch:
             return
         arguments, bits = self.arguments.copy(), 0
         for slot, i in self.given:
-            arguments[slot] = address = tensors[i].data_ptr()
+            arguments[slot] = address = tensors[i].data_ptr()  # type: ignore[union-attr]
             bits |= address
         watched = triton.knobs.runtime.launch_enter_hook.calls  # by a profiler
         if bits % ALIGNMENT or watched:
@@ -95,9 +95,9 @@ class Launch:
         with torch.cuda.device(self.device):
             arguments = (*tensors, *self.numbers)
             compiled = _jitted(self.kernel)[self.grid](*arguments, **self.options)
-        given = [i for i, tensor in enumerate(tensors) if tensor is not None]
-        if all(tensors[i].data_ptr() % ALIGNMENT == 0 for i in given):
-            self._keep(compiled, len(tensors), given)
+        given = {i: tensor for i, tensor in enumerate(tensors) if tensor is not None}
+        if all(tensor.data_ptr() % ALIGNMENT == 0 for tensor in given.values()):
+            self._keep(compiled, len(tensors), list(given))
 
     def _keep(self, compiled: triton.compiler.CompiledKernel, count: int, given: list[int]) -> None:
         """Have all arguments of `compiled.run` ready but the stream and the addresses."""
@@ -124,10 +124,11 @@ def interpreted(kernel: Callable[..., None]) -> InterpretedFunction:
     from triton.runtime.interpreter import InterpretedFunction
 
     _warn()
+    assert isinstance(kernel, types.FunctionType)
     return InterpretedFunction(_plain(kernel))
 
 
-def _plain(function: Callable[..., object]) -> types.FunctionType:
+def _plain(function: types.FunctionType) -> types.FunctionType:
     """The same code, whose helpers are plain functions too: compiled ones cannot be called."""
     if function.__module__.startswith("triton."):
         return function  # the interpreter knows what Triton's own helpers call

@@ -9,18 +9,15 @@ P passes.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from kernels.rope.autograd import needs_transform
+from ..rope.autograd import HAS_TRITON, needs_transform
 
 MAX_PASSES, MAX_HEAD_DIM = 3, 256
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-_HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def can_attend_to_intervals(head_dim: int, dtype: torch.dtype) -> bool:
@@ -29,7 +26,7 @@ def can_attend_to_intervals(head_dim: int, dtype: torch.dtype) -> bool:
     It takes none while torch.func or forward-mode differentiation is at work, of which it knows
     nothing.
     """
-    takes = _HAS_TRITON and 1 <= head_dim <= MAX_HEAD_DIM and dtype in DTYPES
+    takes = HAS_TRITON and 1 <= head_dim <= MAX_HEAD_DIM and dtype in DTYPES
     return takes and not needs_transform()
 
 
@@ -73,9 +70,9 @@ def interval_attention(
         raise ValueError("interval_attention: has no gradient; call it under torch.no_grad()")
     if needs_transform():
         raise ValueError("interval_attention: has no rule for torch.func or forward mode")
-    if not _HAS_TRITON:
+    if not HAS_TRITON:
         raise ValueError("interval_attention: triton is not installed here")
-    from kernels.attention.triton_intervals import attend
+    from .triton_intervals import attend
 
     # The kernel reads memory as it is.
     q, k = (tuple(x.resolve_neg() for x in passes) for passes in (q, k))

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language import sum as tl_sum  # a helper of Triton's: by a name of its own
 
-from kernels.launch import Launch
+from ..launch import Launch
 
 MAX_PASSES = 3
 LOWEST = tl.constexpr(-3e38)  # of scores: finite, so that a row without keys gives 0 and no NaN
@@ -50,19 +50,18 @@ def interval_attention_kernel(
     GROUP: tl.constexpr,  # heads of queries that share a head of keys
     HEAD_DIM: tl.constexpr,
     SCALE: tl.constexpr,  # of the scores, to the base 2
-    BLOCK: tl.constexpr,  # M, N, and D as a power of two
-    INTERPRETED: tl.constexpr,
+    M: tl.constexpr,
+    N: tl.constexpr,
+    WIDTH: tl.constexpr,  # D as a power of two
 ):
     """One head of one sequence, M rows: program (head of the batch, block from the last)."""
-    M: tl.constexpr = BLOCK[0]
-    N: tl.constexpr = BLOCK[1]
     block = tl.num_programs(1) - 1 - tl.program_id(1)  # the rows that see most keys first
     batch = (tl.program_id(0) // N_HEADS).to(tl.int64)
     head = (tl.program_id(0) % N_HEADS).to(tl.int64)
     first = block * M
     last = tl.minimum(first + M, seq_len) - 1
     row = first + tl.arange(0, M)
-    component = tl.arange(0, BLOCK[2])
+    component = tl.arange(0, WIDTH)
     in_rows = row < seq_len
     in_tile = in_rows[:, None] & (component < HEAD_DIM)[None, :]
     bias = None
@@ -71,7 +70,7 @@ def interval_attention_kernel(
 
     most = tl.full((M,), LOWEST, tl.float32)  # the greatest score so far, to the base 2
     total = tl.full((M,), 0, tl.float32)  # of the weights, relative to 2^most
-    acc = tl.full((M, BLOCK[2]), 0, tl.float32)
+    acc = tl.full((M, WIDTH), 0, tl.float32)
     queries, keys = (q_0, q_1, q_2), (k_0, k_1, k_2)
     v_tile = _tile(v, v_strides, batch, head // GROUP, tl.arange(0, N)[:, None], component[None, :])
     for i in tl.static_range(PASSES):
@@ -99,13 +98,13 @@ def interval_attention_kernel(
             key = start + (inner + tile) * N
             acc, most, total = _attend(
                 acc, most, total, q, k_tile, k_strides[i][1], v_tile, v_strides[1], key,
-                row_low, row_high, end, bias, HEAD_DIM, SCALE, BLOCK, False,
+                row_low, row_high, end, bias, HEAD_DIM, SCALE, N, WIDTH, False,
             )  # fmt: skip
         for tile in range(0, inner + tiles - outer):
             key = start + tl.where(inner > tile, tile, tile + outer - inner) * N
             acc, most, total = _attend(
                 acc, most, total, q, k_tile, k_strides[i][1], v_tile, v_strides[1], key,
-                row_low, row_high, end, bias, HEAD_DIM, SCALE, BLOCK, True,
+                row_low, row_high, end, bias, HEAD_DIM, SCALE, N, WIDTH, True,
             )  # fmt: skip
 
     y = acc / tl.where(total > 0, total, 1.0)[:, None]
@@ -137,15 +136,16 @@ def _attend(
     bias,
     HEAD_DIM: tl.constexpr,
     SCALE: tl.constexpr,
-    BLOCK: tl.constexpr,
+    N: tl.constexpr,
+    WIDTH: tl.constexpr,
     MASKED: tl.constexpr,
 ):
     """The online softmax over one more tile of keys."""
-    number = key + tl.arange(0, BLOCK[1])
-    component = tl.arange(0, BLOCK[2])
+    number = key + tl.arange(0, N)
+    component = tl.arange(0, WIDTH)
     k_tile += key.to(tl.int64) * k_step
     v_tile += key.to(tl.int64) * v_step
-    if MASKED or BLOCK[2] > HEAD_DIM:
+    if MASKED or WIDTH > HEAD_DIM:
         there, whole = number < end, component < HEAD_DIM
         k = tl.load(k_tile, mask=there[None, :] & whole[:, None], other=0.0)
         v = tl.load(v_tile, mask=there[:, None] & whole[None, :], other=0.0)
@@ -176,7 +176,7 @@ def attend(
     high: Tensor,
     slopes: Tensor | None,
 ) -> Tensor:
-    """`kernels.interval_attention` of arguments that are known to be good."""
+    """`interval_attention` of arguments that are known to be good."""
     if v.dtype != torch.float32 and not v.is_cuda:  # the interpreter cuts off where it should round
         wide = (tuple(x.float() for x in q), tuple(x.float() for x in k), v.float())
         return attend(*wide, low, high, slopes).to(v.dtype)
@@ -212,13 +212,19 @@ def tiling(seq_len: int, width: int, itemsize: int, cpu: bool) -> Tiling:
 
 
 @functools.lru_cache(maxsize=4096)
-def _launch(shape, n_kv_heads, dtype, device, strides, biased) -> Launch:
+def _launch(
+    shape: tuple[int, int, int, int],  # of the output
+    n_kv_heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    strides: tuple,  # of the queries and the keys of each pass, and of the values
+    biased: bool,
+) -> Launch:
     """A launch does not depend on how many keys there are: decoding uses one again and again."""
     batch, seq_len, n_heads, head_dim = shape
     q_strides, k_strides, v_strides = strides
     width = max(16, triton.next_power_of_2(head_dim))  # the least that tensor cores take
-    cpu = device.type == "cpu"
-    tiles = tiling(seq_len, width, dtype.itemsize, cpu)
+    tiles = tiling(seq_len, width, dtype.itemsize, device.type == "cpu")
     out_strides = (seq_len * n_heads * head_dim, n_heads * head_dim, head_dim, 1)
     numbers = (
         _filled(q_strides),
@@ -231,8 +237,9 @@ def _launch(shape, n_kv_heads, dtype, device, strides, biased) -> Launch:
         n_heads // n_kv_heads,
         head_dim,
         LOG2E / math.sqrt(head_dim),
-        (tiles.rows, tiles.keys, width),
-        cpu,
+        tiles.rows,
+        tiles.keys,
+        width,
     )
     grid = (batch * n_heads, triton.cdiv(seq_len, tiles.rows))
     options = {"num_stages": tiles.stages, "enable_fp_fusion": True}

@@ -88,7 +88,7 @@ def project_and_rotate(
 ) -> Tensor:
     """x · weightᵀ (T, N), its columns of q and k rotated by the positions 0 ... seq_len - 1.
 
-    For arguments that `kernels.gemm.projection.can_project` accepts.
+    For arguments that `can_project` (projection.py) accepts.
 
     Args:
         x: bfloat16 (T, C), whole sequences one after another.

@@ -1,6 +1,6 @@
 """Projection and rotation as one operator: when a GEMM can rotate, and how it is called.
 
-The kernel is in kernels/gemm/gluon.py, which is imported when a Hopper GPU first asks for it.
+The kernel is in gluon.py, which is imported when a Hopper GPU first asks for it.
 
 Shapes: B batch, S sequence, C d_model, H heads of q, H_kv heads of k and v, D head_dim,
 N (H + 2 H_kv) D.
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.rope.arguments import Placement, linear_dtype
-from kernels.rope.autograd import kernel_calls
-from kernels.rope.rotation import split_heads
+from ..operators import define
+from ..rope.arguments import Placement, Rotation, linear_dtype, split_heads
+from ..rope.autograd import kernel_calls
 
 HEAD_DIM = 64
 LEAST_WIDTH = 128  # of x: the kernel's second warpgroup starts two steps of 64 late
@@ -50,7 +50,7 @@ def _has_kernel(device: int) -> bool:
 
 
 # What torch.compiler.assume_constant_result does, which would import triton first.
-_has_kernel._dynamo_marked_constant = True
+_has_kernel._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def _looked_up(device: int) -> bool:
     if torch.cuda.get_device_capability(device) != (9, 0):
         return False
     try:
-        from kernels.gemm import gluon  # noqa: F401
+        from . import gluon  # noqa: F401
     except (ImportError, AttributeError):  # Gluon is young, and its names still move
         return False
     return True
@@ -75,33 +75,27 @@ def project(
 ) -> Tensor:
     """x · weightᵀ (B, S, N) with rotated q and k; by two passes on a CPU."""
     if x.device.type == "cuda":
-        from kernels.gemm import gluon as gluon_projection
+        from .gluon import project_and_rotate
 
-        heads = (n_heads, n_kv_heads)
-        rows, seq_len = x.flatten(0, 1), x.shape[1]
-        packed = gluon_projection.project_and_rotate(
-            rows, weight, phases, seq_len, *heads, interleaved, factor
+        heads, seq_len = (n_heads, n_kv_heads), x.shape[1]
+        packed = project_and_rotate(
+            x.flatten(0, 1), weight, phases, seq_len, *heads, interleaved, factor
         )
         return packed.unflatten(0, x.shape[:2])
-    calls = kernel_calls()
     packed = F.linear(x, weight)
     q, k, _ = split_heads(packed, n_heads, n_kv_heads)
-    calls.rotate_into(
-        (q, k), (q, k), calls.Rotation(phases, Placement(), interleaved, factor, False)
-    )
+    rotation = Rotation(phases, *Placement(), interleaved, factor)
+    kernel_calls().rotate_into((q, k), (q, k), rotation)
     return packed
 
 
-_library = torch.library.Library("ropewalk", "FRAGMENT")
-_library.define(
+def _empty(x: Tensor, weight: Tensor, *options: object) -> Tensor:
+    return x.new_empty(*x.shape[:2], weight.shape[0])
+
+
+define(
     "project(Tensor x, Tensor weight, Tensor phases, int n_heads, int n_kv_heads,"
     " bool interleaved, float factor) -> Tensor",
-    tags=torch.Tag.pt2_compliant_tag,
+    project,
+    _empty,
 )
-for _key in ("CPU", "CUDA"):
-    _library.impl("project", project, _key)
-
-
-@torch.library.register_fake("ropewalk::project", lib=_library)
-def _(x, weight, *options):
-    return x.new_empty(*x.shape[:2], weight.shape[0])

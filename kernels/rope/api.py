@@ -1,32 +1,48 @@
-"""RoPE by the Triton kernel: the public functions, and what they know of earlier calls.
+"""The entry points: RoPE by the Triton kernel, what is known of earlier calls, and the backends.
 
 Shapes: B batch, S sequence, H heads, D head_dim, P rotated pairs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import difflib
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from kernels.rope.arguments import Placement, check_gradient_in_place, check_own_memory
-from kernels.rope.autograd import (
+from ..operators import OPS
+from .arguments import (
+    Placement,
+    Rotation,
+    check_gradient_in_place,
+    check_own_memory,
+    checked_rotation,
+)
+from .autograd import (
+    HAS_TRITON,
     FunctionalRotation,
     is_opaque,
     kernel_calls,
     needs_transform,
-    rotate,
+    rotate_by_kernel,
     rotate_eagerly,
     rotate_eagerly_in_place,
     rotate_in_place,
 )
-from kernels.rope.rotation import checked
+from .reference import rope_pytorch
 
 if TYPE_CHECKING:
-    from kernels.launch import Launch
+    from ..launch import Launch
 
 _MOST_KNOWN = 4096  # calls that are kept
+
+# Rotation(*fields) without the Python frame of a NamedTuple's constructor: for every call.
+_rotation_of = cast(
+    Callable[[tuple[Any, ...]], Rotation], functools.partial(tuple.__new__, Rotation)
+)
 
 
 def rope_triton(
@@ -46,9 +62,9 @@ def rope_triton(
     """Rotate q and k by their positions (RoFormer, arXiv 2104.09864), both by one kernel launch.
 
     The pair (x, y) number i of a head at position m becomes (x·cos - y·sin, x·sin + y·cos) of
-    the angle m · inv_freq[i], exact (kernels/rope/phases.py) up to its sine, which is computed in
-    float32, in float64 for float64 tensors, and for 16 bits by the GPU's own unit (wrong by up to
-    1e-6). The result is rounded once. The inputs are not modified.
+    the angle m · inv_freq[i], which is exact (phases.py). Its sine is computed in float32, in
+    float64 for float64 tensors, and by the GPU's own unit for 16-bit ones (wrong by up to 1e-6).
+    The result is rounded once. The inputs are not modified.
 
     Args:
         q: (B, S, H, D), float64, float32, float16 or bfloat16, on a CPU or a CUDA device, of any
@@ -76,18 +92,19 @@ def rope_triton(
     """
     if is_opaque(q, k) or q.is_neg() or k.is_neg():
         placement = Placement(positions, offsets, cu_seqlens)
-        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-        options = (phases, *placement, interleaved, attention_factor)
-        return torch.ops.ropewalk.rotate(q, k, *options, False)
+        rotation = checked_rotation(
+            q, k, seq_len, theta, placement, inv_freq, phases, interleaved, attention_factor
+        )
+        return OPS.rotate(q, k, *rotation)
     where = (positions, offsets, cu_seqlens)
     numbers = (seq_len, theta, interleaved, attention_factor)
     phases, launch = _call(q, k, where, inv_freq, phases, numbers, False)
-    rotation = (phases, *where, interleaved, attention_factor, False)
+    rotation = _rotation_of((phases, *where, interleaved, attention_factor, False))
     if needs_transform():
         return FunctionalRotation.apply(q, k, *rotation)
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         return rotate_eagerly(q, k, rotation, launch)
-    return rotate(q, k, *rotation, launch)
+    return rotate_by_kernel(q, k, rotation, launch)
 
 
 def rope_triton_(
@@ -125,32 +142,34 @@ def rope_triton_(
     """
     if is_opaque(q, k):
         placement = Placement(positions, offsets, cu_seqlens)
-        phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
+        rotation = checked_rotation(
+            q, k, seq_len, theta, placement, inv_freq, phases, interleaved, attention_factor
+        )
         check_own_memory(q, k)
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
             raise ValueError(
                 "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
                 " rope_triton"
             )
-        torch.ops.ropewalk.rotate_(q, k, phases, *placement, interleaved, attention_factor)
+        OPS.rotate_(q, k, *rotation)
         return q, k
     where = (positions, offsets, cu_seqlens)
     numbers = (seq_len, theta, interleaved, attention_factor)
     phases, launch = _call(q, k, where, inv_freq, phases, numbers, True)
     if needs_transform():
         raise ValueError("rope_triton_ under torch.func: cannot write in place; use rope_triton")
-    rotation = (phases, *where, interleaved, attention_factor, False)
+    rotation = _rotation_of((phases, *where, interleaved, attention_factor, False))
     if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
         check_gradient_in_place(q, k)
         return rotate_eagerly_in_place(q, k, rotation, launch, overwrite_gradients)
-    rotate_in_place(q, k, *rotation, launch)
+    rotate_in_place(q, k, rotation, launch)
     return q, k
 
 
 class _Call(NamedTuple):
     """What is known of a call whose arguments were found to be good."""
 
-    phases: Tensor | None  # in the place of what was given
+    phases: Tensor | None  # in the place of what was given; None: what was given is right
     launch: Launch
 
 
@@ -160,10 +179,10 @@ _known_calls: dict[tuple[object, ...], _Call] = {}
 def _call(
     q: Tensor,
     k: Tensor,
-    where: tuple[Tensor | None, ...],  # positions, offsets, cu_seqlens
+    where: tuple[Tensor | None, Tensor | None, Tensor | None],  # positions, offsets, cu_seqlens
     inv_freq: Tensor | None,
     phases: Tensor | None,
-    numbers: tuple[object, ...],  # seq_len, theta, interleaved, attention_factor
+    numbers: tuple[Any, ...],  # seq_len, theta, interleaved, attention_factor
     in_place: bool,
 ) -> tuple[Tensor, Launch | None]:
     """Phases for these arguments, and the launch, which on a GPU is kept from call to call.
@@ -188,20 +207,42 @@ def _call(
         except TypeError:  # an argument that cannot be a key is not a good one
             known = None
         if known is not None:
-            return (phases if known.phases is None else known.phases), known.launch
+            kept, launch = known
+            if kept is not None:
+                return kept, launch
+            assert phases is not None
+            return phases, launch
+    return _new_call(q, k, Placement(*where), inv_freq, phases, numbers, in_place, key)
+
+
+def _kind(x: object) -> object:
+    return (x.shape, x.stride(), x.dtype, x.get_device()) if isinstance(x, Tensor) else type(x)
+
+
+def _new_call(
+    q: Tensor,
+    k: Tensor,
+    placement: Placement,
+    inv_freq: Tensor | None,
+    phases: Tensor | None,
+    numbers: tuple[Any, ...],
+    in_place: bool,
+    key: tuple[object, ...] | None,
+) -> tuple[Tensor, Launch | None]:
+    """The same for a call that is not known: it is checked, and kept under `key`, if any."""
     seq_len, theta, interleaved, factor = numbers
-    placement = Placement(*where)
-    good = checked(q, k, seq_len, theta, placement, inv_freq, phases, factor)
+    rotation = checked_rotation(
+        q, k, seq_len, theta, placement, inv_freq, phases, interleaved, factor
+    )
     if in_place:
         check_own_memory(q, k)
+    good = rotation.phases
     # Phases that have to be moved have to be so in every call; and a transform's strides are not
     # those that a launch will find.
     if key is None or not (phases is None or good is phases) or needs_transform():
         return good, None
-    calls = kernel_calls()
     outputs = (q, k) if in_place else (torch.empty_like(q), torch.empty_like(k))
-    rotation = calls.Rotation(good, placement, interleaved, factor, False)
-    launch = calls.rotate_launch((q, k), outputs, rotation)
+    launch = kernel_calls().rotation_launch((q, k), outputs, rotation)
     if launch is not None:
         if len(_known_calls) >= _MOST_KNOWN:
             _known_calls.clear()
@@ -209,5 +250,36 @@ def _call(
     return good, launch
 
 
-def _kind(x: object) -> object:
-    return (x.shape, x.stride(), x.dtype, x.get_device()) if isinstance(x, Tensor) else type(x)
+_BACKENDS = {"triton": rope_triton, "pytorch": rope_pytorch}
+BACKENDS: tuple[str, ...] = tuple(_BACKENDS)
+
+
+def resolve_backend(name: str, device: torch.device | str) -> str:
+    """The name of the backend that will run on `device`.
+
+    Args:
+        name: one of BACKENDS, or "auto": Triton on a CUDA device where triton is installed,
+            PyTorch elsewhere.
+        device: where q and k will be.
+
+    Raises:
+        ValueError: there is no such backend, or it needs triton and triton is not installed.
+    """
+    if name == "auto":
+        on_cuda = torch.device(device).type == "cuda"
+        return "triton" if on_cuda and HAS_TRITON else "pytorch"
+    if name not in BACKENDS:
+        close = difflib.get_close_matches(str(name), (*BACKENDS, "auto"), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"backend={name}: must be one of auto, {', '.join(BACKENDS)}{hint}")
+    if name == "triton" and not HAS_TRITON:
+        raise ValueError("backend=triton: triton is not installed here; pytorch works")
+    return name
+
+
+def rotate(q: Tensor, k: Tensor, *args: Any, backend: str, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    """Rotate q and k by the backend of that name; all other arguments as `rope_triton`'s."""
+    function = _BACKENDS.get(backend)
+    if function is None:
+        function = _BACKENDS[resolve_backend(backend, q.device)]
+    return function(q, k, *args, **kwargs)

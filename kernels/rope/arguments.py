@@ -1,6 +1,7 @@
-"""What every backend asks of its arguments, in one place, so that all refuse the same mistakes.
+"""The arguments of a rotation: what they are handed on as, and what every backend asks of them.
 
-Nothing here reads a value from a tensor: on a GPU that would wait for the device.
+All backends refuse the same mistakes in the same words. Nothing here reads a value from a tensor:
+on a GPU that would wait for the device.
 
 Shapes: B batch, S sequence, H heads, D head_dim, P rotated pairs (rotary_dim / 2).
 """
@@ -12,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-DEFAULT_THETA = 10000.0
-MAX_ROTARY_DIM = 512
+from .phases import DEFAULT_THETA, MAX_ROTARY_DIM, phases_from_theta, rope_phases
+
 SAME_MEMORY = "q and k are the same memory: each must have its own, in place"
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -24,6 +25,71 @@ class Placement(NamedTuple):
     positions: Tensor | None = None  # (S,) or (B, S), int32 or int64: of every token
     offsets: Tensor | None = None  # (B,), int32 or int64: where each sequence starts
     cu_seqlens: Tensor | None = None  # (segments + 1,), int32 or int64: positions restart at each
+
+
+class Rotation(NamedTuple):
+    """How q and k are to be rotated, from the entry points down to the launch of a kernel.
+
+    The fields stand in the order in which operators take them: `operator(q, k, *rotation)`.
+    """
+
+    phases: Tensor  # (P,) int64
+    positions: Tensor | None  # these three: a Placement
+    offsets: Tensor | None
+    cu_seqlens: Tensor | None
+    interleaved: bool  # pairs are (2i, 2i + 1), otherwise (i, i + P)
+    attention_factor: float  # multiplies cosine and sine
+    backwards: bool = False  # turn by the negative angles: the derivative of the rotation
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.positions, self.offsets, self.cu_seqlens)
+
+
+class Norms(NamedTuple):
+    """RMS norms of the heads of q and k before their rotation."""
+
+    q_weight: Tensor | None = None  # (D,); None: no norm
+    k_weight: Tensor | None = None
+    eps: float = 0.0  # added to the mean square
+
+    def exist(self) -> bool:
+        return self.q_weight is not None or self.k_weight is not None
+
+
+def checked_rotation(
+    q: Tensor,
+    k: Tensor,
+    seq_len: int | None,
+    theta: float,
+    placement: Placement,
+    inv_freq: Tensor | None,
+    phases: Tensor | None,
+    interleaved: bool,
+    attention_factor: float,
+) -> Rotation:
+    """The rotation that these arguments ask for, its phases dense and on q's device.
+
+    Raises:
+        ValueError: an argument breaks a rule of `rope_triton`.
+    """
+    check_tensors(q, k, seq_len)
+    check_placement(placement, q)
+    check_frequencies(q, theta, inv_freq, phases)
+    check_factor(attention_factor)
+    if inv_freq is not None:
+        phases = rope_phases(inv_freq)
+    if phases is None:
+        phases = phases_from_theta(q.shape[3], theta, q.device)
+    else:
+        phases = phases.to(q.device).contiguous()
+    return Rotation(phases, *placement, interleaved, attention_factor)
+
+
+def split_heads(qkv: Tensor, n_heads: int, n_kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Views of qkv (B, S, (H + 2 H_kv) D): q (B, S, H, D), k and v (B, S, H_kv, D)."""
+    heads = (n_heads, n_kv_heads, n_kv_heads)
+    return qkv.unflatten(-1, (sum(heads), -1)).split(heads, dim=2)
 
 
 def check_tensors(q: Tensor, k: Tensor, seq_len: int | None) -> None:

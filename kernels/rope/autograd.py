@@ -1,4 +1,4 @@
-"""The rotation's derivatives and operators, around the launch of its kernel.
+"""The rotation by its kernel: derivatives, and operators for graphs, around the launch.
 
 The rotation is linear and orthogonal (up to attention_factor), so its derivative is the rotation
 by the negative angles. Forward, backward, backward of the backward and forward-mode derivative
@@ -12,14 +12,21 @@ from __future__ import annotations
 import functools
 import importlib.util
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kernels.rope.arguments import SAME_MEMORY, Placement, is_expanded
-from kernels.rope.rotation import token_positions
+from ..operators import LIBRARY, OPS, define
+from .arguments import SAME_MEMORY, Placement, Rotation, is_expanded
+from .reference import token_positions
 
+if TYPE_CHECKING:
+    from ..launch import Launch
+
+# Looked up once and without importing it: a look-up on the call path would break fullgraph.
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 _PLAIN = (Tensor, torch.nn.Parameter)
 _is_compiling = torch.compiler.is_compiling
 
@@ -42,54 +49,47 @@ def needs_transform() -> bool:
 
 @functools.cache
 def kernel_calls() -> ModuleType:
-    """The calls of the kernels: triton is imported when a rotation first asks for it."""
-    if importlib.util.find_spec("triton") is None:
+    """The calls of the kernels (triton/plan.py), imported when a rotation first asks for them.
+
+    Raises:
+        ValueError: triton is not installed.
+    """
+    if not HAS_TRITON:
         raise ValueError("rope_triton: triton is not installed here; rope_pytorch works")
-    from kernels.rope.triton import plan
+    from .triton import plan
 
     return plan
 
 
-def rotate(
-    q, k, phases, positions, offsets, cu_seqlens, interleaved, factor, backwards, launch=None
+def rotate_by_kernel(
+    q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None = None
 ) -> tuple[Tensor, Tensor]:
+    """q and k (B, S, H, D) rotated into new tensors; `launch` is one that is known to fit."""
     if launch is not None:
+        phases, positions, offsets, cu_seqlens, _, _, _ = rotation
         q_out, k_out = torch.empty_like(q), torch.empty_like(k)
-        tensors = (q, k, None, q_out, k_out, None, None, None)
-        launch(*tensors, phases, positions, offsets, cu_seqlens)
+        launch(q, k, None, q_out, k_out, None, phases, positions, offsets, cu_seqlens)
         return q_out, k_out
     q, k = q.resolve_neg(), k.resolve_neg()  # kernels read memory as it is
-    placement = Placement(positions, offsets, cu_seqlens)
-    calls = kernel_calls()
-    return calls.rotate(q, k, calls.Rotation(phases, placement, interleaved, factor, backwards))
+    outputs = torch.empty_like(q), torch.empty_like(k)
+    kernel_calls().rotate_into((q, k), outputs, rotation)
+    return outputs
 
 
-def rotate_in_place(q, k, *rotation) -> None:
+def rotate_in_place(q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None = None) -> None:
+    """The same into q and k, which must not share memory."""
     if _share_heads(q, k):
         raise ValueError(SAME_MEMORY)
-    _overwrite(q, k, *rotation)
+    _overwrite(q, k, rotation, launch)
 
 
-def _overwrite(
-    q,
-    k,
-    phases,
-    positions,
-    offsets,
-    cu_seqlens,
-    interleaved,
-    factor,
-    backwards=False,
-    launch=None,
-) -> None:
+def _overwrite(q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None = None) -> None:
     """A negative that is only noted stays so: the rotation is linear."""
     if launch is not None:
-        launch(q, k, None, q, k, None, None, None, phases, positions, offsets, cu_seqlens)
+        phases, positions, offsets, cu_seqlens, _, _, _ = rotation
+        launch(q, k, None, q, k, None, phases, positions, offsets, cu_seqlens)
     else:
-        placement = Placement(positions, offsets, cu_seqlens)
-        calls = kernel_calls()
-        rotation = calls.Rotation(phases, placement, interleaved, factor, backwards)
-        calls.rotate_into((q, k), (q, k), rotation)
+        kernel_calls().rotate_into((q, k), (q, k), rotation)
     torch.autograd.graph.increment_version((q, k))
 
 
@@ -107,112 +107,142 @@ def _share_heads(q: Tensor, k: Tensor) -> bool:
 class EagerRotation(torch.autograd.Function):
     """The rotation in eager mode, where autograd.Function is the cheapest dispatch there is.
 
-    `rotation` is one argument, a tuple: each one costs. Its forward takes ctx: a setup_context
-    would make `apply` look up the signature in every call.
+    `rotation` is one argument: each one costs. Its forward takes ctx: a setup_context would make
+    `apply` look up the signature in every call.
     """
 
     @staticmethod
-    def forward(ctx, q, k, rotation, launch):
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None
+    ) -> tuple[Tensor, Tensor]:
         _keep(ctx, rotation)
-        return rotate(q, k, *rotation, launch)
+        return rotate_by_kernel(q, k, rotation, launch)
 
     @staticmethod
-    def backward(ctx, grad_q, grad_k):
-        *options, backwards = ctx.options
-        rotation = (*ctx.saved_tensors, *options, not backwards)
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Any, ...]:
+        rotation = _reverse_of_kept(ctx)
         if torch.is_grad_enabled():  # derivatives of this are wanted in turn
             return (*EagerRotation.apply(grad_q, grad_k, rotation, None), None, None)
-        return (*rotate(grad_q, grad_k, *rotation), None, None)
+        return (*rotate_by_kernel(grad_q, grad_k, rotation), None, None)
 
 
 class InPlaceRotation(torch.autograd.Function):
     """The rotation into its own inputs; the gradients' into theirs, if they may be overwritten."""
 
     @staticmethod
-    def forward(ctx, q, k, rotation, launch, overwrite_gradients):
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        rotation: Rotation,
+        launch: Launch | None,
+        overwrite_gradients: bool,
+    ) -> tuple[Tensor, Tensor]:
         _keep(ctx, rotation)
         ctx.overwrite_gradients = overwrite_gradients
-        rotate_in_place(q, k, *rotation, launch)
+        rotate_in_place(q, k, rotation, launch)
         ctx.mark_dirty(q, k)
         return q, k
 
     @staticmethod
-    def backward(ctx, grad_q, grad_k):
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Any, ...]:
         owned = ctx.overwrite_gradients and not torch.is_grad_enabled()
         owned = owned and not (is_expanded(grad_q) or is_expanded(grad_k))
         if not owned or _share_heads(grad_q, grad_k):
             return (*EagerRotation.backward(ctx, grad_q, grad_k), None)
-        *options, backwards = ctx.options
-        _overwrite(grad_q, grad_k, *ctx.saved_tensors, *options, not backwards)
+        _overwrite(grad_q, grad_k, _reverse_of_kept(ctx))
         return grad_q, grad_k, None, None, None
 
 
 # What Function.apply does beyond this is for the transforms of torch.func, and costs more than the
-# rest: under them FunctionalRotation is called, and of tensors that outlived them this is left.
+# rest. Under them FunctionalRotation is called instead; a tensor that outlived its transform may
+# still come here, and is unwrapped.
 _apply = super(torch.autograd.Function, EagerRotation).apply
 _apply_in_place = super(torch.autograd.Function, InPlaceRotation).apply
 _unwrap = torch._C._functorch.unwrap_if_dead
 
 
-def rotate_eagerly(q, k, rotation, launch) -> tuple[Tensor, Tensor]:
+def rotate_eagerly(
+    q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None
+) -> tuple[Tensor, Tensor]:
+    """`rotate_by_kernel` with a gradient."""
     return _apply(_unwrap(q), _unwrap(k), rotation, launch)
 
 
-def rotate_eagerly_in_place(q, k, rotation, launch, overwrite_gradients) -> tuple[Tensor, Tensor]:
+def rotate_eagerly_in_place(
+    q: Tensor, k: Tensor, rotation: Rotation, launch: Launch | None, overwrite_gradients: bool
+) -> tuple[Tensor, Tensor]:
+    """`rotate_in_place` with a gradient."""
     return _apply_in_place(_unwrap(q), _unwrap(k), rotation, launch, overwrite_gradients)
 
 
-def _keep(ctx, arguments) -> None:
-    phases, positions, offsets, cu_seqlens, *ctx.options = arguments
+def _keep(ctx: Any, rotation: tuple[Any, ...]) -> None:
+    """Keep a rotation, or its fields, for the backward pass."""
+    phases, positions, offsets, cu_seqlens, *ctx.options = rotation
     ctx.save_for_backward(phases, positions, offsets, cu_seqlens)
 
 
+def _reverse_of_kept(ctx: Any) -> Rotation:
+    """The rotation by the negative angles of the one that was kept."""
+    phases, positions, offsets, cu_seqlens = ctx.saved_tensors
+    interleaved, factor, backwards = ctx.options
+    return Rotation(phases, positions, offsets, cu_seqlens, interleaved, factor, not backwards)
+
+
 class FunctionalRotation(torch.autograd.Function):
-    """The rotation under the transforms of torch.func and in forward mode."""
+    """The rotation under the transforms of torch.func and in forward mode.
+
+    Its arguments are q, k and a rotation's fields: a transform looks for tensors among arguments.
+    """
 
     @staticmethod
-    def forward(*arguments):
-        return rotate(*arguments)
+    def forward(q: Tensor, k: Tensor, *rotation: Any) -> tuple[Tensor, Tensor]:
+        return rotate_by_kernel(q, k, Rotation(*rotation))
 
     @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         _keep(ctx, inputs[2:])
         ctx.save_for_forward(*inputs[2:6])
 
     @staticmethod
-    def backward(ctx, grad_q, grad_k):
-        *options, backwards = ctx.options
-        arguments = (*ctx.saved_tensors, *options, not backwards)
-        return (*FunctionalRotation.apply(grad_q, grad_k, *arguments), *[None] * 7)
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Any, ...]:
+        rotated = FunctionalRotation.apply(grad_q, grad_k, *_reverse_of_kept(ctx))
+        return (*rotated, *[None] * len(Rotation._fields))
 
     @staticmethod
-    def jvp(ctx, tangent_q, tangent_k, *_):
+    def jvp(ctx: Any, tangent_q: Tensor, tangent_k: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
         return FunctionalRotation.apply(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
 
     @staticmethod
-    def vmap(info, in_dims, q, k, phases, positions, offsets, cu_seqlens, *options):
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], q: Tensor, k: Tensor, *rotation: Any
+    ) -> tuple[Any, ...]:
         """Vectorized axes join the batch: the kernel wants no more axes than it has."""
-        q_dim, k_dim, phases_dim, positions_dim, offsets_dim, cu_dim, *_ = in_dims
-        for name, dim in (("phases", phases_dim), ("cu_seqlens", cu_dim)):
-            if dim is not None:
-                raise ValueError(
-                    f"{name} under vmap: must be the same for all, not an axis of vmap"
-                )
         size = info.batch_size
-        q, k = _leading(q, q_dim, size), _leading(k, k_dim, size)  # (V, B, S, H, D)
-        batch, seq_len = q.shape[1:3]
-        if cu_seqlens is not None:
-            placement = Placement(cu_seqlens=cu_seqlens)
-            positions, cu_seqlens = token_positions(seq_len, placement, q.device), None
-        if positions_dim is not None or (positions is not None and positions.dim() == 2):
-            positions = _leading(positions, positions_dim, size)  # (V, S) or (V, B, S)
-            positions = positions.view(size, -1, seq_len)
-            positions = positions.expand(size, batch, seq_len).flatten(0, 1)
-        if offsets is not None:
-            offsets = _leading(offsets, offsets_dim, size).flatten()  # (V, B)
-        arguments = (phases, positions, offsets, cu_seqlens, *options)
-        rotated = FunctionalRotation.apply(q.flatten(0, 1), k.flatten(0, 1), *arguments)
+        q, k = _leading(q, in_dims[0], size), _leading(k, in_dims[1], size)  # (V, B, S, H, D)
+        dims = dict(zip(Rotation._fields, in_dims[2:], strict=True))
+        joined = _with_joined_batch(Rotation(*rotation), dims, q)
+        rotated = FunctionalRotation.apply(q.flatten(0, 1), k.flatten(0, 1), *joined)
         return tuple(x.unflatten(0, (size, -1)) for x in rotated), (0, 0)
+
+
+def _with_joined_batch(rotation: Rotation, dims: dict[str, int | None], q: Tensor) -> Rotation:
+    """A rotation of q (V, B, S, H, D), for the batch V·B; `dims`: where its fields have V."""
+    for name in ("phases", "cu_seqlens"):
+        if dims[name] is not None:
+            raise ValueError(f"{name} under vmap: must be the same for all, not an axis of vmap")
+    size, batch, seq_len = q.shape[:3]
+    positions, offsets, cu_seqlens = rotation.placement
+    if cu_seqlens is not None:
+        placement = Placement(cu_seqlens=cu_seqlens)
+        positions, cu_seqlens = token_positions(seq_len, placement, q.device), None
+    if positions is not None and (dims["positions"] is not None or positions.dim() == 2):
+        positions = _leading(positions, dims["positions"], size)  # (V, S) or (V, B, S)
+        positions = positions.view(size, -1, seq_len)
+        positions = positions.expand(size, batch, seq_len).flatten(0, 1)
+    if offsets is not None:
+        offsets = _leading(offsets, dims["offsets"], size).flatten()  # (V, B)
+    return Rotation(rotation.phases, positions, offsets, cu_seqlens, *rotation[4:])
 
 
 def _leading(x: Tensor, dim: int | None, size: int) -> Tensor:
@@ -220,54 +250,54 @@ def _leading(x: Tensor, dim: int | None, size: int) -> Tensor:
     return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
 
-# The same rotation as opaque operators, for graphs that torch.compile captures. The derivatives of
-# the first are an autograd.Function too: torch.library.register_autograd knows no forward mode, and
-# a missing one gives a silent zero there.
-_library = torch.library.Library("ropewalk", "FRAGMENT")
-_ROTATION = (
-    "Tensor phases, Tensor? positions, Tensor? offsets, Tensor? cu_seqlens, bool interleaved,"
-    " float factor"
-)
-_library.define(
-    f"rotate(Tensor q, Tensor k, {_ROTATION}, bool backwards) -> (Tensor, Tensor)",
-    tags=torch.Tag.pt2_compliant_tag,
-)
-_library.define(
-    f"rotate_(Tensor(a!) q, Tensor(b!) k, {_ROTATION}) -> ()",
-    tags=torch.Tag.pt2_compliant_tag,
-)
+# The same rotation as opaque operators, for graphs that torch.compile captures.
 
 
-class _OpRotation(FunctionalRotation):
-    """Derivatives of the operator, by the operator."""
-
-    @staticmethod
-    def forward(*arguments):
-        with torch._C._AutoDispatchBelowAutograd():
-            return torch.ops.ropewalk.rotate(*arguments)
-
-    @staticmethod
-    def backward(ctx, grad_q, grad_k):
-        *options, backwards = ctx.options
-        arguments = (*ctx.saved_tensors, *options, not backwards)
-        return (*torch.ops.ropewalk.rotate(grad_q, grad_k, *arguments), *[None] * 7)
-
-    @staticmethod
-    def jvp(ctx, tangent_q, tangent_k, *_):
-        return torch.ops.ropewalk.rotate(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
+def _rotate_operator(q: Tensor, k: Tensor, *rotation: Any) -> tuple[Tensor, Tensor]:
+    return rotate_by_kernel(q, k, Rotation(*rotation))
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("rotate", rotate, _key)
-    _library.impl("rotate_", rotate_in_place, _key)
-_library.impl("rotate", _OpRotation.apply, "Autograd")
+def _rotate_operator_in_place(q: Tensor, k: Tensor, *rotation: Any) -> None:
+    rotate_in_place(q, k, Rotation(*rotation))
 
 
-@torch.library.register_fake("ropewalk::rotate", lib=_library)
-def _(q, k, *arguments):
+def _empty(q: Tensor, k: Tensor, *rotation: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(q), torch.empty_like(k)
 
 
-@torch.library.register_fake("ropewalk::rotate_", lib=_library)
-def _(q, k, *arguments):
-    return None
+ROTATION_SCHEMA = (
+    "Tensor phases, Tensor? positions, Tensor? offsets, Tensor? cu_seqlens, bool interleaved,"
+    " float attention_factor, bool backwards"
+)
+define(
+    f"rotate(Tensor q, Tensor k, {ROTATION_SCHEMA}) -> (Tensor, Tensor)", _rotate_operator, _empty
+)
+define(
+    f"rotate_(Tensor(a!) q, Tensor(b!) k, {ROTATION_SCHEMA}) -> ()",
+    _rotate_operator_in_place,
+    lambda q, k, *rotation: None,
+)
+
+
+class _OperatorRotation(FunctionalRotation):
+    """Derivatives of the first operator, by the operator.
+
+    torch.library.register_autograd knows no forward mode, and would give a silent zero there.
+    """
+
+    @staticmethod
+    def forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+        with torch._C._AutoDispatchBelowAutograd():
+            return OPS.rotate(*arguments)
+
+    @staticmethod
+    def backward(ctx: Any, grad_q: Tensor, grad_k: Tensor) -> tuple[Any, ...]:
+        rotated = OPS.rotate(grad_q, grad_k, *_reverse_of_kept(ctx))
+        return (*rotated, *[None] * len(Rotation._fields))
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_q: Tensor, tangent_k: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        return OPS.rotate(tangent_q, tangent_k, *ctx.saved_tensors, *ctx.options)
+
+
+LIBRARY.impl("rotate", _OperatorRotation.apply, "Autograd")

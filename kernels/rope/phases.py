@@ -3,7 +3,7 @@
 An angle position · inv_freq matters only modulo one turn, and a float32 angle has lost its
 fraction of a turn long before a long context ends. So a frequency becomes a 64-bit fraction of a
 turn, phase = round(inv_freq / 2π · 2^64), and position · phase in int64 wraps around modulo 2^64,
-that is modulo one whole turn, without any rounding. Top bits of the product are the angle.
+that is modulo one whole turn, without any rounding. The top bits of the product are the angle.
 
 Shapes: P is the number of rotated pairs, rotary_dim / 2.
 """
@@ -17,7 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from kernels.rope.arguments import DEFAULT_THETA, MAX_ROTARY_DIM
+from ..operators import NAMESPACE, OPS
+
+DEFAULT_THETA = 10000.0
+MAX_ROTARY_DIM = 512
 
 # Numbers of many words here are made of 28-bit limbs: the product of two, and a few such
 # products added up, stay below 2^63, so that int64 tensors hold them without overflow.
@@ -72,14 +75,14 @@ def rope_phases(inv_freq: Tensor) -> Tensor:
         got = inv_freq.dtype if isinstance(inv_freq, Tensor) else type(inv_freq).__name__
         raise ValueError(f"inv_freq is {got}: must be a float64 tensor")
     if torch.compiler.is_compiling():
-        return torch.ops.ropewalk.phases(inv_freq.detach(), 0, 0.0, inv_freq.device)
+        return OPS.phases(inv_freq.detach(), 0, 0.0, inv_freq.device)
     return _exact_phases(inv_freq.detach())
 
 
 def phases_from_theta(rotary_dim: int, theta: float, device: torch.device) -> Tensor:
     """Phases of the unscaled frequencies, kept from one call to the next. int64 (P,)."""
     if torch.compiler.is_compiling():
-        return torch.ops.ropewalk.phases(None, rotary_dim, theta, device)
+        return OPS.phases(None, rotary_dim, theta, device)
     return _kept_phases(rotary_dim, theta, device)
 
 
@@ -88,7 +91,7 @@ def _kept_phases(rotary_dim: int, theta: float, device: torch.device) -> Tensor:
     return _in_own_thread(lambda: _exact_phases(inverse_frequencies(rotary_dim, theta)).to(device))
 
 
-@torch.library.custom_op("ropewalk::phases", mutates_args=())
+@torch.library.custom_op(f"{NAMESPACE}::phases", mutates_args=())
 def _phases_op(
     inv_freq: Tensor | None, rotary_dim: int, theta: float, device: torch.device
 ) -> Tensor:

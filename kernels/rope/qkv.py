@@ -9,17 +9,27 @@ Shapes: B batch, S sequence, C d_model, H heads of q, H_kv heads of k and v, D h
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.gemm.projection import can_project, project
-from kernels.rope.api import rope_triton
-from kernels.rope.arguments import Placement, check_packed, check_projection, linear_dtype
-from kernels.rope.autograd import is_opaque, kernel_calls, needs_transform
-from kernels.rope.backends import resolve_backend
-from kernels.rope.reference import normed, packed_pytorch
-from kernels.rope.rotation import checked, split_heads
+from ..gemm.projection import can_project, project
+from ..operators import OPS, define
+from .api import resolve_backend, rope_triton
+from .arguments import (
+    Norms,
+    Placement,
+    Rotation,
+    check_packed,
+    check_projection,
+    checked_rotation,
+    linear_dtype,
+    split_heads,
+)
+from .autograd import ROTATION_SCHEMA, is_opaque, kernel_calls, needs_transform
+from .reference import normed, normed_backward, packed_pytorch
 
 
 def rope_qkv(
@@ -54,7 +64,7 @@ def rope_qkv(
         eps: added to the mean square.
         backend: "auto" (Triton on a CUDA device), "triton" or "pytorch".
         weight: ((H + 2 H_kv) D, C), and qkv is x (B, S, C) that has yet to be projected, by
-            F.linear; autocast casts both. Where it can (kernels/gemm/projection.py: Hopper,
+            F.linear; autocast casts both. Where it can (gemm/projection.py: Hopper,
             bfloat16, heads of 64, no norms, tokens counted from 0), the projection's own GEMM
             rotates.
         The others are those of `rope_triton`.
@@ -66,37 +76,39 @@ def rope_qkv(
     Raises:
         ValueError: an argument breaks one of these rules.
     """
-    placement = Placement(positions, offsets, cu_seqlens)
+    placement, norms = Placement(positions, offsets, cu_seqlens), Norms(q_norm, k_norm, eps)
+    frequencies = (inv_freq, phases, interleaved, attention_factor)
     if weight is not None:
-        heads = (n_heads, n_kv_heads)
-        head_dim = check_projection(qkv, weight, *heads)
-        plain = all(given is None for given in (q_norm, k_norm, *placement))
-        if plain and _rotates_in_gemm(qkv, weight, *heads, inv_freq, phases, backend):
-            q, k = (qkv[..., :1, None].expand(-1, -1, n, head_dim) for n in heads)  # of their shape
-            phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-            tensors = (qkv.to(linear_dtype(qkv)), weight.to(linear_dtype(weight)), phases)
-            return _Projected.apply(*tensors, *heads, interleaved, attention_factor)
+        head_dim = check_projection(qkv, weight, n_heads, n_kv_heads)
+        plain = not norms.exist() and all(given is None for given in placement)
+        if plain and _rotates_in_gemm(qkv, weight, n_heads, n_kv_heads, inv_freq, phases, backend):
+            q, k = (  # of the shapes that the projection will have
+                qkv[..., :1, None].expand(-1, -1, n, head_dim) for n in (n_heads, n_kv_heads)
+            )
+            rotation = checked_rotation(q, k, seq_len, theta, placement, *frequencies)
+            x, weight = qkv.to(linear_dtype(qkv)), weight.to(linear_dtype(weight))
+            return _Projected.apply(x, weight, n_heads, n_kv_heads, *rotation)
         qkv = F.linear(qkv, weight)
     check_packed(qkv, n_heads, n_kv_heads, q_norm, k_norm, eps)
     qkv = qkv.resolve_neg()  # kernels read memory as it is
     q, k, v = split_heads(qkv, n_heads, n_kv_heads)
-    phases = checked(q, k, seq_len, theta, placement, inv_freq, phases, attention_factor)
-    norms = (q_norm, k_norm, eps)
+    rotation = checked_rotation(q, k, seq_len, theta, placement, *frequencies)
     if resolve_backend(backend, qkv.device) == "pytorch":
-        return packed_pytorch(
-            qkv, n_heads, n_kv_heads, phases, placement, interleaved, attention_factor, *norms
-        )
+        return packed_pytorch(qkv, n_heads, n_kv_heads, rotation, norms)
     if needs_transform():
-        options = {"phases": phases, "interleaved": interleaved}
-        options |= {"attention_factor": attention_factor, **placement._asdict()}
-        q, k = normed(q, q_norm, eps), normed(k, k_norm, eps)
-        q, k = (x.to(qkv.dtype) for x in rope_triton(*_of_one_dtype(q, k), **options))
-        return q, k, v
-    options = (phases, *placement, n_heads, n_kv_heads, interleaved, attention_factor, eps)
-    return _Packed.apply(qkv, q_norm, k_norm, *options)
+        return (*_normed_then_rotated(q, k, rotation, norms), v)
+    return _Packed.apply(qkv, *norms, n_heads, n_kv_heads, *rotation)
 
 
-def _rotates_in_gemm(x, weight, n_heads, n_kv_heads, inv_freq, phases, backend) -> bool:
+def _rotates_in_gemm(
+    x: Tensor,
+    weight: Tensor,
+    n_heads: int,
+    n_kv_heads: int,
+    inv_freq: Tensor | None,
+    phases: Tensor | None,
+    backend: str,
+) -> bool:
     """Whether the operator of the projection is the one to call."""
     if resolve_backend(backend, x.device) != "triton":
         return False
@@ -108,174 +120,211 @@ def _rotates_in_gemm(x, weight, n_heads, n_kv_heads, inv_freq, phases, backend) 
     return can_project(x, weight, n_heads, n_kv_heads, frequencies)
 
 
-def _of_one_dtype(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Of which only one may be normalised, and so not yet rounded."""
-    dtype = torch.promote_types(q.dtype, k.dtype)
+def _normed_then_rotated(
+    q: Tensor, k: Tensor, rotation: Rotation, norms: Norms
+) -> tuple[Tensor, Tensor]:
+    """For the transforms of torch.func, of which the rotation alone knows."""
+    dtype = q.dtype
+    q, k = normed(q, norms.q_weight, norms.eps), normed(k, norms.k_weight, norms.eps)
+    wide = torch.promote_types(q.dtype, k.dtype)  # only one may be normed, and so not yet rounded
+    q, k = rope_triton(
+        q.to(wide),
+        k.to(wide),
+        **rotation.placement._asdict(),
+        phases=rotation.phases,
+        interleaved=rotation.interleaved,
+        attention_factor=rotation.attention_factor,
+    )
     return q.to(dtype), k.to(dtype)
+
+
+def _parsed(
+    q_norm: Tensor | None,
+    k_norm: Tensor | None,
+    eps: float,
+    n_heads: int,
+    n_kv_heads: int,
+    *rotation: Any,
+) -> tuple[Norms, tuple[int, int], Rotation]:
+    """Of `how`, all arguments after the data, as operators take them: flat."""
+    return Norms(q_norm, k_norm, eps), (n_heads, n_kv_heads), Rotation(*rotation)
 
 
 class _Packed(torch.autograd.Function):
     """Two operators and a view: an operator may not return v, which lies within its argument."""
 
     @staticmethod
-    def forward(ctx, qkv, q_norm, k_norm, *options):
-        phases, positions, offsets, cu_seqlens, *ctx.options = options
-        has_norm = q_norm is not None or k_norm is not None
-        ctx.save_for_backward(
-            qkv if has_norm else None, q_norm, k_norm, phases, positions, offsets, cu_seqlens
-        )
-        forward = torch.ops.ropewalk.qkv if is_opaque(qkv) else _forward
-        q, k = forward(qkv, q_norm, k_norm, *options)
-        n_heads, n_kv_heads = ctx.options[:2]
-        return q, k, split_heads(qkv, n_heads, n_kv_heads)[2]
+    def forward(ctx: Any, qkv: Tensor, *how: Any) -> tuple[Tensor, Tensor, Tensor]:
+        norms, ctx.heads, rotation = _parsed(*how)
+        ctx.eps, ctx.options = norms.eps, rotation[4:]
+        kept = qkv if norms.exist() else None
+        ctx.save_for_backward(kept, norms.q_weight, norms.k_weight, *rotation[:4])
+        q, k = OPS.qkv(qkv, *how) if is_opaque(qkv) else _forward(qkv, norms, ctx.heads, rotation)
+        return q, k, split_heads(qkv, *ctx.heads)[2]
 
     @staticmethod
-    def backward(ctx, dq, dk, dv):
-        saved = ctx.saved_tensors  # a checkpoint gives them out once
-        dqkv, dq_norm, dk_norm = _gradients(dq, dk, dv, *saved, *ctx.options)
-        dq_norm, dk_norm = (
-            None if weight is None else gradient
-            for weight, gradient in zip(saved[1:3], (dq_norm, dk_norm), strict=True)
-        )
-        return (dqkv, dq_norm, dk_norm, *[None] * 9)
+    def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Any, ...]:
+        # A checkpoint gives them out once.
+        qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens = ctx.saved_tensors
+        norms = Norms(q_norm, k_norm, ctx.eps)
+        interleaved, factor, backwards = ctx.options
+        where = (positions, offsets, cu_seqlens)
+        rotation = Rotation(phases, *where, interleaved, factor, not backwards)
+        dqkv, dq_norm, dk_norm = _gradients(dq, dk, dv, qkv, norms, ctx.heads, rotation)
+        dq_norm = None if q_norm is None else dq_norm
+        dk_norm = None if k_norm is None else dk_norm
+        return (dqkv, dq_norm, dk_norm, *[None] * 10)
 
 
 class _Projected(torch.autograd.Function):
     """Projection and rotation by one operator, and views of what it wrote."""
 
     @staticmethod
-    def forward(ctx, x, weight, phases, *options):
-        ctx.options = options
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, n_heads: int, n_kv_heads: int, *rotation: Any
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        phases, _, _, _, interleaved, factor, _ = rotation
+        ctx.heads, ctx.options = (n_heads, n_kv_heads), (interleaved, factor)
         ctx.save_for_backward(x, weight, phases)
-        forward = torch.ops.ropewalk.project if is_opaque(x, weight) else project
-        return split_heads(forward(x, weight, phases, *options), *options[:2])
+        forward = OPS.project if is_opaque(x, weight) else project
+        out = forward(x, weight, phases, *ctx.heads, *ctx.options)
+        return split_heads(out, *ctx.heads)
 
     @staticmethod
-    def backward(ctx, dq, dk, dv):
+    def backward(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor) -> tuple[Any, ...]:
         x, weight, phases = ctx.saved_tensors
-        no_norm, everywhere = (None, None, None), (None, None, None)
-        dqkv, *_ = _gradients(dq, dk, dv, *no_norm, phases, *everywhere, *ctx.options, 0.0)
+        interleaved, factor = ctx.options
+        rotation = Rotation(phases, *Placement(), interleaved, factor, True)
+        dqkv, *_ = _gradients(dq, dk, dv, None, Norms(), ctx.heads, rotation)
         dx = dqkv @ weight if ctx.needs_input_grad[0] else None
         dweight = None
         if ctx.needs_input_grad[1]:
             dweight = dqkv.flatten(0, 1).t() @ x.flatten(0, 1)
-        return (dx, dweight, *[None] * 5)
+        return (dx, dweight, *[None] * 9)
 
 
-def _gradients(dq, dk, dv, *arguments):
+def _gradients(
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    qkv: Tensor | None,  # without norms, whose derivatives alone need it, None
+    norms: Norms,
+    heads: tuple[int, int],
+    rotation: Rotation,  # backwards
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of qkv and of the norms' weights, by whatever may compute them here."""
     if torch.is_grad_enabled():  # derivatives of this are wanted in turn
-        return _differentiable_backward(dq, dk, dv, *arguments)
+        return _differentiable_backward(dq, dk, dv, qkv, norms, heads, rotation)
     if is_opaque(dq, dk, dv):
-        return torch.ops.ropewalk.qkv_backward(dq, dk, dv, *arguments)
-    return _backward(dq, dk, dv, *arguments)
+        return OPS.qkv_backward(dq, dk, dv, qkv, *norms, *heads, *rotation)
+    return _backward(dq, dk, dv, qkv, norms, heads, rotation)
 
 
 def _differentiable_backward(
-    dq, dk, dv, qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, *options
-):
-    """What qkv_backward computes, by operations that autograd can differentiate again."""
-    n_heads, n_kv_heads, interleaved, factor, eps = options
-    rotation = torch.ops.ropewalk.rotate
-    where = (phases, positions, offsets, cu_seqlens)
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    qkv: Tensor | None,
+    norms: Norms,
+    heads: tuple[int, int],
+    rotation: Rotation,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What `_backward` computes, by operations that autograd can differentiate again."""
     dtype = torch.promote_types(dv.dtype, torch.float32)  # rounded once, at the end
-    dq, dk = rotation(dq.to(dtype), dk.to(dtype), *where, interleaved, factor, True)
+    dq, dk = OPS.rotate(dq.to(dtype), dk.to(dtype), *rotation)
     dq_norm = dk_norm = None
     if qkv is not None:
-        q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
-        dq, dq_norm = _norm_backward(dq, q.to(dtype), q_norm, eps)
-        dk, dk_norm = _norm_backward(dk, k.to(dtype), k_norm, eps)
+        q, k, _ = split_heads(qkv, *heads)
+        dq, dq_norm = normed_backward(dq, q.to(dtype), norms.q_weight, norms.eps)
+        dk, dk_norm = normed_backward(dk, k.to(dtype), norms.k_weight, norms.eps)
     dqkv = torch.cat((dq.to(dv.dtype), dk.to(dv.dtype), dv), dim=2).flatten(-2)
     return dqkv, dq_norm, dk_norm
 
 
-def _norm_backward(g: Tensor, x: Tensor, weight: Tensor | None, eps: float):
-    """Gradients of x and weight (D,), for y = x / rms(x) · weight and the gradient g of y."""
-    if weight is None:
-        return g, None
-    scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-    unit, product = x * scale, g * weight.to(g.dtype)
-    dx = (product - unit * (unit * product).mean(-1, keepdim=True)) * scale
-    return dx, (g * unit).sum((0, 1, 2)).to(weight.dtype)
-
-
-_library = torch.library.Library("ropewalk", "FRAGMENT")
-_ROTATION = (
-    "Tensor? q_norm, Tensor? k_norm, Tensor phases, Tensor? positions, Tensor? offsets,"
-    " Tensor? cu_seqlens, int n_heads, int n_kv_heads, bool interleaved, float factor, float eps"
-)
-_library.define(
-    f"qkv(Tensor qkv, {_ROTATION}) -> (Tensor, Tensor)", tags=torch.Tag.pt2_compliant_tag
-)
-_library.define(
-    f"qkv_backward(Tensor dq, Tensor dk, Tensor dv, Tensor? qkv, {_ROTATION})"
-    " -> (Tensor, Tensor, Tensor)",
-    tags=torch.Tag.pt2_compliant_tag,
-)
-
-
 def _forward(
-    qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, n_heads, n_kv_heads, *options
-):
-    interleaved, factor, eps = options
-    placement = Placement(positions, offsets, cu_seqlens)
-    calls = kernel_calls()
-    q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
-    outputs = _like(q), _like(k)
-    rotation = calls.Rotation(phases, placement, interleaved, factor, False)
-    calls.rotate_into((q, k), outputs, rotation, calls.Norm(*_dense(q_norm, k_norm), eps))
+    qkv: Tensor, norms: Norms, heads: tuple[int, int], rotation: Rotation
+) -> tuple[Tensor, Tensor]:
+    """q and k by the kernel, normalised and rotated."""
+    q, k, _ = split_heads(qkv, *heads)
+    outputs = _dense_like(q), _dense_like(k)
+    kernel_calls().rotate_into((q, k), outputs, rotation, _dense(norms))
     return outputs
 
 
-def _backward(dq, dk, dv, qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, *options):
-    n_heads, n_kv_heads, interleaved, factor, eps = options
-    placement = Placement(positions, offsets, cu_seqlens)
-    calls = kernel_calls()
-    rotation = calls.Rotation(phases, placement, interleaved, factor, True)
+def _backward(
+    dq: Tensor,
+    dk: Tensor,
+    dv: Tensor,
+    qkv: Tensor | None,
+    norms: Norms,
+    heads: tuple[int, int],
+    rotation: Rotation,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of qkv and of the weights by the kernels."""
     dq, dk, dv = (gradient.resolve_neg() for gradient in (dq, dk, dv))
-    dqkv, dq_norm, dk_norm = _empty_gradients(dq, dk, q_norm, k_norm)
-    outputs = split_heads(dqkv, n_heads, n_kv_heads)
+    gradients = dqkv, *dweights = _empty_gradients(dq, dk, norms)
+    outputs = split_heads(dqkv, *heads)
     if qkv is None:
-        calls.rotate_into((dq, dk, dv), outputs, rotation)
-        return dqkv, dq_norm, dk_norm
-    q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
-    norm = calls.Norm(*_dense(q_norm, k_norm), eps)
-    dweights = calls.rotate_norms_backward((q, k), (dq, dk, dv), outputs, rotation, norm)
-    for gradient, row in ((dq_norm, dweights[0]), (dk_norm, dweights[1])):
-        if gradient.numel():
-            gradient.copy_(row)
-    return dqkv, dq_norm, dk_norm
+        kernel_calls().rotate_into((dq, dk, dv), outputs, rotation)
+        return gradients
+    q, k, _ = split_heads(qkv, *heads)
+    rows = kernel_calls().rotate_norms_backward(
+        (q, k), (dq, dk, dv), outputs, rotation, _dense(norms)
+    )
+    for dweight, row in zip(dweights, rows, strict=True):
+        if dweight.numel():
+            dweight.copy_(row)
+    return gradients
 
 
-def _like(x: Tensor) -> Tensor:
+def _dense_like(x: Tensor) -> Tensor:
     """A dense tensor of x's shape: x itself is a slice of a projection."""
     return x.new_empty(x.shape)
 
 
-def _dense(q_norm: Tensor | None, k_norm: Tensor | None) -> list[Tensor | None]:
-    return [None if weight is None else weight.contiguous() for weight in (q_norm, k_norm)]
+def _dense(norms: Norms) -> Norms:
+    if not norms.exist():
+        return norms
+    q_weight, k_weight = (None if w is None else w.contiguous() for w in norms[:2])
+    return Norms(q_weight, k_weight, norms.eps)
 
 
-def _empty_gradients(dq: Tensor, dk: Tensor, q_norm: Tensor | None, k_norm: Tensor | None):
+def _empty_gradients(dq: Tensor, dk: Tensor, norms: Norms) -> tuple[Tensor, Tensor, Tensor]:
     """dqkv (B, S, (H + 2 H_kv) D), and gradients of the weights, empty where there is none."""
     batch, seq_len, n_heads, head_dim = dq.shape
-    width = (n_heads + 2 * dk.shape[2]) * head_dim
-    dqkv = dq.new_empty(batch, seq_len, width)
-    norms = (dq.new_empty(0) if w is None else w.new_empty(w.shape) for w in (q_norm, k_norm))
-    return (dqkv, *norms)
+    dqkv = dq.new_empty(batch, seq_len, (n_heads + 2 * dk.shape[2]) * head_dim)
+    dq_norm, dk_norm = (
+        dq.new_empty(0) if weight is None else weight.new_empty(weight.shape)
+        for weight in norms[:2]
+    )
+    return dqkv, dq_norm, dk_norm
 
 
-for _key in ("CPU", "CUDA"):
-    _library.impl("qkv", _forward, _key)
-    _library.impl("qkv_backward", _backward, _key)
+# The two as opaque operators, for graphs that torch.compile captures.
 
 
-@torch.library.register_fake("ropewalk::qkv", lib=_library)
-def _(qkv, q_norm, k_norm, phases, positions, offsets, cu_seqlens, n_heads, n_kv_heads, *options):
-    q, k, _ = split_heads(qkv, n_heads, n_kv_heads)
-    return _like(q), _like(k)
+def _fake_forward(qkv: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
+    _, heads, _ = _parsed(*how)
+    q, k, _ = split_heads(qkv, *heads)
+    return _dense_like(q), _dense_like(k)
 
 
-@torch.library.register_fake("ropewalk::qkv_backward", lib=_library)
-def _(dq, dk, dv, qkv, q_norm, k_norm, *options):
-    return _empty_gradients(dq, dk, q_norm, k_norm)
+def _fake_backward(
+    dq: Tensor, dk: Tensor, dv: Tensor, qkv: Tensor | None, *how: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    norms, _, _ = _parsed(*how)
+    return _empty_gradients(dq, dk, norms)
+
+
+_HOW = f"Tensor? q_norm, Tensor? k_norm, float eps, int n_heads, int n_kv_heads, {ROTATION_SCHEMA}"
+define(
+    f"qkv(Tensor qkv, {_HOW}) -> (Tensor, Tensor)",
+    lambda qkv, *how: _forward(qkv, *_parsed(*how)),
+    _fake_forward,
+)
+define(
+    f"qkv_backward(Tensor dq, Tensor dk, Tensor dv, Tensor? qkv, {_HOW})"
+    " -> (Tensor, Tensor, Tensor)",
+    lambda dq, dk, dv, qkv, *how: _backward(dq, dk, dv, qkv, *_parsed(*how)),
+    _fake_backward,
+)

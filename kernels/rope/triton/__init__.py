@@ -1,1 +1,1 @@
-"""The Triton kernel of the rotation: kernel, tile, sizes, plan of a launch."""
+"""The rotation in Triton. Read kernel.py first, then tile.py, norms.py, plan.py and sizes.py."""

@@ -1,240 +1,188 @@
-"""The kernels of the rotation, forward and backward, in Triton.
+"""The Triton kernel that rotates q and k.
 
-One kernel rotates q and k. It serves the packed projection too: it may take a third tensor, v,
-which it copies, and weights of an RMS norm that every head goes through before it is rotated. The
-other kernel is the derivative of the one with norms.
+A program takes a few tokens and heads. It computes the tokens' cosines and sines once, from their
+positions, and turns the pairs of every head that it takes; `rotate_pairs` is the rotation itself.
+For the gradient of a packed projection the kernel copies v as well.
 
 Shapes: B batch, S sequence, D head_dim; T tokens, H heads and P pairs of a tile.
 """
 
 # No `from __future__ import annotations` here: triton.jit reads the annotations as they stand.
 
+import triton
 import triton.language as tl
 
-from kernels.rope.triton.tile import (
-    cos_sin,
-    heads_of,
-    load_head,
-    load_weight,
-    mean_of_products,
-    place_of,
-    positions_of,
-    rotated,
-    store_head,
-    store_weight,
-)
+from .tile import cos_sin, load_heads, place_of, positions_of, store_heads
 
 
 def rotate_kernel(
-    q,
+    q,  # (B, S, heads, D), like k and v
     k,
     v,  # to be copied; None: there is no such tensor
     q_out,
     k_out,
     v_out,
-    q_weight,  # (D,) of an RMS norm, or None
-    k_weight,
-    phases_ptr,
-    positions_ptr,
+    phases_ptr,  # (P,)
+    positions_ptr,  # at most one of these three is not None
     offsets_ptr,
     cu_seqlens_ptr,
-    strides,  # of q, k and v, each (batch, token, head, component); None: all are contiguous
-    out_strides,
-    placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
-    n_tokens,
+    q_strides,  # (batch, token, head, component); None, all of the inputs': they are contiguous
+    k_strides,
+    v_strides,
+    q_out_strides,  # the same for the outputs
+    k_out_strides,
+    v_out_strides,
+    placement_strides,  # of positions (batch, token), or of what else there is (entry, 0)
+    n_tokens,  # B·S
     seq_len,
-    n_boundaries,
-    search_steps,
+    n_boundaries,  # of cu_seqlens
+    search_steps,  # that find a token among them
     cos_factor: tl.float64,
     sin_factor: tl.float64,  # negative: turn back
-    eps: tl.float64,
-    N_HEADS: tl.constexpr,  # of q, k and v
-    HEAD: tl.constexpr,  # see load_head
+    Q_HEADS: tl.constexpr,  # see Heads in sizes.py
+    K_HEADS: tl.constexpr,
+    V_HEADS: tl.constexpr,
+    HEAD: tl.constexpr,  # see Head in sizes.py
     BARRIER: tl.constexpr,  # outputs are inputs, and several threads hold the same element
     BLOCK_TOKENS: tl.constexpr,
-    BLOCK_HEADS: tl.constexpr,  # of q, k and v
-    SHARES: tl.constexpr,  # how many blocks of heads each has
-    TAKES: tl.constexpr,  # what a program takes: all of them, one, or one of q and of k together
-    ONE_STEP: tl.constexpr,  # see place_of
-    SINES: tl.constexpr,  # see cos_sin
+    TAKES_ALL: tl.constexpr,  # a program takes all heads,
+    TAKES_Q_WITH_K: tl.constexpr,  # or a block of q's and one of k's; otherwise one of either
+    ONE_STEP: tl.constexpr,  # seq_len is 1
+    SINE: tl.constexpr,  # see Sine in sizes.py
 ):
-    """Rotate some tokens: program (i, g) takes token block i, and its share of the heads.
+    """Rotate some tokens: program (i, g) takes token block i, and group g of the heads.
 
     A thread holds both members of a pair, reads them before it writes, and nobody else touches
     them: outputs may be the inputs.
     """
-    token = tl.program_id(0) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-    place = place_of(token, n_tokens, seq_len, ONE_STEP)
-    position = positions_of(
-        place,
-        positions_ptr,
-        placement_strides,
-        offsets_ptr,
-        cu_seqlens_ptr,
-        n_boundaries,
-        search_steps,
-    )
-    if TAKES == "all":
-        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
-    inputs, outputs, weights = (q, k, v), (q_out, k_out, v_out), (q_weight, k_weight, None)
-
-    if TAKES == "together":  # both are read before the sines are made
+    place = place_of(tl.program_id(0), n_tokens, seq_len, BLOCK_TOKENS, ONE_STEP)
+    placement = (positions_ptr, offsets_ptr, cu_seqlens_ptr, placement_strides)
+    position = positions_of(place, placement, n_boundaries, search_steps)  # (T,)
+    angle = (position, phases_ptr, cos_factor, sin_factor)
+    if TAKES_ALL:
+        cos, sin = cos_sin(angle, HEAD, SINE)
+        rotate_all(q, q_out, q_strides, q_out_strides, place, cos, sin, Q_HEADS, HEAD, BARRIER)
+        rotate_all(k, k_out, k_strides, k_out_strides, place, cos, sin, K_HEADS, HEAD, BARRIER)
+        if v is not None:
+            copy_all(v, v_out, v_strides, v_out_strides, place, V_HEADS, HEAD)
+    elif TAKES_Q_WITH_K:
         group = tl.program_id(1)
-        x, stride, mask = heads_of(q, strides, 0, place, group, N_HEADS, BLOCK_HEADS, HEAD)
-        q_first, q_second, q_tail = load_head(x, stride, mask, HEAD)
-        x, stride, mask = heads_of(k, strides, 1, place, group, N_HEADS, BLOCK_HEADS, HEAD)
-        k_first, k_second, k_tail = load_head(x, stride, mask, HEAD)
+        q_first, q_second, q_tail = load_heads(q, q_strides, place, group, Q_HEADS, HEAD)
+        k_first, k_second, k_tail = load_heads(k, k_strides, place, group, K_HEADS, HEAD)
         if BARRIER:
             tl.debug_barrier()
-        cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
-        first, second = rotated(q_first, q_second, cos, sin)
-        out, stride, mask = heads_of(
-            q_out, out_strides, 0, place, group, N_HEADS, BLOCK_HEADS, HEAD
+        cos, sin = cos_sin(angle, HEAD, SINE)  # while the heads are still on their way
+        first, second = rotate_pairs(q_first, q_second, cos, sin)
+        store_heads(q_out, q_out_strides, place, group, first, second, q_tail, Q_HEADS, HEAD)
+        first, second = rotate_pairs(k_first, k_second, cos, sin)
+        store_heads(k_out, k_out_strides, place, group, first, second, k_tail, K_HEADS, HEAD)
+    else:
+        rotate_one(
+            q, q_out, q_strides, q_out_strides, place, angle, 0, Q_HEADS, HEAD, SINE, BARRIER
         )
-        store_head(out, stride, mask, first, second, q_tail, HEAD)
-        first, second = rotated(k_first, k_second, cos, sin)
-        out, stride, mask = heads_of(
-            k_out, out_strides, 1, place, group, N_HEADS, BLOCK_HEADS, HEAD
+        first_of_k: tl.constexpr = Q_HEADS.blocks
+        rotate_one(
+            k,
+            k_out,
+            k_strides,
+            k_out_strides,
+            place,
+            angle,
+            first_of_k,
+            K_HEADS,
+            HEAD,
+            SINE,
+            BARRIER,
         )
-        store_head(out, stride, mask, first, second, k_tail, HEAD)
-
-    first_group = 0
-    for i in tl.static_range(0 if TAKES == "together" else 3):  # q, k, v
-        if inputs[i] is not None:
-            if weights[i] is not None:
-                w_first, w_second, w_tail = load_weight(weights[i], HEAD)
-            first_block, blocks = 0, SHARES[i]
-            if TAKES == "one":
-                group = tl.program_id(1)
-                first_block = group - first_group
-                blocks = ((group >= first_group) & (group < first_group + SHARES[i])).to(tl.int32)
-                first_group += SHARES[i]
-            for share in range(blocks):
-                block = first_block + share
-                x, stride, mask = heads_of(
-                    inputs[i], strides, i, place, block, N_HEADS, BLOCK_HEADS, HEAD
-                )
-                first, second, tail = load_head(x, stride, mask, HEAD)
-                if BARRIER:
-                    tl.debug_barrier()
-                if TAKES == "one":  # read before the sines are made
-                    cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
-                if i < 2:
-                    first, second = first.to(cos.dtype), second.to(cos.dtype)
-                    if weights[i] is not None:
-                        tail = tail.to(cos.dtype)
-                        square = mean_of_products(first, second, tail, first, second, tail, HEAD)
-                        scale = 1.0 / tl.sqrt(square + tl.full((1, 1, 1), eps, cos.dtype))
-                        first = first * scale * w_first.to(cos.dtype)
-                        second = second * scale * w_second.to(cos.dtype)
-                        tail = tail * scale * w_tail.to(cos.dtype)
-                    first, second = rotated(first, second, cos, sin)
-                out, stride, mask = heads_of(
-                    outputs[i], out_strides, i, place, block, N_HEADS, BLOCK_HEADS, HEAD
-                )
-                store_head(out, stride, mask, first, second, tail, HEAD)
+        if v is not None:
+            first_of_v: tl.constexpr = Q_HEADS.blocks + K_HEADS.blocks
+            copy_one(v, v_out, v_strides, v_out_strides, place, first_of_v, V_HEADS, HEAD)
 
 
-def norm_backward_kernel(
-    q,  # before their norms
-    k,
-    dq,  # gradients of what was made of them
-    dk,
-    dv,
-    dq_out,
-    dk_out,
-    dv_out,
-    q_weight,  # None: no norm
-    k_weight,
-    dweights,  # (programs, 2, D): sums over the tokens of each program
-    phases_ptr,
-    positions_ptr,
-    offsets_ptr,
-    cu_seqlens_ptr,
-    strides,  # of q and k, each (batch, token, head, component); None: all are contiguous
-    grad_strides,  # of dq, dk and dv
+@triton.jit
+def rotate_pairs(first, second, cos, sin):
+    """Pairs (H, T, P) turned by their angles (1, T, P), in the precision of these."""
+    first, second = first.to(cos.dtype), second.to(cos.dtype)
+    return first * cos - second * sin, first * sin + second * cos
+
+
+@triton.jit
+def rotate_all(
+    x,
+    out,
+    strides,
     out_strides,
-    placement_strides,  # of what there is of these: (batch, token), or (entry, 0)
-    n_tokens,
-    seq_len,
-    n_boundaries,
-    search_steps,
-    n_blocks,
-    cos_factor: tl.float64,
-    sin_factor: tl.float64,
-    eps: tl.float64,
-    N_HEADS: tl.constexpr,  # of q, k and v
-    HEAD: tl.constexpr,  # see load_head
-    BLOCK_TOKENS: tl.constexpr,
-    BLOCK_HEADS: tl.constexpr,  # of q, k and v
-    SHARES: tl.constexpr,  # how many blocks of heads there are of each
-    SINES: tl.constexpr,  # see cos_sin
+    place,
+    cos,
+    sin,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    BARRIER: tl.constexpr,
 ):
-    """The derivative of rotate_kernel with norms, and a copy of dv.
+    """Rotate all heads of x, block after block."""
+    for block in range(HEADS.blocks):
+        first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
+        if BARRIER:
+            tl.debug_barrier()
+        first, second = rotate_pairs(first, second, cos, sin)
+        store_heads(out, out_strides, place, block, first, second, tail, HEADS, HEAD)
 
-    With y = R(w · x̂) and x̂ = x / rms(x): g = R⁻¹ dy, dw = Σ g · x̂ and
-    dx = (w · g - x̂ · mean(w · g · x̂)) / rms(x). x̂ is computed again: x has to be read anyway.
-    Every program takes many blocks of tokens, so that few sums of dw are left to be added up.
-    """
-    precision: tl.constexpr = tl.float64 if SINES[0] else tl.float32
-    inputs, weights = (q, k, None), (q_weight, k_weight, None)
-    grads, outputs = (dq, dk, dv), (dq_out, dk_out, dv_out)
-    for i in tl.static_range(3):  # q, k, v
-        if weights[i] is not None:
-            w_first, w_second, w_tail = load_weight(weights[i], HEAD)
-            w_first, w_second = w_first.to(precision), w_second.to(precision)
-            w_tail = w_tail.to(precision)
-            dw_first = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[3]), 0, precision)
-            dw_second, dw_tail = dw_first, dw_first
-            if HEAD[4] > 0:
-                dw_tail = tl.full((BLOCK_HEADS[i], BLOCK_TOKENS, HEAD[4]), 0, precision)
-        for token_block in range(tl.program_id(0), n_blocks, tl.num_programs(0)):
-            token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)  # (T,)
-            place = place_of(token, n_tokens, seq_len, False)
-            if i < 2:
-                position = positions_of(
-                    place,
-                    positions_ptr,
-                    placement_strides,
-                    offsets_ptr,
-                    cu_seqlens_ptr,
-                    n_boundaries,
-                    search_steps,
-                )
-                cos, sin = cos_sin(position, phases_ptr, cos_factor, sin_factor, HEAD, SINES)
-            for share in range(SHARES[i]):
-                grad, stride, mask = heads_of(
-                    grads[i], grad_strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
-                )
-                first, second, tail = load_head(grad, stride, mask, HEAD)
-                if i < 2:
-                    first, second = rotated(first, second, cos, sin)
-                if weights[i] is not None:
-                    x, stride, mask = heads_of(
-                        inputs[i], strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
-                    )
-                    x_first, x_second, x_tail = load_head(x, stride, mask, HEAD)
-                    x_first, x_second = x_first.to(precision), x_second.to(precision)
-                    x_tail, tail = x_tail.to(precision), tail.to(precision)
-                    square = mean_of_products(
-                        x_first, x_second, x_tail, x_first, x_second, x_tail, HEAD
-                    )
-                    scale = 1.0 / tl.sqrt(square + tl.full((1, 1, 1), eps, precision))
-                    x_first, x_second, x_tail = x_first * scale, x_second * scale, x_tail * scale
-                    dw_first += first * x_first
-                    dw_second += second * x_second
-                    first, second = first * w_first, second * w_second
-                    if HEAD[4] > 0:
-                        dw_tail += tail * x_tail
-                        tail = tail * w_tail
-                    mean = mean_of_products(first, second, tail, x_first, x_second, x_tail, HEAD)
-                    first = (first - x_first * mean) * scale
-                    second = (second - x_second * mean) * scale
-                    tail = (tail - x_tail * mean) * scale
-                out, stride, mask = heads_of(
-                    outputs[i], out_strides, i, place, share, N_HEADS, BLOCK_HEADS, HEAD
-                )
-                store_head(out, stride, mask, first, second, tail, HEAD)
-        if weights[i] is not None:
-            partial = dweights + (tl.program_id(0) * 2 + i) * HEAD[0]
-            store_weight(partial, dw_first, dw_second, dw_tail, HEAD)
+
+@triton.jit
+def rotate_one(
+    x,
+    out,
+    strides,
+    out_strides,
+    place,
+    angle,
+    FIRST_GROUP: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+    SINE: tl.constexpr,
+    BARRIER: tl.constexpr,
+):
+    """Rotate one block of x's heads, if this program is one of x's: from FIRST_GROUP on."""
+    first_block = tl.program_id(1) - FIRST_GROUP
+    for i in range(is_a_block(FIRST_GROUP, HEADS)):
+        block = first_block + i
+        first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
+        if BARRIER:
+            tl.debug_barrier()
+        cos, sin = cos_sin(angle, HEAD, SINE)  # while the heads are still on their way
+        first, second = rotate_pairs(first, second, cos, sin)
+        store_heads(out, out_strides, place, block, first, second, tail, HEADS, HEAD)
+
+
+@triton.jit
+def is_a_block(FIRST_GROUP: tl.constexpr, HEADS: tl.constexpr):
+    """1 if this program is one of HEADS.blocks from FIRST_GROUP on, 0 if not: turns of a loop."""
+    group = tl.program_id(1)
+    return ((group >= FIRST_GROUP) & (group < FIRST_GROUP + HEADS.blocks)).to(tl.int32)
+
+
+@triton.jit
+def copy_all(x, out, strides, out_strides, place, HEADS: tl.constexpr, HEAD: tl.constexpr):
+    """Copy all heads of x, block after block."""
+    for block in range(HEADS.blocks):
+        first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
+        store_heads(out, out_strides, place, block, first, second, tail, HEADS, HEAD)
+
+
+@triton.jit
+def copy_one(
+    x,
+    out,
+    strides,
+    out_strides,
+    place,
+    FIRST_GROUP: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+):
+    """Copy one block of x's heads, if this program is one of x's: from FIRST_GROUP on."""
+    first_block = tl.program_id(1) - FIRST_GROUP
+    for i in range(is_a_block(FIRST_GROUP, HEADS)):
+        block = first_block + i
+        first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
+        store_heads(out, out_strides, place, block, first, second, tail, HEADS, HEAD)

@@ -10,100 +10,88 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 import triton
 from torch import Tensor
 
-from kernels.launch import Launch
-from kernels.rope.arguments import Placement
-from kernels.rope.triton.kernel import norm_backward_kernel, rotate_kernel
-from kernels.rope.triton.sizes import (
+from ...launch import Launch
+from ..arguments import Norms, Rotation
+from .kernel import rotate_kernel
+from .norms import norm_backward_kernel, norm_rotate_kernel
+from .sizes import (
+    ALL,
     MULTIPROCESSORS,
+    TOGETHER,
+    Head,
+    Sine,
     groups_of,
-    head_blocks,
+    in_blocks,
     norm_tile,
     rotation_tile,
 )
 
-
-class Rotation(NamedTuple):
-    """What is the same for q and k."""
-
-    phases: Tensor  # int64 (P,)
-    placement: Placement
-    interleaved: bool
-    factor: float  # of cosine and sine
-    backwards: bool  # turn by the negative angles: the derivative of the rotation
+NO_NORMS = Norms()
 
 
-class Norm(NamedTuple):
-    """RMS norms of the heads of q and k before their rotation: weights (D,), or None."""
-
-    q_weight: Tensor | None = None
-    k_weight: Tensor | None = None
-    eps: float = 0.0
-
-
-NO_NORM = Norm()
-
-
-def rotate(q: Tensor, k: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
-    """q and k (B, S, H, D) rotated into new tensors laid out like them."""
-    outputs = torch.empty_like(q), torch.empty_like(k)
-    rotate_into((q, k), outputs, rotation)
-    return outputs
+# A tensor without its address: shape, strides and dtype, in a tuple that is quickly made.
+Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
+Layouts = tuple[Layout, ...]
+Given = tuple[Layout | None, ...]  # of tensors that there may be
 
 
 def rotate_into(
     inputs: tuple[Tensor, ...],
     outputs: tuple[Tensor, ...],
     rotation: Rotation,
-    norm: Norm = NO_NORM,
+    norms: Norms = NO_NORMS,
 ) -> None:
-    """Normalise and rotate the first two of `inputs` into `outputs`, and copy the third if any.
+    """Normalise and rotate q and k, the first two of `inputs`, into `outputs`; copy v, the third.
 
-    All are (B, S, heads, D). An output may be its input; otherwise they must not overlap.
+    All are (B, S, heads, D); v may be missing, and is with norms. An output may be its input;
+    otherwise they must not overlap.
     """
     if _rounds_wrong(inputs[0]):
         wide = tuple(x.float() for x in outputs)
-        rotate_into(tuple(x.float() for x in inputs), wide, rotation, norm)
+        rotate_into(tuple(x.float() for x in inputs), wide, rotation, norms)
         _narrow(wide, outputs)
         return
-    launch = rotate_launch(inputs, outputs, rotation, norm)
-    if launch is not None:
+    launch = rotation_launch(inputs, outputs, rotation, norms)
+    if launch is None:
+        return
+    if norms.exist():
+        launch(*inputs, *outputs, norms.q_weight, norms.k_weight, *rotation[:4])
+    else:
         v, v_out = (inputs[2], outputs[2]) if len(inputs) > 2 else (None, None)
-        tensors = (*inputs[:2], v, *outputs[:2], v_out, norm.q_weight, norm.k_weight)
-        launch(*tensors, rotation.phases, *rotation.placement)
+        launch(*inputs[:2], v, *outputs[:2], v_out, *rotation[:4])
 
 
-def rotate_launch(
+def rotation_launch(
     inputs: tuple[Tensor, ...],
     outputs: tuple[Tensor, ...],
     rotation: Rotation,
-    norm: Norm = NO_NORM,
+    norms: Norms = NO_NORMS,
 ) -> Launch | None:
-    """The launch of rotate_kernel; None if there is nothing to rotate."""
+    """The launch of rotate_kernel or norm_rotate_kernel; None if there is nothing to rotate."""
     return _rotate_launch(
         _layouts(inputs),
         _layouts(outputs),
         inputs[0].device,
         rotation.phases.shape[0],
-        _layouts(rotation.placement),
-        _layouts(norm[:2]),
-        *rotation[2:],
-        norm.eps,
+        _layouts(rotation[1:4]),
+        _layouts(norms[:2]),
+        *rotation[4:],
+        norms.eps,
         inputs[0] is outputs[0],
     )
 
 
 def rotate_norms_backward(
-    inputs: tuple[Tensor, Tensor],
-    grads: tuple[Tensor, Tensor, Tensor],
-    outputs: tuple[Tensor, Tensor, Tensor],
+    inputs: tuple[Tensor, ...],
+    grads: tuple[Tensor, ...],
+    outputs: tuple[Tensor, ...],
     rotation: Rotation,
-    norm: Norm,
+    norms: Norms,
 ) -> Tensor:
     """Derivative of `rotate_into` with norms: from `grads` of q, k and v, theirs into `outputs`.
 
@@ -112,9 +100,10 @@ def rotate_norms_backward(
     """
     q = inputs[0]
     if _rounds_wrong(q):
-        wide = [tuple(x.float() for x in tensors) for tensors in (inputs, grads, outputs)]
-        dweights = rotate_norms_backward(*wide, rotation, norm)
-        _narrow(wide[2], outputs)
+        wide = tuple(x.float() for x in outputs)
+        inputs, grads = tuple(x.float() for x in inputs), tuple(x.float() for x in grads)
+        dweights = rotate_norms_backward(inputs, grads, wide, rotation, norms)
+        _narrow(wide, outputs)
         return dweights
     launch = _norm_launch(
         _layouts(inputs),
@@ -122,18 +111,17 @@ def rotate_norms_backward(
         _layouts(outputs),
         q.device,
         rotation.phases.shape[0],
-        _layouts(rotation.placement),
-        _layouts(norm[:2]),
+        _layouts(rotation[1:4]),
+        _layouts(norms[:2]),
         rotation.interleaved,
-        rotation.factor,
-        norm.eps,
+        rotation.attention_factor,
+        norms.eps,
     )
     programs = launch.grid[0] if launch is not None else 0
     precision = torch.float64 if q.dtype == torch.float64 else torch.float32
     dweights = torch.empty(programs, 2, q.shape[3], dtype=precision, device=q.device)
     if launch is not None:
-        tensors = (*inputs, *grads, *outputs, *norm[:2], dweights, rotation.phases)
-        launch(*tensors, *rotation.placement)
+        launch(*inputs, *grads, *outputs, *norms[:2], dweights, *rotation[:4])
     return dweights.sum(0)
 
 
@@ -147,93 +135,92 @@ def _narrow(wide: Iterable[Tensor], outputs: Iterable[Tensor]) -> None:
         output.copy_(x)
 
 
-def _layouts(tensors: Iterable[Tensor | None]) -> tuple[object, ...]:
+def _layouts(tensors: Iterable[Tensor | None]) -> Given:
     return tuple([None if x is None else (x.shape, x.stride(), x.dtype) for x in tensors])
 
 
 @functools.lru_cache(maxsize=4096)
 def _rotate_launch(
-    inputs,
-    outputs,
-    device,
-    pairs,
-    placement,
-    weights,  # whether there are any, and of what dtype, decides about the kernel
-    interleaved,
-    factor,
-    backwards,
-    eps,
-    in_place,
+    inputs: Layouts,
+    outputs: Layouts,
+    device: torch.device,
+    pairs: int,
+    placement: Given,
+    weights: Given,  # whether there are any, and of what dtype, decides about the kernel
+    interleaved: bool,
+    factor: float,
+    backwards: bool,
+    eps: float,
+    in_place: bool,
 ) -> Launch | None:
     (batch, seq_len, _, head_dim), _, dtype = inputs[0]
-    heads = tuple(shape[2] for shape, *_ in inputs)
+    counts = tuple(shape[2] for shape, *_ in inputs)
     n_tokens = _count(batch, seq_len)
-    if n_tokens == 0 or sum(heads) == 0:
+    if n_tokens == 0 or sum(counts) == 0:
         return None
     head = _head(head_dim, pairs, interleaved)
     if in_place:
-        head = (*head[:4], 0)  # the tail is where it should be
+        head = head._replace(block_tail=0)  # the tail is where it should be
     norms = weights != (None, None)
-    tile = rotation_tile(n_tokens, heads, head, dtype.itemsize, device.type == "cpu", norms)
-    blocks = head_blocks(heads, tile)
-    shares = tuple(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
-    n_groups, takes = groups_of(shares, tile.takes)
-    numbers = (
-        _strides(inputs),
-        _strides(outputs),
+    tile = rotation_tile(n_tokens, counts, head, dtype.itemsize, device.type == "cpu", norms)
+    heads = in_blocks(counts, tile)
+    n_groups, takes = groups_of(tuple(x.blocks for x in heads), tile.takes)
+    grid = (triton.cdiv(n_tokens, tile.tokens), n_groups)
+    where = (
         *_placement_numbers(placement, batch, seq_len),
         factor,
         -factor if backwards else factor,
-        eps,
-        heads,
-        head,
-        in_place and tile.replicated(head, blocks),
-        tile.tokens,
-        blocks,
-        shares,
-        takes,
-        seq_len == 1,
-        _sines(dtype, device),
     )
-    grid = (triton.cdiv(n_tokens, tile.tokens), n_groups)
+    sine = _sine(dtype, device)
+    if norms:
+        numbers = (*_strides(inputs, 2), *_strides(outputs, 2), *where, eps, *heads, head)
+        numbers += (tile.tokens, takes == ALL, seq_len == 1, sine)
+        return Launch(norm_rotate_kernel, grid, numbers, device, tile.warps)
+    numbers = (
+        *_strides(inputs, 3),
+        *_strides(outputs, 3),
+        *where,
+        *heads,
+        *[None] * (3 - len(heads)),
+    )
+    numbers += (head, in_place and tile.replicated(head, heads), tile.tokens)
+    numbers += (takes == ALL, takes == TOGETHER, seq_len == 1, sine)
     return Launch(rotate_kernel, grid, numbers, device, tile.warps)
-
-
-def _sines(dtype: torch.dtype, device: torch.device) -> tuple[bool, bool, bool]:
-    """SINES of the kernels (`cos_sin`); what Triton has for AMD lacks those of the GPU's unit."""
-    interpreted = device.type == "cpu"
-    hardware = dtype.itemsize == 2 and not interpreted and torch.version.hip is None
-    return dtype == torch.float64, hardware, interpreted
 
 
 @functools.lru_cache(maxsize=4096)
 def _norm_launch(
-    inputs, grads, outputs, device, pairs, placement, weights, interleaved, factor, eps
+    inputs: Layouts,
+    grads: Layouts,
+    outputs: Layouts,
+    device: torch.device,
+    pairs: int,
+    placement: Given,
+    weights: Given,
+    interleaved: bool,
+    factor: float,
+    eps: float,
 ) -> Launch | None:
     (batch, seq_len, _, head_dim), _, dtype = inputs[0]
-    heads = tuple(shape[2] for shape, *_ in grads)
     n_tokens = _count(batch, seq_len)
     if n_tokens == 0:
         return None
     head = _head(head_dim, pairs, interleaved)
     tile = norm_tile(n_tokens, head, dtype.itemsize, device.type == "cpu")
-    blocks = head_blocks(heads, tile)
     n_blocks = triton.cdiv(n_tokens, tile.tokens)
     numbers = (
-        _strides(inputs),
-        _strides(grads),
-        _strides(outputs),
+        *_strides(inputs, 2),
+        *_strides(grads, 3),
+        *_strides(outputs, 3),
         *_placement_numbers(placement, batch, seq_len),
         n_blocks,
         factor,
         -factor,
         eps,
-        heads,
+        *in_blocks(tuple(shape[2] for shape, *_ in grads), tile),
         head,
         tile.tokens,
-        blocks,
-        tuple(triton.cdiv(n, b) for n, b in zip(heads, blocks, strict=True)),
-        _sines(dtype, device),
+        _sine(dtype, device),
     )
     grid = (min(n_blocks, 16 * MULTIPROCESSORS), 1)
     return Launch(norm_backward_kernel, grid, numbers, device, tile.warps)
@@ -245,26 +232,36 @@ def _count(batch: int, seq_len: int) -> int:
     return batch * seq_len
 
 
-def _head(head_dim: int, pairs: int, interleaved: bool) -> tuple[int, int, bool, int, int]:
-    """HEAD of the kernels: see load_head."""
+def _head(head_dim: int, pairs: int, interleaved: bool) -> Head:
     tail = triton.next_power_of_2(head_dim - 2 * pairs) if head_dim > 2 * pairs else 0
-    return head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail
+    return Head(head_dim, 2 * pairs, interleaved, triton.next_power_of_2(pairs), tail)
 
 
-def _strides(layouts: tuple[object, ...]) -> tuple[tuple[int, ...], ...] | None:
-    """None if all are contiguous: what is known when a kernel is compiled is not computed."""
+def _sine(dtype: torch.dtype, device: torch.device) -> Sine:
+    """What Triton has for AMD lacks the sine of the GPU's unit."""
+    interpreted = device.type == "cpu"
+    hardware = dtype.itemsize == 2 and not interpreted and torch.version.hip is None
+    return Sine(dtype == torch.float64, hardware, interpreted)
+
+
+def _strides(layouts: Layouts, count: int) -> tuple[tuple[int, ...] | None, ...]:
+    """Strides of so many tensors; None where there is no tensor.
+
+    None for all if all are contiguous: what is known when a kernel is compiled is not computed.
+    """
     alike = (torch.empty_strided(*layout[:2], device="meta") for layout in layouts)
     if all(x.is_contiguous() for x in alike):
-        return None
-    return tuple(strides for _, strides, _ in layouts)
+        return (None,) * count
+    return (*(strides for _, strides, _ in layouts), *[None] * (count - len(layouts)))
 
 
-def _placement_numbers(placement, batch: int, seq_len: int) -> tuple[object, ...]:
+def _placement_numbers(placement: Given, batch: int, seq_len: int) -> tuple[object, ...]:
+    """placement_strides, n_tokens, seq_len, n_boundaries and search_steps of the kernels."""
     positions, offsets, cu_seqlens = placement
-    strides = (0, 0)
+    strides: tuple[int, ...] = (0, 0)
     if positions is not None:
         strides = (0, *positions[1])[-2:]
-    elif offsets is not None or cu_seqlens is not None:
-        strides = (*(offsets or cu_seqlens)[1], 0)
+    elif (given := offsets or cu_seqlens) is not None:
+        strides = (*given[1], 0)
     boundaries = 0 if cu_seqlens is None else cu_seqlens[0][0]
     return strides, batch * seq_len, seq_len, boundaries, (boundaries - 1).bit_length()

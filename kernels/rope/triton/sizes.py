@@ -1,7 +1,6 @@
-"""How much of the tensors each program of a kernel takes.
+"""How much of the tensors each program of a kernel takes, and what a kernel is compiled for.
 
-HEAD, a tuple, is that of the kernels (`load_head`): head_dim, rotated elements, whether pairs are
-interleaved, and pairs and tail as powers of two.
+Head, Heads and Sine are constants of the kernels, known to the compiler: HEAD, HEADS, SINE there.
 """
 
 from __future__ import annotations
@@ -23,10 +22,35 @@ MOST_TOKENS = 64  # of a program, however short their heads
 FEW_TOKENS, FEW_WARPS = 4, 4
 FEW_HEADS, FEW_WARPS_TOGETHER = 4, 8
 
-
 # What a program takes: all heads of q, k and v, block after block; one block of one of them; or a
 # block of q and one of k, without norms and v, both read before anything is computed.
 ALL, ONE, TOGETHER = "all", "one", "together"
+
+
+class Head(NamedTuple):
+    """A head's components. The blocks are powers of two, as the lengths of tiles must be."""
+
+    dim: int
+    rotary_dim: int  # how many are rotated, the first ones
+    interleaved: bool
+    block_pairs: int
+    block_tail: int  # of what is not rotated; 0: there is nothing, or it stays where it is
+
+
+class Heads(NamedTuple):
+    """The heads of one tensor, as they are taken: `blocks` times `block` of them."""
+
+    total: int
+    block: int  # a power of two
+    blocks: int
+
+
+class Sine(NamedTuple):
+    """How cosine and sine are computed."""
+
+    float64: bool  # for float64 data
+    hardware: bool  # by the GPU's own unit, for 16-bit data
+    interpreted: bool  # in Triton's interpreter
 
 
 class Tile(NamedTuple):
@@ -37,37 +61,39 @@ class Tile(NamedTuple):
     takes: str
     warps: int
 
-    def replicated(self, head: tuple, blocks: tuple[int, ...]) -> bool:
+    def replicated(self, head: Head, heads: tuple[Heads, ...]) -> bool:
         """Whether several threads hold the same pair: of a tile with fewer pairs than threads."""
-        return self.tokens * min(blocks) * head[3] < self.warps * THREADS_OF_WARP
+        pairs = self.tokens * min(of.block for of in heads) * head.block_pairs
+        return pairs < self.warps * THREADS_OF_WARP
 
 
-def head_blocks(heads: tuple[int, ...], tile: Tile) -> tuple[int, ...]:
-    """How many heads of each tensor are taken at a time: no more than it has, as a power of 2.
+def in_blocks(counts: tuple[int, ...], tile: Tile) -> tuple[Heads, ...]:
+    """How the heads of each tensor are taken: no more at a time than it has, as a power of 2.
 
     Together, they are taken in as many blocks as those of the tensor that has the most.
     """
-    heads = tuple(max(n, 1) for n in heads)
-    blocks = tuple(min(tile.heads, triton.next_power_of_2(n)) for n in heads)
-    if tile.takes != TOGETHER:
-        return blocks
-    most = max(triton.cdiv(n, block) for n, block in zip(heads, blocks, strict=True))
-    return tuple(triton.next_power_of_2(triton.cdiv(n, most)) for n in heads)
+    sizes = tuple(min(tile.heads, triton.next_power_of_2(max(n, 1))) for n in counts)
+    if tile.takes == TOGETHER:
+        most = max(triton.cdiv(max(n, 1), size) for n, size in zip(counts, sizes, strict=True))
+        sizes = tuple(triton.next_power_of_2(triton.cdiv(max(n, 1), most)) for n in counts)
+    return tuple(
+        Heads(n, size, triton.cdiv(n, size)) for n, size in zip(counts, sizes, strict=True)
+    )
 
 
-def groups_of(shares: tuple[int, ...], takes: str) -> tuple[int, str]:
+def groups_of(blocks: tuple[int, ...], takes: str) -> tuple[int, str]:
     """Programs along a grid's second axis, for so many blocks of each tensor; and what they take.
 
     That is ALL where the axis has no room for the others.
     """
-    n_groups = {ALL: 1, ONE: sum(shares), TOGETHER: max(shares)}[takes]
+    n_groups = {ALL: 1, ONE: sum(blocks), TOGETHER: max(blocks)}[takes]
     return (n_groups, takes) if n_groups <= MAX_GROUPS else (1, ALL)
 
 
 def rotation_tile(
     n_tokens: int,
     heads: tuple[int, ...],  # of q, k and v
-    head: tuple,
+    head: Head,
     itemsize: int,
     cpu: bool,
     norms: bool,
@@ -88,14 +114,14 @@ def rotation_tile(
     """
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    tokens = max(_at_once(1) // 2 // (2 * head[3] * itemsize), 1)
+    tokens = max(_at_once(1) // 2 // (2 * head.block_pairs * itemsize), 1)
     tokens = min(tokens, triton.next_power_of_2(n_tokens))
     n_blocks = triton.cdiv(n_tokens, tokens)
     if norms and n_blocks < 8 * MULTIPROCESSORS:  # by trial; lower limits were not tried
         return Tile(_that_fit(tokens, 2, head), 2, ONE, 1)
     if norms:
         return Tile(_that_fit(tokens, 4, head), 4, ALL, 1)
-    width = triton.next_power_of_2(head[0]) if head[4] else 2 * head[3]
+    width = triton.next_power_of_2(head.dim) if head.block_tail else 2 * head.block_pairs
     if n_blocks < 2 * MULTIPROCESSORS:
         return _tile_of_few(n_tokens, heads, head, width * itemsize)
     most, fewest = (
@@ -110,7 +136,7 @@ def rotation_tile(
     return Tile(tokens, most, ONE, min(max(most * size // BYTES_OF_WARP, 1), 4))
 
 
-def _tile_of_few(n_tokens: int, heads: tuple[int, ...], head: tuple, size: int) -> Tile:
+def _tile_of_few(n_tokens: int, heads: tuple[int, ...], head: Head, size: int) -> Tile:
     """Of few tokens without norms; `size` of a head in bytes."""
     tokens = min(FEW_TOKENS, triton.next_power_of_2(n_tokens))
     at_once = max(_at_once(FEW_WARPS) // (tokens * size), 1)
@@ -127,20 +153,20 @@ def _at_once(warps: int) -> int:
     return warps * THREADS_OF_WARP * BYTES_OF_THREAD
 
 
-def _that_fit(tokens: int, heads: int, head: tuple) -> int:
+def _that_fit(tokens: int, heads: int, head: Head) -> int:
     """So many tokens, or fewer of heads so long that Triton would refuse the tile."""
-    return max(min(tokens, MAX_TILE // (heads * max(2 * head[3], head[4]))), 1)
+    return max(min(tokens, MAX_TILE // (heads * max(2 * head.block_pairs, head.block_tail))), 1)
 
 
-def norm_tile(n_tokens: int, head: tuple, itemsize: int, cpu: bool) -> Tile:
+def norm_tile(n_tokens: int, head: Head, itemsize: int, cpu: bool) -> Tile:
     """As `rotation_tile`, for a kernel that holds more of a head and sums over its blocks."""
     if cpu:
         return _interpreter_tile(n_tokens, head)
-    tokens = max(_at_once(2) // (2 * head[3] * itemsize), 1)
+    tokens = max(_at_once(2) // (2 * head.block_pairs * itemsize), 1)
     return Tile(min(tokens, triton.next_power_of_2(n_tokens)), 2, ALL, 2)
 
 
-def _interpreter_tile(n_tokens: int, head: tuple) -> Tile:
+def _interpreter_tile(n_tokens: int, head: Head) -> Tile:
     """A program costs about 5 ms, an element 0.1 µs."""
-    width = max(2 * head[3], triton.next_power_of_2(head[0] - head[1]))
+    width = max(2 * head.block_pairs, triton.next_power_of_2(head.dim - head.rotary_dim))
     return Tile(min(triton.next_power_of_2(n_tokens), max(MAX_TILE // width, 1)), 1, ALL, 1)

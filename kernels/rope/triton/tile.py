@@ -4,8 +4,10 @@ A tile holds T tokens of H heads, as (H, T, P) pairs. Along the last axis it is 
 threads, then along T, and last along H: a thread has the same pairs of the same token in several
 heads, and computes their cosine and sine once for all of them.
 
-These functions run compiled on a GPU and, undecorated, in Triton's interpreter, where what it
-cannot do (call libdevice) stands behind SINES.
+HEAD, HEADS and SINE are constants known to the compiler: Head, Heads and Sine of sizes.py.
+
+These functions run compiled on a GPU and, undecorated, in Triton's interpreter. What it cannot do
+(call libdevice) stands behind SINE.
 
 Shapes: T tokens of a tile (B·S flattened), H heads of a tile, P pairs of a head.
 """
@@ -24,12 +26,13 @@ RADIANS_PER_TURN_64 = tl.constexpr(2 * math.pi / 2**64)
 
 
 @triton.jit
-def place_of(token, n_tokens, seq_len, ONE_STEP: tl.constexpr):
-    """Where tokens (T,) int32 are, of all n_tokens = B·S: (T,) each.
+def place_of(token_block, n_tokens, seq_len, BLOCK_TOKENS: tl.constexpr, ONE_STEP: tl.constexpr):
+    """Where the tokens (T,) of a block are, of all n_tokens = B·S.
 
-    The token, its sequence and its index there as int64, and whether there is such a token.
+    The token int32, its sequence and its index there int64, and whether there is such a token.
     ONE_STEP: sequences have one token.
     """
+    token = token_block * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
     if ONE_STEP:
         batch, step = token.to(tl.int64), tl.full(token.shape, 0, tl.int64)
     else:
@@ -39,23 +42,17 @@ def place_of(token, n_tokens, seq_len, ONE_STEP: tl.constexpr):
 
 
 @triton.jit
-def positions_of(
-    place,
-    positions_ptr,
-    placement_strides,
-    offsets_ptr,
-    cu_seqlens_ptr,
-    n_boundaries,
-    search_steps,
-):
+def positions_of(place, placement, n_boundaries, search_steps):
     """Position (T,) int64 of every token, by whichever of the three there is."""
     token, batch, step, inside = place
+    positions_ptr, offsets_ptr, cu_seqlens_ptr, strides = placement
+    first_stride, second_stride = strides
     position = step
     if positions_ptr is not None:
-        offset = batch * placement_strides[0] + step * placement_strides[1]
+        offset = batch * first_stride + step * second_stride
         position = tl.load(positions_ptr + offset, mask=inside, other=0).to(tl.int64)
     if offsets_ptr is not None:
-        offset = batch * placement_strides[0]
+        offset = batch * first_stride
         position += tl.load(offsets_ptr + offset, mask=inside, other=0).to(tl.int64)
     if cu_seqlens_ptr is not None:
         # The last boundary that does not lie beyond the token, by bisection: a search takes
@@ -64,69 +61,36 @@ def positions_of(
         high = low + n_boundaries
         for _ in range(search_steps):
             middle = (low + high) // 2
-            below = tl.load(cu_seqlens_ptr + middle * placement_strides[0]) <= token
+            below = tl.load(cu_seqlens_ptr + middle * first_stride) <= token
             low = tl.where(below, middle, low)
             high = tl.where(below, high, middle)
-        position -= tl.load(cu_seqlens_ptr + low * placement_strides[0]).to(tl.int64)
+        position -= tl.load(cu_seqlens_ptr + low * first_stride).to(tl.int64)
     return position
 
 
 @triton.jit
-def heads_of(
-    x,
-    strides,  # of several tensors, each (batch, token, head, component); None: all are contiguous
-    i: tl.constexpr,  # which of them x is
-    place,
-    block,  # of heads
-    N_HEADS: tl.constexpr,
-    BLOCK_HEADS: tl.constexpr,
-    HEAD: tl.constexpr,
-):
-    """A block of heads: pointers (H, T, 1) to their first components, stride to the next, mask."""
-    token, batch, step, inside = place
-    head = block * BLOCK_HEADS[i] + tl.arange(0, BLOCK_HEADS[i])
-    mask = inside[None, :, None] & (head < N_HEADS[i])[:, None, None]
-    head = head.to(tl.int64)[:, None, None]
-    if strides is None:
-        x += token.to(tl.int64)[None, :, None] * (N_HEADS[i] * HEAD[0])
-        x += head * HEAD[0]
-        stride = 1
-    else:
-        x += (batch * strides[i][0] + step * strides[i][1])[None, :, None]
-        x += head * strides[i][2]
-        stride = strides[i][3]
-    return x, stride, mask
-
-
-@triton.jit
-def cos_sin(
-    position,
-    phases_ptr,
-    cos_factor,
-    sin_factor,
-    HEAD: tl.constexpr,
-    SINES: tl.constexpr,
-):
+def cos_sin(angle, HEAD: tl.constexpr, SINE: tl.constexpr):
     """Cosine and sine (1, T, P) of position (T,) times every phase, which wraps at one turn.
 
-    SINES: whether for float64 data, by the GPU's own unit, in the interpreter. That unit (MUFU) is
-    wrong by 2^-20.5 at most (PTX ISA, sin.approx), at a float32 angle that is itself rounded: by
-    1e-6 in all, of which data of 16 bits knows nothing.
+    `angle` is (position, phases_ptr, cos_factor, sin_factor). The GPU's own unit of sines (MUFU)
+    is wrong by 2^-20.5 at most (PTX ISA, sin.approx), at a float32 angle that is itself rounded:
+    by 1e-6 in all, which 16-bit data cannot show.
     """
-    pair = tl.arange(0, HEAD[3])
-    phase = tl.load(phases_ptr + pair, mask=pair < HEAD[1] // 2, other=0)
+    position, phases_ptr, cos_factor, sin_factor = angle
+    pair = tl.arange(0, HEAD.block_pairs)
+    phase = tl.load(phases_ptr + pair, mask=pair < HEAD.rotary_dim // 2, other=0)
     turn = (position[:, None] * phase[None, :])[None, :, :]
-    if SINES[0]:
-        angle = turn.to(tl.float64) * RADIANS_PER_TURN_64
-        if SINES[2]:
-            cos, sin = tl.cos(angle), tl.sin(angle)
+    if SINE.float64:
+        radians = turn.to(tl.float64) * RADIANS_PER_TURN_64
+        if SINE.interpreted:
+            cos, sin = tl.cos(radians), tl.sin(radians)
         else:
-            cos, sin = libdevice.cos(angle), libdevice.sin(angle)
+            cos, sin = libdevice.cos(radians), libdevice.sin(radians)
     else:
         turn = (turn >> 32).to(tl.int32)
-        if SINES[1]:
-            angle = turn.to(tl.float32) * RADIANS_PER_TURN_32
-            cos, sin = libdevice.fast_cosf(angle), libdevice.fast_sinf(angle)
+        if SINE.hardware:
+            radians = turn.to(tl.float32) * RADIANS_PER_TURN_32
+            cos, sin = libdevice.fast_cosf(radians), libdevice.fast_sinf(radians)
         else:
             cos, sin = _cos_sin_of_turn(turn)
     cos = cos * tl.full((1, 1, 1), cos_factor, cos.dtype)
@@ -156,85 +120,122 @@ def _cos_sin_of_turn(turn):
 
 
 @triton.jit
-def rotated(first, second, cos, sin):
-    """Pairs turned by their angles, in the precision of these."""
-    first, second = first.to(cos.dtype), second.to(cos.dtype)
-    return first * cos - second * sin, first * sin + second * cos
+def load_heads(x, strides, place, block, HEADS: tl.constexpr, HEAD: tl.constexpr):
+    """A block of the heads of x, in the three parts that `_load_parts` describes."""
+    pointer, stride, mask = _heads_at(x, strides, place, block, HEADS, HEAD)
+    return _load_parts(pointer, stride, mask, HEAD)
 
 
 @triton.jit
-def load_head(x, stride, mask, HEAD: tl.constexpr):
-    """The components of the heads at x (H, T, 1): first and second members of pairs, and the tail.
+def store_heads(
+    out,
+    strides,
+    place,
+    block,
+    first,
+    second,
+    tail,
+    HEADS: tl.constexpr,
+    HEAD: tl.constexpr,
+):
+    """The reverse of `load_heads`, with a cast to the type of out."""
+    pointer, stride, mask = _heads_at(out, strides, place, block, HEADS, HEAD)
+    _store_parts(pointer, stride, mask, first, second, tail, HEAD)
 
-    HEAD is (head_dim, rotary_dim, interleaved, block of pairs, block of the tail), the blocks
-    powers of two. The tail (H, T, block) is what is not rotated; if its block is 0, a stand-in.
-    Interleaved rows are read in whole, then split: memory sees one stream, and a thread still
-    holds both members of its pairs.
+
+@triton.jit
+def _heads_at(x, strides, place, block, HEADS: tl.constexpr, HEAD: tl.constexpr):
+    """A block of heads: pointers (H, T, 1) to their first components, stride to the next, mask.
+
+    `strides` of x are (batch, token, head, component), or None if x is contiguous.
     """
-    ROTARY_DIM: tl.constexpr = HEAD[1]
-    if HEAD[2]:
-        column = tl.arange(0, 2 * HEAD[3])[None, None, :].to(tl.int64)
+    token, batch, step, inside = place
+    head = block * HEADS.block + tl.arange(0, HEADS.block)
+    mask = inside[None, :, None] & (head < HEADS.total)[:, None, None]
+    head = head.to(tl.int64)[:, None, None]
+    if strides is None:
+        x += token.to(tl.int64)[None, :, None] * (HEADS.total * HEAD.dim)
+        x += head * HEAD.dim
+        component_stride = 1
+    else:
+        batch_stride, token_stride, head_stride, component_stride = strides
+        x += (batch * batch_stride + step * token_stride)[None, :, None]
+        x += head * head_stride
+    return x, component_stride, mask
+
+
+@triton.jit
+def _load_parts(x, stride, mask, HEAD: tl.constexpr):
+    """The components of heads at x (H, T, 1): first and second members of pairs, and the tail.
+
+    First and second are (H, T, HEAD.block_pairs). The tail (H, T, HEAD.block_tail) is what is not
+    rotated; if its block is 0, a stand-in. Interleaved rows are read whole, then split: memory sees
+    one stream, and a thread still holds both members of its pairs.
+    """
+    ROTARY_DIM: tl.constexpr = HEAD.rotary_dim
+    if HEAD.interleaved:
+        column = tl.arange(0, 2 * HEAD.block_pairs)[None, None, :].to(tl.int64)
         row = tl.load(x + column * stride, mask=mask & (column < ROTARY_DIM), other=0.0)
-        shape: tl.constexpr = (x.shape[0], x.shape[1], HEAD[3], 2)
+        shape: tl.constexpr = (x.shape[0], x.shape[1], HEAD.block_pairs, 2)
         first, second = tl.split(tl.reshape(row, shape))
     else:
-        column = tl.arange(0, HEAD[3])[None, None, :].to(tl.int64)
+        column = tl.arange(0, HEAD.block_pairs)[None, None, :].to(tl.int64)
         in_half = mask & (column < ROTARY_DIM // 2)
         first = tl.load(x + column * stride, mask=in_half, other=0.0)
         second = tl.load(x + (column + ROTARY_DIM // 2) * stride, mask=in_half, other=0.0)
     tail = first
-    if HEAD[4] > 0:
-        column = ROTARY_DIM + tl.arange(0, HEAD[4])[None, None, :].to(tl.int64)
-        tail = tl.load(x + column * stride, mask=mask & (column < HEAD[0]), other=0.0)
+    if HEAD.block_tail > 0:
+        column = ROTARY_DIM + tl.arange(0, HEAD.block_tail)[None, None, :].to(tl.int64)
+        tail = tl.load(x + column * stride, mask=mask & (column < HEAD.dim), other=0.0)
     return first, second, tail
 
 
 @triton.jit
-def store_head(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
-    """The reverse of load_head, with a cast to the type of out."""
-    ROTARY_DIM: tl.constexpr = HEAD[1]
+def _store_parts(out, stride, mask, first, second, tail, HEAD: tl.constexpr):
+    """The reverse of `_load_parts`, with a cast to the type of out."""
+    ROTARY_DIM: tl.constexpr = HEAD.rotary_dim
     dtype = out.dtype.element_ty
     first, second = first.to(dtype), second.to(dtype)
-    if HEAD[2]:
-        column = tl.arange(0, 2 * HEAD[3])[None, None, :].to(tl.int64)
-        shape: tl.constexpr = (first.shape[0], first.shape[1], 2 * HEAD[3])
+    if HEAD.interleaved:
+        column = tl.arange(0, 2 * HEAD.block_pairs)[None, None, :].to(tl.int64)
+        shape: tl.constexpr = (first.shape[0], first.shape[1], 2 * HEAD.block_pairs)
         row = tl.reshape(tl.join(first, second), shape)
         in_row = mask & (column < ROTARY_DIM)
         tl.store(out + column * stride, row, mask=in_row)
     else:
-        column = tl.arange(0, HEAD[3])[None, None, :].to(tl.int64)
+        column = tl.arange(0, HEAD.block_pairs)[None, None, :].to(tl.int64)
         in_half = mask & (column < ROTARY_DIM // 2)
         second_half = out + (column + ROTARY_DIM // 2) * stride
         tl.store(out + column * stride, first, mask=in_half)
         tl.store(second_half, second, mask=in_half)
-    if HEAD[4] > 0:
-        column = ROTARY_DIM + tl.arange(0, HEAD[4])[None, None, :].to(tl.int64)
-        in_tail, tail = mask & (column < HEAD[0]), tail.to(dtype)
+    if HEAD.block_tail > 0:
+        column = ROTARY_DIM + tl.arange(0, HEAD.block_tail)[None, None, :].to(tl.int64)
+        in_tail, tail = mask & (column < HEAD.dim), tail.to(dtype)
         tl.store(out + column * stride, tail, mask=in_tail)
 
 
 @triton.jit
 def load_weight(weight_ptr, HEAD: tl.constexpr):
-    """A weight (D,) as load_head gives a head, (1, 1, P) and (1, 1, block)."""
-    return load_head(_as_row(weight_ptr), 1, _all(), HEAD)
+    """A weight (D,) in the parts of a head, (1, 1, P) and (1, 1, block of the tail)."""
+    return _load_parts(_as_row(weight_ptr), 1, _all(), HEAD)
 
 
 @triton.jit
 def store_weight(out_ptr, first, second, tail, HEAD: tl.constexpr):
     """A weight's gradient (D,), from sums over the tile (H, T, ...) of each of its parts."""
     first, second = _sum_of_tile(first), _sum_of_tile(second)
-    if HEAD[4] > 0:
+    if HEAD.block_tail > 0:
         tail = _sum_of_tile(tail)
-    store_head(_as_row(out_ptr), 1, _all(), first, second, tail, HEAD)
+    _store_parts(_as_row(out_ptr), 1, _all(), first, second, tail, HEAD)
 
 
 @triton.jit
 def mean_of_products(a_first, a_second, a_tail, b_first, b_second, b_tail, HEAD: tl.constexpr):
     """Mean over a head's components of a · b, (H, T, 1)."""
     total = tl_sum(a_first * b_first + a_second * b_second, axis=2)
-    if HEAD[4] > 0:
+    if HEAD.block_tail > 0:
         total += tl_sum(a_tail * b_tail, axis=2)
-    return (total / HEAD[0])[:, :, None]
+    return (total / HEAD.dim)[:, :, None]
 
 
 @triton.jit

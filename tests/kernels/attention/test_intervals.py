@@ -170,7 +170,7 @@ def test_it_compiles_for_a_gpu_on_a_machine_without_one(
     interval_attention(*heads(passes, 1, 1, d=64), low, high, slopes=slopes)
     ((launch, tensors),) = launches
     tiles = tiling(seq_len, 64, 4 if data == "fp32" else 2, cpu=False)
-    launch.numbers = (*launch.numbers[:-2], (tiles.rows, tiles.keys, 64), True)
+    launch.numbers = (*launch.numbers[:-3], tiles.rows, tiles.keys, 64)
     launch.options |= {"num_warps": tiles.warps, "num_stages": tiles.stages}
     ptx = compiled_for_a_gpu(launch, tensors, data)
     assert ".target sm_90" in ptx and instruction in ptx

@@ -12,6 +12,7 @@ import kernels.gemm.projection
 import kernels.rope.qkv
 from kernels import BACKENDS, inverse_frequencies, rope_phases, rope_qkv
 from kernels.gemm.projection import can_project
+from kernels.operators import OPS
 from model import RoPEAttention
 from oracle import DEVICES
 from projection_cases import HEADS, PHASES, assert_equal, made, outcome
@@ -23,7 +24,7 @@ pairings = pytest.mark.parametrize("interleaved", [True, False])
 
 @pytest.fixture
 def by_one_operator(monkeypatch):
-    """`ropewalk::project` for whatever comes: on a CPU it is F.linear and the Triton kernel."""
+    """The operator `project` for whatever comes: on a CPU it is F.linear and the Triton kernel."""
     monkeypatch.setattr(kernels.rope.qkv, "can_project", lambda *_: True)
 
 
@@ -146,7 +147,7 @@ def test_opcheck(device, interleaved):
         pytest.skip("needs a Hopper GPU and a triton with Gluon")
     phases = rope_phases(inverse_frequencies(head_dim)).to(device)
     arguments = (x, weight, phases, *HEADS, interleaved, 1.5)
-    torch.library.opcheck(torch.ops.ropewalk.project, arguments)
+    torch.library.opcheck(OPS.project, arguments)
 
 
 # What is refused, and what no kernel takes

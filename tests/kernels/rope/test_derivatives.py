@@ -9,6 +9,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
 from kernels import inverse_frequencies, rope_phases, rope_pytorch, rope_triton
+from kernels.operators import NAMESPACE, OPS
 from oracle import DEVICES, ROPES
 
 INV_FREQ = torch.tensor([1.0, 0.3], dtype=torch.float64)
@@ -202,7 +203,7 @@ def test_compiled_transforms_are_right_or_raise(transform):
     try:
         result = torch.compile(lambda q, k: run(f, q, k), fullgraph=True)(q, k)
     except Exception as error:
-        assert "ropewalk.rotate" in str(error)
+        assert f"{NAMESPACE}.rotate" in str(error)
     else:
         torch.testing.assert_close(result, run(reference, q, k))
 
@@ -215,15 +216,15 @@ def test_opcheck_rotate(device, dtype, with_positions):
     phases = rope_phases(inverse_frequencies(4)).to(device)
     where = (positions if with_positions else None, None, None)
     arguments = (q, k, phases, *where, True, 1.5, False)
-    torch.library.opcheck(torch.ops.ropewalk.rotate, arguments)
+    torch.library.opcheck(OPS.rotate, arguments)
 
 
 @everywhere
 def test_opcheck_phases(device):
     device = torch.device(device)
     inv_freq = INV_FREQ.to(device)
-    torch.library.opcheck(torch.ops.ropewalk.phases, (inv_freq, 0, 0.0, device))
-    torch.library.opcheck(torch.ops.ropewalk.phases, (None, 8, 10000.0, device))
+    torch.library.opcheck(OPS.phases, (inv_freq, 0, 0.0, device))
+    torch.library.opcheck(OPS.phases, (None, 8, 10000.0, device))
 
 
 def test_the_operator_knows_forward_mode():
@@ -232,6 +233,6 @@ def test_the_operator_knows_forward_mode():
     phases = rope_phases(INV_FREQ)
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(q, q)
-        rotated, _ = torch.ops.ropewalk.rotate(dual, k, phases, None, None, None, True, 1.0, False)
+        rotated, _ = OPS.rotate(dual, k, phases, None, None, None, True, 1.0, False)
         value, tangent = torch.autograd.forward_ad.unpack_dual(rotated)
         torch.testing.assert_close(tangent, value)

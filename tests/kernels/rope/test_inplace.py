@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kernels import inverse_frequencies, rope_phases, rope_triton, rope_triton_
+from kernels.operators import OPS
 from oracle import DEVICES
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -328,4 +329,4 @@ def test_opcheck(device, kind):
     }
     where = [given[name] if name == kind else None for name in given]
     phases = rope_phases(inverse_frequencies(4)).to(device)
-    torch.library.opcheck(torch.ops.ropewalk.rotate_, (q, k, phases, *where, True, 1.5))
+    torch.library.opcheck(OPS.rotate_, (q, k, phases, *where, True, 1.5, False))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from kernels import inverse_frequencies, rope_phases, rope_pytorch, rope_triton
+from kernels.operators import OPS
 from oracle import DEVICES, ROPES, assert_rotated
 
 INTEGERS = [torch.int32, torch.int64]
@@ -267,4 +268,4 @@ def test_opcheck(device, dtype, kind):
     where = [given[name] if name == kind else None for name in given]
     phases = rope_phases(inverse_frequencies(4)).to(device)
     arguments = (q, k, phases, *where, False, 1.5, False)
-    torch.library.opcheck(torch.ops.ropewalk.rotate, arguments)
+    torch.library.opcheck(OPS.rotate, arguments)

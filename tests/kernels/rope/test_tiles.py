@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from kernels import rope_pytorch, rope_qkv, rope_triton, rope_triton_
-from kernels.rope.triton import plan as triton_rotate
-from kernels.rope.triton import sizes as tile_sizes
+from kernels.rope.triton import plan, sizes
 from kernels.rope.triton.sizes import (
     ALL,
     MAX_GROUPS,
     MAX_TILE,
     ONE,
     TOGETHER,
+    Head,
     Tile,
     groups_of,
     rotation_tile,
@@ -35,11 +35,11 @@ def launches(monkeypatch):
         launched.append(arguments[1:3])
         return launch(*arguments)
 
-    launch = triton_rotate.Launch
-    triton_rotate._rotate_launch.cache_clear()
-    monkeypatch.setattr(triton_rotate, "Launch", recorded)
+    launch = plan.Launch
+    plan._rotate_launch.cache_clear()
+    monkeypatch.setattr(plan, "Launch", recorded)
     yield launched
-    triton_rotate._rotate_launch.cache_clear()
+    plan._rotate_launch.cache_clear()
 
 
 @pytest.mark.parametrize("seq_len", [1, 3])
@@ -48,7 +48,7 @@ def launches(monkeypatch):
 def test_every_head_is_rotated_whichever_program_takes_it(
     launches, monkeypatch, tile, groups, seq_len, interleaved
 ):
-    monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: tile)
+    monkeypatch.setattr(plan, "rotation_tile", lambda *_: tile)
     q, k = torch.randn(5, seq_len, 7, 12), torch.randn(5, seq_len, 3, 12)
     offsets = torch.tensor([7, 0, 2**33, -4, 1])
     inv_freq = torch.tensor([1.0, 0.3, 0.01, 2.0], dtype=torch.float64)  # a tail of four
@@ -65,8 +65,8 @@ def test_every_head_is_rotated_whichever_program_takes_it(
 
 @pytest.mark.parametrize("takes", [ONE, TOGETHER])
 def test_a_grid_without_room_for_all_groups_has_one(launches, monkeypatch, takes):
-    monkeypatch.setattr(tile_sizes, "MAX_GROUPS", 2)
-    monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: Tile(2, 2, takes, 1))
+    monkeypatch.setattr(sizes, "MAX_GROUPS", 2)
+    monkeypatch.setattr(plan, "rotation_tile", lambda *_: Tile(2, 2, takes, 1))
     q, k = torch.randn(5, 1, 7, 12), torch.randn(5, 1, 3, 12)
     for y, right in zip(rope_triton(q, k), rope_pytorch(q, k), strict=True):
         torch.testing.assert_close(y, right, rtol=0, atol=2e-6)
@@ -85,7 +85,7 @@ def test_strides_are_passed_only_where_some_tensor_is_not_contiguous(launches):
 
 @pytest.mark.parametrize("tile", [tile for tile, _ in TILES if tile.takes != TOGETHER])
 def test_the_packed_operator_too(launches, monkeypatch, tile):
-    monkeypatch.setattr(triton_rotate, "rotation_tile", lambda *_: tile)
+    monkeypatch.setattr(plan, "rotation_tile", lambda *_: tile)
     qkv = torch.randn(2, 1, (7 + 3 + 3) * 8, dtype=torch.float64, requires_grad=True)
     weight = torch.rand(8, dtype=torch.float64, requires_grad=True)
     options = {"n_heads": 7, "n_kv_heads": 3, "q_norm": weight, "k_norm": weight}
@@ -100,7 +100,7 @@ def test_the_packed_operator_too(launches, monkeypatch, tile):
 
 def test_what_is_taken_together():
     """q and k alone: of many heads and few tokens, and where k has few heads."""
-    head, short = (128, 128, True, 64, 0), (64, 64, True, 32, 0)
+    head, short = Head(128, 128, True, 64, 0), Head(64, 64, True, 32, 0)
 
     def takes(n_tokens, heads, head, norms=False):
         return rotation_tile(n_tokens, heads, head, 2, False, norms).takes
@@ -125,7 +125,7 @@ def test_each_block_of_heads_has_one_program():
     ("pairs", "tail"), [(1, 0), (4, 4), (32, 0), (32, 64), (64, 0), (256, 0), (1, 4096), (2, 2**17)]
 )
 def test_tiles_of_a_gpu_are_ones_that_triton_takes(n_tokens, norms, pairs, tail):
-    head = (2 * pairs + tail, 2 * pairs, True, pairs, tail)
+    head = Head(2 * pairs + tail, 2 * pairs, True, pairs, tail)
     for itemsize in (2, 4, 8):
         for heads in ((8, 8), (12, 1, 1), (0, 3), (40, 8, 8), (500, 500)):
             tile = rotation_tile(n_tokens, heads, head, itemsize, cpu=False, norms=norms)
