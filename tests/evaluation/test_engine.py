@@ -2,9 +2,8 @@
 
 import json
 import math
-import sys
 from dataclasses import asdict
-from types import ModuleType
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -21,8 +20,9 @@ from evaluation import (
 )
 from evaluation.aggregate import pool
 from evaluation.cells import Cell, Key
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
 from evaluation.measures.registry import check_measures
+from evaluation.passages import choose_passages
 from evaluation.statistics import wilson_ci95
 from methods.method import applied
 from tiny_extrapolation import BYTES, DOCUMENT, TRAIN_LENGTH, measure, tiny
@@ -37,10 +37,7 @@ def fake(monkeypatch, module, name, answer):
         CALLS.append((name, model, material, options))
         return answer(options)
 
-    path = f"evaluation.measures.{module}"
-    there = sys.modules.get(path) or ModuleType(path)
-    monkeypatch.setattr(there, name, measured, raising=False)
-    monkeypatch.setitem(sys.modules, path, there)
+    monkeypatch.setattr(import_module(f"evaluation.measures.{module}"), name, measured)
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def fakes(monkeypatch):
     copying = {"accuracy": 0.5, "control": 0.25, "gain": 0.25, "ci95": [0.125, 0.375], "trials": 4}
     positions = {"from": [1, 2], "to": [1, 3], "nll": [3.0, 2.0], "ci95": [[2.0, 4.0], None]}
     layer = {"mean_distance": 9.0, "beyond_training": 0.5, "first_tokens": 0.1, "entropy": 0.9}
-    fake(monkeypatch, "passkey", "measure_passkey", lambda options: passkey)
+    fake(monkeypatch, "passkey_retrieval", "measure_passkey", lambda options: passkey)
     fake(monkeypatch, "copying", "measure_copy", lambda options: copying)
     fake(monkeypatch, "copying", "measure_repeat", lambda options: copying)
     fake(monkeypatch, "per_position", "measure_positions", lambda options: positions)
@@ -96,7 +93,7 @@ def test_what_a_measure_refuses_is_its_reason_and_no_other_cells(fakes, monkeypa
     def refuse(options):
         raise ValueError("context=16: too short for a key")
 
-    fake(monkeypatch, "passkey", "measure_passkey", refuse)
+    fake(monkeypatch, "passkey_retrieval", "measure_passkey", refuse)
     options = {"methods": ["none"], "lengths": [16], "tokenizer": ByteTokenizer()}
     result = measure(tiny(), measures=["loss", "passkey", "copy"], **options)
     assert result.unmeasured == {"passkey": {"none": {"16": "context=16: too short for a key"}}}

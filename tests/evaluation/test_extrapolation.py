@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from evaluation import measure_extrapolation
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
+from evaluation.passages import choose_passages
 from evaluation.statistics import bits_per_byte, bootstrap_ci95
 
 VOCAB = 11
