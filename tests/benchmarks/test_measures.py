@@ -14,28 +14,37 @@ import benchmarks.parts.remap
 import benchmarks.parts.segments
 import benchmarks.parts.step
 from benchmarks import Bench, PartProgress, run_part, tables
-from benchmarks.cells import CELLS, Cell
-from benchmarks.oracle import exact_cos_sin
-from benchmarks.parts.grid import greatest_error
+from benchmarks.clocks import WallClock
+from benchmarks.exact_rotation import exact_cos_sin
 from benchmarks.parts.host import call_time
 from benchmarks.parts.remap import NAIVE
 from benchmarks.parts.segments import cu_seqlens
 from benchmarks.parts.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
 from benchmarks.peers import PEERS, Peer
-from benchmarks.plots import pictures
-from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
+from benchmarks.report import pictures
+from benchmarks.rotation_error import greatest_error
+from benchmarks.shapes import SHAPES, Shape
+from benchmarks.timing import Timing, interleaved, measure, median_ratio
 from kernels import inverse_frequencies, rope_pytorch
 from methods.bend import remapped_attention
-from methods.maps import ReRope
-from methods.registry import REMAPS, remap_of
+from methods.maps import (
+    DualChunk,
+    LeakyReRope,
+    MeanReRope,
+    ReRope,
+    SelfExtend,
+    Sinks,
+    Window,
+)
+from methods.registry import REMAPS
 from model import RoPEAttention
 from oracle import cos_sin
 
 CPU = torch.device("cpu")
 SMALL = [
-    Cell(2, 24, 4, 2, 16, torch.float32),
-    Cell(2, 24, 2, 2, 16, torch.float32, rotary_dim=8),
-    Cell(8, 1, 4, 2, 16, torch.float32),
+    Shape(2, 24, 4, 2, 16, torch.float32),
+    Shape(2, 24, 2, 2, 16, torch.float32, rotary_dim=8),
+    Shape(8, 1, 4, 2, 16, torch.float32),
 ]
 
 
@@ -55,20 +64,20 @@ def printed(part: str, result: dict) -> str:
 # Peers and oracle
 
 
-@pytest.mark.parametrize("cell", SMALL, ids=lambda cell: cell.name)
+@pytest.mark.parametrize("shape", SMALL, ids=lambda shape: shape.name)
 @pytest.mark.parametrize("name", ["ropewalk", "ropewalk-half-split", "pytorch", "table"])
-def test_peer_rotates_as_rope_pytorch_does(name: str, cell: Cell) -> None:
+def test_peer_rotates_as_rope_pytorch_does(name: str, shape: Shape) -> None:
     peer = PEERS[name]
-    assert peer.refusal(cell, CPU) is None
-    q, k = cell.tensors(CPU, seed=1)
-    rotated = [peer.restore(y) for y in peer.prepare(cell, CPU)(peer.arrange(q), peer.arrange(k))]
-    inv_freq = inverse_frequencies(cell.rotated)
-    kwargs = {"positions": cell.positions(CPU), "inv_freq": inv_freq}
+    assert peer.refusal(shape, CPU) is None
+    q, k = shape.tensors(CPU, seed=1)
+    rotated = [peer.restore(y) for y in peer.prepare(shape, CPU)(peer.arrange(q), peer.arrange(k))]
+    inv_freq = inverse_frequencies(shape.rotated)
+    kwargs = {"positions": shape.positions(CPU), "inv_freq": inv_freq}
     expected = rope_pytorch(q, k, interleaved=peer.interleaved, **kwargs)
-    tolerance = 2e-3 if cell.seq_len == 1 and name == "table" else 1e-5  # its angles are float32
+    tolerance = 2e-3 if shape.seq_len == 1 and name == "table" else 1e-5  # its angles are float32
     for y, exact in zip(rotated, expected, strict=True):
         torch.testing.assert_close(y, exact, atol=tolerance, rtol=0)
-    assert greatest_error(cell, peer, bench_on_cpu()) < tolerance
+    assert greatest_error(shape, peer, bench_on_cpu()) < tolerance
 
 
 @pytest.mark.parametrize("layout", ["BSHD", "BHSD view", "BHSD"])
@@ -192,7 +201,7 @@ def test_result_is_freed_outside_the_time_of_the_call() -> None:
 def test_host_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     name = SMALL[0].name
-    monkeypatch.setitem(CELLS, name, SMALL[0])
+    monkeypatch.setitem(SHAPES, name, SMALL[0])
     settings = {"cells": [name], "peers": ["copy", "table", "liger", "seed"], "host_calls": 100}
     result = benchmarks.parts.host.host(settings, bench_on_cpu())
     cell = result["cells"][name]
@@ -202,7 +211,7 @@ def test_host_on_a_cpu(monkeypatch) -> None:
 
 
 def test_segments_on_a_cpu(monkeypatch) -> None:
-    monkeypatch.setattr(benchmarks.parts.segments, "PACKED", Cell(1, 64, 1, 1, 16))
+    monkeypatch.setattr(benchmarks.parts.segments, "PACKED", Shape(1, 64, 1, 1, 16))
     monkeypatch.setattr(benchmarks.parts.segments, "SEGMENTS", (1, 4))
     result = benchmarks.parts.segments.segments({}, bench_on_cpu())
     assert result["reasons"] == {}
@@ -221,7 +230,7 @@ def test_remap_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(benchmarks.parts.remap, "materialised_rerope", out_of_memory)
     result = benchmarks.parts.remap.remap({}, bench_on_cpu(rounds=1))
     cell = result["lengths"]["20"]
-    assert list(cell["ways"]) == ["plain causal", *benchmarks.parts.remap.remaps(20), "SDPA causal"]
+    assert list(cell["ways"]) == ["plain causal", *benchmarks.parts.remap.maps(20), "SDPA causal"]
     assert cell["reasons"] == {NAIVE: "OutOfMemoryError: CUDA out of memory"}
     assert cell["ways"]["plain causal"]["of_plain"] == 1
     assert "20 tokens" in printed("remap", result) and NAIVE in printed("remap", result)
@@ -234,8 +243,16 @@ def test_all_ways_to_attend_agree_where_they_should() -> None:
     naive = benchmarks.parts.remap.materialised_rerope(q, k, v, 8, attention.rotated)
     ours = remapped_attention(q, k, v, ReRope(8), attention.rotated)
     torch.testing.assert_close(naive, ours, rtol=0, atol=1e-5)
-    rules = [remap_of(n, (), context=4096, train_length=512) for n in REMAPS]
-    assert list(benchmarks.parts.remap.remaps(4096).values()) == rules
+    assert list(benchmarks.parts.remap.MAPS.values()) == list(REMAPS)
+    assert list(benchmarks.parts.remap.maps(4096).values()) == [
+        ReRope(256),
+        MeanReRope(256, 511),
+        LeakyReRope(256, 15),
+        SelfExtend(19, 128),
+        DualChunk(384, 64),
+        Window(512),
+        Sinks(4, 508),
+    ]
 
 
 class FakeEvent:
@@ -258,7 +275,7 @@ def test_step_on_a_cpu(monkeypatch) -> None:
     small = {"vocab_size": 64, "n_layers": 1, "d_model": 32, "n_heads": 2, "mlp_hidden": 32}
     monkeypatch.setattr(benchmarks.parts.step, "SIZE", SIZE | small)
     monkeypatch.setattr(benchmarks.parts.step, "SEQ_LEN", 16)
-    monkeypatch.setattr(benchmarks.parts.step, "HEADS", Cell(1, 16, 2, 2, 16))
+    monkeypatch.setattr(benchmarks.parts.step, "HEADS", Shape(1, 16, 2, 2, 16))
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)
