@@ -22,7 +22,7 @@ from benchmarks.timing import Timing, measure, ratios, release
 from kernels import resolve_backend, rotate
 from methods.bend import remapped_attention
 from methods.maps import Remap
-from methods.registry import remap_of
+from methods.registry import REMAPS, remap_of
 from model import RoPEAttention
 from model.fused_attention import window_attention
 
@@ -30,14 +30,11 @@ LENGTHS = (4096, 8192, 16384, 32768)
 TRAIN_LENGTH = 512  # what the maps' settings follow from
 BATCH, HEADS, HEAD_DIM = 1, 6, 64
 PLAIN, SDPA, NAIVE = "plain causal", "SDPA causal", "ReRoPE, materialised"
-MAPS = {  # as they are called here -> their names as methods
-    "ReRoPE": "rerope",
-    "mean ReRoPE": "mean-rerope",
-    "Leaky ReRoPE": "leaky-rerope",
-    "Self-Extend": "self-extend",
-    "dual-chunk": "dual-chunk",
-    "window": "window",
-    "sinks": "sinks",
+TITLES = {  # of the maps that are not called here as the methods are
+    "rerope": "ReRoPE",
+    "mean-rerope": "mean ReRoPE",
+    "leaky-rerope": "Leaky ReRoPE",
+    "self-extend": "Self-Extend",
 }
 
 HOW = (
@@ -66,7 +63,7 @@ def remap(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
 def maps(seq_len: int) -> dict[str, Remap]:
     """Every map as its rule sets it for a model trained at TRAIN_LENGTH."""
     lengths = {"context": seq_len, "train_length": TRAIN_LENGTH}
-    return {title: remap_of(name, (), **lengths) for title, name in MAPS.items()}
+    return {TITLES.get(name, name): remap_of(name, (), **lengths) for name in REMAPS}
 
 
 def _ways(seq_len: int, bench: Bench) -> dict[str, Callable[[], Call]]:

@@ -1,8 +1,7 @@
-"""What the benchmark measures with: peers, oracle, clocks, and its parts where no GPU is."""
+"""The parts of the benchmark where no GPU is; those that need one with the clock taken away."""
 
 import sys
 import types
-from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -15,17 +14,13 @@ import benchmarks.parts.segments
 import benchmarks.parts.step
 from benchmarks import Bench, PartProgress, run_part, tables
 from benchmarks.clocks import WallClock
-from benchmarks.exact_rotation import exact_cos_sin
 from benchmarks.parts.host import call_time
 from benchmarks.parts.remap import NAIVE
 from benchmarks.parts.segments import cu_seqlens
 from benchmarks.parts.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import PEERS
 from benchmarks.report import pictures
-from benchmarks.rotation_error import greatest_error
 from benchmarks.shapes import SHAPES, Shape
-from benchmarks.timing import Timing, interleaved, measure, median_ratio
-from kernels import inverse_frequencies, rope_pytorch
 from methods.bend import remapped_attention
 from methods.maps import (
     DualChunk,
@@ -36,16 +31,10 @@ from methods.maps import (
     Sinks,
     Window,
 )
-from methods.registry import REMAPS
 from model import RoPEAttention
-from oracle import cos_sin
 
 CPU = torch.device("cpu")
-SMALL = [
-    Shape(2, 24, 4, 2, 16, torch.float32),
-    Shape(2, 24, 2, 2, 16, torch.float32, rotary_dim=8),
-    Shape(8, 1, 4, 2, 16, torch.float32),
-]
+SMALL = Shape(2, 24, 4, 2, 16, torch.float32)
 
 
 def bench_on_cpu(rounds: int = 2) -> Bench:
@@ -59,60 +48,6 @@ def printed(part: str, result: dict) -> str:
         for shown in tables(part, result):
             console.print(shown)
     return capture.get()
-
-
-# Peers and oracle
-
-
-@pytest.mark.parametrize("shape", SMALL, ids=lambda shape: shape.name)
-@pytest.mark.parametrize("name", ["ropewalk", "ropewalk-half-split", "pytorch", "table"])
-def test_peer_rotates_as_rope_pytorch_does(name: str, shape: Shape) -> None:
-    peer = PEERS[name]
-    assert peer.refusal(shape, CPU) is None
-    q, k = shape.tensors(CPU, seed=1)
-    rotated = [peer.restore(y) for y in peer.prepare(shape, CPU)(peer.arrange(q), peer.arrange(k))]
-    inv_freq = inverse_frequencies(shape.rotated)
-    kwargs = {"positions": shape.positions(CPU), "inv_freq": inv_freq}
-    expected = rope_pytorch(q, k, interleaved=peer.interleaved, **kwargs)
-    tolerance = 2e-3 if shape.seq_len == 1 and name == "table" else 1e-5  # its angles are float32
-    for y, exact in zip(rotated, expected, strict=True):
-        torch.testing.assert_close(y, exact, atol=tolerance, rtol=0)
-    assert greatest_error(shape, peer, bench_on_cpu()) < tolerance
-
-
-@pytest.mark.parametrize("layout", ["BSHD", "BHSD view", "BHSD"])
-def test_layouts_are_undone(layout: str) -> None:
-    x = torch.randn(2, 3, 4, 6)
-    for in_place in (False, True):
-        peer = Peer("", PEERS["copy"].prepare, None, layout=layout, in_place=in_place)
-        assert torch.equal(peer.restore(peer.arrange(x)), x)
-        assert peer.arrange(x).is_contiguous() == (layout != "BHSD view")
-    peer.arrange(x).zero_()  # whoever rotates in place has a copy of its own
-    assert x.abs().sum() > 0
-
-
-def test_a_result_that_is_no_number_is_no_small_error() -> None:
-    peer = Peer("", lambda *_: lambda q, k: (q * torch.nan, k * torch.nan), True)
-    with pytest.raises(ValueError, match="NaN or Inf"):
-        greatest_error(SMALL[0], peer, bench_on_cpu())
-
-
-def test_copy_copies_both_ways() -> None:
-    copy = PEERS["copy"].prepare(SMALL[0], CPU)
-    q, k = (x.requires_grad_() for x in SMALL[0].tensors(CPU, seed=0))
-    y = copy(q, k)
-    assert torch.equal(y[0], q) and y[0].data_ptr() != q.data_ptr()
-    gradients = torch.autograd.grad(y, (q, k), (q.detach(), k.detach()))
-    assert torch.equal(gradients[1], k) and gradients[1].data_ptr() != k.data_ptr()
-
-
-def test_oracle_is_exact() -> None:
-    positions = [0, 1, -7, 2**20 + 1, 2**31 - 1, 2**40 + 15]
-    inv_freq = inverse_frequencies(16).tolist()
-    cos, sin = exact_cos_sin(positions, inv_freq)
-    exact = [[cos_sin(m, f) for f in inv_freq] for m in positions]
-    expected = torch.tensor(exact, dtype=torch.float64)
-    torch.testing.assert_close(torch.stack((cos, sin), dim=-1), expected, atol=1e-15, rtol=0)
 
 
 def test_accuracy_tells_exact_angles_from_float32_ones() -> None:
@@ -132,58 +67,6 @@ def test_segments_fill_the_sequence(segments: int) -> None:
     assert boundaries[0] == 0 and boundaries[-1] == 100 and (boundaries.diff() > 0).all()
 
 
-# Timing
-
-
-def test_wall_clock_measures_the_call_alone() -> None:
-    ticks = iter([0.0, 0.5, 10.0, 10.25])
-    sample, mode = WallClock(now=lambda: next(ticks)).prepare(lambda: None)
-    assert [sample(), sample()] == [0.5e6, 0.25e6]
-    assert mode == "wall clock"
-
-
-def test_rounds_are_interleaved_and_shuffled() -> None:
-    calls: list[str] = []
-    numbers = count()
-
-    def sampler(name: str):
-        return lambda: calls.append(name) or next(numbers)
-
-    samples = interleaved({name: sampler(name) for name in "abc"}, rounds=20, seed=0)
-    assert all(sorted(calls[i : i + 3]) == ["a", "b", "c"] for i in range(0, 60, 3))
-    assert len({tuple(calls[i : i + 3]) for i in range(0, 60, 3)}) > 3
-    assert all(i // 3 == round_ for s in samples.values() for round_, i in enumerate(s))
-
-
-def test_medians_and_paired_ratios() -> None:
-    summary = Timing([float(i) for i in range(1, 12)], "wall clock").summary()
-    assert summary == {"median_us": 6.0, "p10_us": 2.0, "p90_us": 10.0, "mode": "wall clock"}
-    # The machine is slow in the middle round, for both: their ratio stays.
-    assert median_ratio([2.0, 200.0, 2.0], [1.0, 100.0, 1.0]) == 2.0
-
-
-def test_one_that_fails_leaves_the_others() -> None:
-    def fails() -> None:
-        raise RuntimeError("no memory\nand more")
-
-    makers = {"good": lambda: lambda: None, "bad": lambda: fails, "worse": fails}
-    timings, reasons = measure(makers, WallClock(), 3, 0, on_step=lambda name: None)
-    assert list(timings) == ["good"] and len(timings["good"].times) == 3
-    assert reasons == {name: "RuntimeError: no memory" for name in ("bad", "worse")}
-
-
-def test_places_take_turns() -> None:
-    made = count()
-
-    def make() -> Callable[[], None]:
-        place = next(made)
-        return lambda: calls.append(place)
-
-    calls: list[int] = []
-    measure({"one": make}, WallClock(), 5, 0, on_step=lambda name: None, places=3)
-    assert calls[-5:] == [0, 1, 2, 0, 1]
-
-
 def test_result_is_freed_outside_the_time_of_the_call() -> None:
     events: list[str] = []
 
@@ -195,13 +78,10 @@ def test_result_is_freed_outside_the_time_of_the_call() -> None:
     assert events == ["read", "read", "freed"]
 
 
-# Parts that need a GPU, with the clock taken away
-
-
 def test_host_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    name = SMALL[0].name
-    monkeypatch.setitem(SHAPES, name, SMALL[0])
+    name = SMALL.name
+    monkeypatch.setitem(SHAPES, name, SMALL)
     settings = {"cells": [name], "peers": ["copy", "table", "liger", "seed"], "host_calls": 100}
     result = benchmarks.parts.host.host(settings, bench_on_cpu())
     cell = result["cells"][name]
@@ -243,16 +123,15 @@ def test_all_ways_to_attend_agree_where_they_should() -> None:
     naive = benchmarks.parts.remap.materialised_rerope(q, k, v, 8, attention.rotated)
     ours = remapped_attention(q, k, v, ReRope(8), attention.rotated)
     torch.testing.assert_close(naive, ours, rtol=0, atol=1e-5)
-    assert list(benchmarks.parts.remap.MAPS.values()) == list(REMAPS)
-    assert list(benchmarks.parts.remap.maps(4096).values()) == [
-        ReRope(256),
-        MeanReRope(256, 511),
-        LeakyReRope(256, 15),
-        SelfExtend(19, 128),
-        DualChunk(384, 64),
-        Window(512),
-        Sinks(4, 508),
-    ]
+    assert benchmarks.parts.remap.maps(4096) == {
+        "ReRoPE": ReRope(256),
+        "mean ReRoPE": MeanReRope(256, 511),
+        "Leaky ReRoPE": LeakyReRope(256, 15),
+        "Self-Extend": SelfExtend(19, 128),
+        "dual-chunk": DualChunk(384, 64),
+        "window": Window(512),
+        "sinks": Sinks(4, 508),
+    }
 
 
 class FakeEvent:
