@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.progress import PartProgress
-from benchmarks.timing import Clock, GpuClock, WallClock
+from benchmarks.clocks import Clock, GpuClock, WallClock
+from benchmarks.part_progress import PartProgress
 
 
 @dataclass(frozen=True)

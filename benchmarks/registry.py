@@ -2,18 +2,14 @@
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from benchmarks.bench import Bench
-from benchmarks.cells import CELLS
-from benchmarks.parts.accuracy import accuracy
-from benchmarks.parts.grid import grid, length
-from benchmarks.parts.host import host
-from benchmarks.parts.projection import projection
-from benchmarks.parts.remap import remap
-from benchmarks.parts.segments import segments
-from benchmarks.parts.step import VARIANTS, step
+from benchmarks.parts.step import VARIANTS
 from benchmarks.peers import PEERS
+from benchmarks.shapes import SHAPES
 from common.rules import integer
 
 NO_GPU = "not measured: it needs a CUDA GPU, and there is none here"
@@ -21,33 +17,40 @@ LENGTH = integer(1, 2**20)
 
 
 class Part(NamedTuple):
-    """`run(settings, bench)` gives plain data; `reads` are the keys that mean something to it."""
+    """A file of `benchmarks/parts`; `reads` are the keys that mean something to it."""
 
-    run: Callable[[Mapping[str, Any], Bench], dict[str, Any]]
     reads: tuple[str, ...]
     needs_gpu: bool = False
 
 
 PARTS: dict[str, Part] = {
-    "grid": Part(grid, ("cells", "peers", "rounds")),
-    "host": Part(host, ("cells", "peers", "host_calls"), needs_gpu=True),
-    "step": Part(
-        step, ("step_batch", "step_variants", "step_repeats", "step_rounds"), needs_gpu=True
-    ),
-    "segments": Part(segments, ("rounds",), needs_gpu=True),
-    "projection": Part(projection, ("rounds",), needs_gpu=True),
-    "remap": Part(remap, ("rounds",), needs_gpu=True),
-    "length": Part(length, ("lengths", "peers", "rounds")),
-    "accuracy": Part(accuracy, ()),
+    "grid": Part(("cells", "peers", "rounds")),
+    "host": Part(("cells", "peers", "host_calls"), needs_gpu=True),
+    "step": Part(("step_batch", "step_variants", "step_repeats", "step_rounds"), needs_gpu=True),
+    "segments": Part(("rounds",), needs_gpu=True),
+    "projection": Part(("rounds",), needs_gpu=True),
+    "remap": Part(("rounds",), needs_gpu=True),
+    "length": Part(("lengths", "peers", "rounds")),
+    "accuracy": Part(()),
 }
-_CHOICES = {"parts": PARTS, "cells": CELLS, "peers": PEERS, "step_variants": VARIANTS}
+_CHOICES: dict[str, Mapping[str, Any]] = {
+    "parts": PARTS,
+    "cells": SHAPES,
+    "peers": PEERS,
+    "step_variants": VARIANTS,
+}
 
 
 def run_part(name: str, settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     """What a part measures, or {"skipped": why} where this machine cannot."""
     if PARTS[name].needs_gpu and bench.device.type != "cuda":
         return {"skipped": NO_GPU}
-    return PARTS[name].run(settings, bench)
+    return getattr(part_module(name), name)(settings, bench)
+
+
+def part_module(name: str) -> ModuleType:
+    """The file of a part, which is imported when it is first run."""
+    return import_module(f"benchmarks.parts.{name}")
 
 
 def problems(settings: Mapping[str, Any]) -> list[str]:
@@ -66,10 +69,11 @@ def problems(settings: Mapping[str, Any]) -> list[str]:
 def _wrong_list(
     key: str, values: object, holds: Callable[[Any], bool], rule: str, example: object
 ) -> list[str]:
-    is_list = isinstance(values, list)
-    if is_list and values and all(map(holds, values)):
+    if isinstance(values, list) and values and all(map(holds, values)):
         return []
-    shown = f"[{','.join(map(str, values))}]" if is_list else "null" if values is None else values
+    shown = "null" if values is None else values
+    if isinstance(values, list):
+        shown = f"[{','.join(map(str, values))}]"
     return [f"{key}={shown}: must be a list of one or more, each {rule}; try {key}=[{example}]"]
 
 

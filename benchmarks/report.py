@@ -1,30 +1,41 @@
-"""The files of a benchmark: written after each part, so that a part's figures outlive the next."""
+"""What is left of a part: tables in the terminal, its figures in benchmark.json, pictures.
+
+Files are written after each part, so that its figures outlive a later one that fails.
+"""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plots import pictures
+from rich.console import RenderableType
+
+from benchmarks.registry import part_module
+from common.files import write_bytes, write_text
+
+
+def tables(part: str, result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """What a person sees of a part's result."""
+    if reason := result.get("skipped"):
+        yield f"{part}: {reason}"
+    else:
+        yield from part_module(part).tables(result)
+
+
+def pictures(part: str, result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Name and PNG of every picture of a part; none where it draws none or measured nothing."""
+    module = part_module(part)
+    if hasattr(module, "pictures"):
+        yield from module.pictures(result)
 
 
 def write_report(report: Mapping[str, Any], directory: Path) -> None:
     """Write benchmark.json, whole or not at all."""
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    _write(directory / "benchmark.json", text.encode())
+    write_text(directory / "benchmark.json", text)
 
 
 def write_pictures(part: str, result: Mapping[str, Any], directory: Path) -> None:
-    """Write the PNG files of a part."""
+    """Write the PNG files of a part, each whole or not at all."""
     for name, content in pictures(part, result):
-        _write(directory / name, content)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_bytes(directory / name, content)

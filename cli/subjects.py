@@ -11,7 +11,7 @@ import torch
 
 from cli.checkpoint import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
-from evaluation.measures.loss import passages_for_longest
+from evaluation.passages import passages_for_longest
 from model import Transformer
 
 # Keys of a config that leave the evaluated model what it is.

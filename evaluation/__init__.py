@@ -2,21 +2,33 @@
 
 result = measure_extrapolation(model, documents, token_bytes, train_length=256)
 write_report(result, "runs/x")     # extrapolation.json, .csv, .md, .png
+
+Reading order:
+
+    passages.py       the protocol: the same targets with ever longer left context
+    settings.py       what is asked for: lengths, methods, measures
+    subject.py        the models that are measured; precision.py: what they compute in
+    measures/         what can be measured, a file for each; registry.py names them
+    plan.py           which cells there are: a measure under a method at a length
+    cells.py          finished cells, kept on the disk
+    engine.py         runs the cells of one model
+    aggregate.py      from cells to figures; statistics.py: their intervals
+    result.py         the result as plain data
+    extrapolation.py  all of it in order
+    report/           tables, files, pictures, TensorBoard
 """
 
 from evaluation.cells import CELLS, Cells
-from evaluation.extrapolation import (
-    Extrapolation,
-    Subject,
-    describe,
-    measure_checkpoints,
-    measure_extrapolation,
-    precision_of,
-)
+from evaluation.extrapolation import measure_checkpoints, measure_extrapolation
 from evaluation.measures.registry import MEASURES
-from evaluation.report.report import figure, log_tensorboard, write_report
-from evaluation.report.tables import legend, table, tables
+from evaluation.precision import precision_of
+from evaluation.report.figures import figure
+from evaluation.report.files import write_report
+from evaluation.report.tensorboard import log_tensorboard
+from evaluation.report.terminal import legend, table, tables
+from evaluation.result import Extrapolation
 from evaluation.settings import Settings, check_lengths_fit, check_settings
+from evaluation.subject import Subject, describe
 from methods.method import METHODS, Method, check_possible, parse_method
 
 __all__ = [

@@ -1,9 +1,9 @@
 """What has been measured so far, kept on the disk: a line for each finished cell.
 
 `cells.jsonl` begins with a line on what is being measured: checkpoints, text, passages. The same
-evaluation started again finds its finished cells there and goes on with the others, also with
-methods, measures or lengths that were added; an evaluation of anything else is refused. A cell that
-did not fit in memory is tried again.
+evaluation, started again, finds its finished cells there and goes on with the others. Methods,
+measures and lengths may have been added; an evaluation of anything else is refused. A cell that did
+not fit in memory is tried again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Cell:
     """The figures of a measure, or the reason why there are none.
 
     Attributes:
-        seconds: wall clock, of all there is in the cell.
-        tokens_per_second: inputs read, without the first forward (which may compile kernels)
+        seconds: wall clock of the whole cell.
+        tokens_per_second: inputs read. The first forward, which may compile kernels, is left out
             where there are more.
         peak_memory_bytes: the most that PyTorch had allocated on the GPU; None on a CPU.
     """
@@ -83,6 +83,7 @@ class Cells:
             self._append({"cell": key._asdict(), **asdict(cell)})
 
     def _append(self, line: dict[str, Any]) -> None:
+        assert self.path is not None
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()

@@ -1,9 +1,8 @@
-"""Measure models at lengths × methods: each cell is the same text under one of each."""
+"""Measure models on the same text with growing context, under each method: the whole of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,91 +11,18 @@ from torch import nn
 from data import Tokenizer
 from evaluation.aggregate import Results, loss_figures, measure_figures
 from evaluation.cells import Cells, Key
-from evaluation.grid import Place, Plan, cost, plan_cells, run_cells
-from evaluation.measures.loss import MAX_TOKENS_PER_BATCH, passages_for_longest
-from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES, Material
+from evaluation.engine import cost, run_cells
+from evaluation.measures.measure import MAX_TOKENS_PER_BATCH, Material
+from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES
+from evaluation.passages import passages_for_longest
+from evaluation.plan import Condition, Plan, plan_cells
+from evaluation.result import Extrapolation
 from evaluation.settings import TRIALS, Settings, check_settings
 from evaluation.statistics import INTERVAL_RESAMPLES
+from evaluation.subject import Subject
 from methods.method import DEFAULT_METHODS
 
 OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """The measured grid, plain data throughout: `dataclasses.asdict` of it is JSON.
-
-    Lists go along `lengths`, with None where a length was not run; intervals are [low, high], and
-    None also where there was one passage only.
-
-    Attributes:
-        train_length: the inputs of a training window.
-        lengths: the contexts measured, ascending.
-        protocol: what was scored and how, and a line on each method and measure.
-        checkpoints: where the models came from; with several, figures are means over them.
-        methods: name -> {"nll": nats per token, "bpb": bits per byte, "ci95" of it,
-            "difference": nats per token less those of the model as trained at the training
-            length, on the same passages, "difference_ci95", "perplexity_ratio": exp of it,
-            "perplexity_ratio_ci95", "per_checkpoint": a list of nll for each checkpoint,
-            "tokens_per_second", "peak_memory_bytes" (the largest of any checkpoint)}.
-        tax: name -> {"nll", "ci95"}: the difference at the training length.
-        measures: measure -> name -> length as text -> the figures of that measure, with those
-            of each checkpoint under "per_checkpoint" where there are several.
-        reasons: name -> {length as text: why its loss was not measured}.
-        unmeasured: measure -> name -> {length as text: why it was not measured}.
-    """
-
-    train_length: int
-    lengths: list[int]
-    protocol: dict[str, Any]
-    methods: dict[str, dict[str, list]]
-    reasons: dict[str, dict[str, str]]
-    checkpoints: list[str] = field(default_factory=list)
-    tax: dict[str, dict[str, Any]] = field(default_factory=dict)
-    measures: dict[str, dict[str, dict[str, dict[str, Any]]]] = field(default_factory=dict)
-    unmeasured: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model to measure, loaded when its turn has come.
-
-    Attributes:
-        key: names its cells; a digest of the checkpoint, say.
-        path: where it came from, for the reader; None for a model in memory.
-        config: the model's `config`.
-        load: the model, where it is to run.
-        precision: what it computes in, in words.
-        about: what sets it apart, plain data: position, theta, parameters, ….
-    """
-
-    key: str
-    path: str | None
-    config: Any
-    load: Callable[[], nn.Module]
-    precision: str
-    about: dict[str, Any]
-
-    @classmethod
-    def in_memory(cls, model: nn.Module) -> Subject:
-        """A model that is there already."""
-        weight = next(model.parameters())
-        precision = precision_of(weight.device.type, str(weight.dtype).removeprefix("torch."))
-        return cls("model", None, model.config, lambda: model, precision, describe(model))
-
-
-def precision_of(device: str, dtype: str = "float32") -> str:
-    """What a model of `dtype` weights is measured in on a type of device, in words."""
-    return "bfloat16 autocast on cuda" if device == "cuda" else f"{dtype} on {device}"
-
-
-def describe(model: nn.Module) -> dict[str, Any]:
-    """What a table of many models would list of this one."""
-    config = model.config
-    names = ("position", "theta", "fraction", "window", "n_layers", "d_model", "n_heads")
-    about = {name: getattr(config, name) for name in names if getattr(config, name, None)}
-    about["trained_scaling"] = config.scaling.method
-    return about | {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
 def measure_extrapolation(
@@ -172,35 +98,44 @@ def measure_checkpoints(
     """
     _check_tokenizer(settings, tokenizer)
     cells = Cells() if cells is None else cells
-    chosen, too_long = passages_for_longest(documents, settings.lengths, settings.passages)
-    material = Material(
+    passages, too_long = passages_for_longest(documents, settings.lengths, settings.passages)
+    material = _material(settings, documents, passages, tokenizer)
+    plans = {s.key: plan_cells(s.config, settings, too_long) for s in subjects}
+    assert len(plans) == len(subjects), [subject.key for subject in subjects]
+    _run_missing(subjects, plans, material, cells, on_progress)
+
+    n_bytes = np.asarray(token_bytes)[passages[:, -settings.target_tokens :]].sum(axis=1)  # (P,)
+    results = Results(plans, cells)
+    fit = [n for n in settings.lengths if n not in too_long]
+    loss = loss_figures(results, settings, n_bytes, fit)
+    measures, unmeasured = measure_figures(results, settings)
+    return Extrapolation(
+        train_length=settings.train_length,
+        lengths=settings.lengths,
+        protocol=_protocol(settings, subjects, len(passages), int(n_bytes.sum())),
+        methods=loss.methods,
+        reasons=loss.reasons,
+        checkpoints=[subject.path for subject in subjects if subject.path is not None],
+        tax=loss.tax,
+        measures=measures,
+        unmeasured=unmeasured,
+    )
+
+
+def _material(
+    settings: Settings,
+    documents: Sequence[np.ndarray],
+    passages: np.ndarray,
+    tokenizer: Tokenizer | None,
+) -> Material:
+    return Material(
         documents,
-        chosen,
+        passages,
         tokenizer,
         settings.train_length,
         settings.target_tokens,
         settings.trials,
         settings.max_tokens_per_batch,
-    )
-    plans = {s.key: plan_cells(s.config, settings, too_long) for s in subjects}
-    assert len(plans) == len(subjects), [subject.key for subject in subjects]
-    _run_missing(subjects, plans, material, cells, on_progress)
-
-    n_bytes = np.asarray(token_bytes)[chosen[:, -settings.target_tokens :]].sum(axis=1)  # (P,)
-    results = Results(plans, cells)
-    fit = [n for n in settings.lengths if n not in too_long]
-    methods, tax, reasons = loss_figures(results, settings, n_bytes, fit)
-    measures, unmeasured = measure_figures(results, settings)
-    return Extrapolation(
-        settings.train_length,
-        settings.lengths,
-        _protocol(settings, subjects, len(chosen), int(n_bytes.sum())),
-        methods,
-        reasons,
-        [subject.path for subject in subjects if subject.path is not None],
-        tax,
-        measures,
-        unmeasured,
     )
 
 
@@ -224,7 +159,7 @@ def _run_missing(
     missing = {
         s.key: [at for at in plans[s.key].todo() if Key(s.key, *at) not in cells] for s in subjects
     }
-    total = sum(cost(place, material) for todo in missing.values() for place in todo)
+    total = sum(cost(condition, material) for todo in missing.values() for condition in todo)
     done = 0
 
     def advance(tokens: int) -> None:
@@ -234,7 +169,7 @@ def _run_missing(
             on_progress(done, total)
 
     for subject in subjects:
-        todo: list[Place] = missing[subject.key]
+        todo: list[Condition] = missing[subject.key]
         if todo:
             model = subject.load()
             run_cells(model, subject.key, plans[subject.key], todo, material, cells, advance)

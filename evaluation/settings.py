@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.measures.loss import MAX_TOKENS_PER_BATCH
+from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
 from evaluation.measures.registry import DEFAULT_MEASURES, check_measures
 from methods.method import DEFAULT_METHODS, Method, check_methods
 

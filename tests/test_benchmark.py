@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from benchmarks import PARTS
-from benchmarks.cells import CELLS
 from benchmarks.parts.step import VARIANTS
 from benchmarks.peers import PEERS
+from benchmarks.shapes import SHAPES
 from commands import ROOT, command, refused
 
 CONFIG = OmegaConf.load(ROOT / "configs" / "benchmark.yaml")
@@ -86,7 +86,7 @@ def test_refuses(mistake: tuple, tmp_path: Path, monkeypatch, capfd) -> None:
 
 def test_config_lists_all_there_is() -> None:
     assert list(CONFIG.parts) == list(PARTS)
-    assert list(CONFIG.cells) == list(CELLS)
+    assert list(CONFIG.cells) == list(SHAPES)
     assert list(CONFIG.peers) == list(PEERS)
     assert list(CONFIG.step_variants) == list(VARIANTS)
     assert {key for part in PARTS.values() for key in part.reads} <= set(CONFIG)

@@ -1,24 +1,33 @@
-"""How far from exact the rotation is, from position 1 to 2^40, and how far its peers' angles are.
+"""How far from exact the rotation is, from position 1 to 2^40, and two ways to compute angles.
 
 Shapes: N tokens, H heads, D head_dim, P pairs.
 """
 
+from __future__ import annotations
+
 import importlib.util
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
+from rich.console import RenderableType
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.cells import THETA
-from benchmarks.oracle import exact_cos_sin, relative_errors, rotate_pairs
+from benchmarks.exact_rotation import exact_cos_sin, relative_errors, rotate_pairs
+from benchmarks.plots import GREY, Curve, chart, draw, png
+from benchmarks.shapes import THETA
+from benchmarks.tables import caption, new_table
 from kernels import inverse_frequencies, rope_phases, rope_triton
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 EXPONENTS = range(41)
-NEIGHBOURS = 16  # positions from each power of two on: the power itself is kind to floats
+NEIGHBOURS = 16  # positions from each power of two on: floats hold the power itself exactly
 N_HEADS = 4
 HEAD_DIM = 128
+SHOWN_EXPONENTS = (0, 10, 17, 20, 24, 31, 40)  # in the table
 
 HOW = (
     f"relative error ‖y - exact‖ / ‖exact‖ of float32 heads of {HEAD_DIM}, the greatest of "
@@ -80,3 +89,39 @@ def _angle_errors(rotated: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _greatest(errors: Tensor) -> list[float]:
     """Of every power's neighbours: (N, anything) -> a number for each power."""
     return errors.reshape(len(EXPONENTS), -1).amax(dim=1).tolist()
+
+
+def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Errors at some of the positions."""
+    heads = (f"2^{exponent}" for exponent in SHOWN_EXPONENTS)
+    table = new_table("Relative error of the rotated vector, by position", "angles", *heads)
+    for name, errors in result["relative_error"].items():
+        table.add_row(name, *(f"{errors[exponent]:.1e}" for exponent in SHOWN_EXPONENTS))
+    for name, errors in result.get("angle_error", {}).items():
+        row = (f"{errors[exponent]:.1e}" for exponent in SHOWN_EXPONENTS)
+        table.add_row(f"{name}, radians", *row)
+    table.caption = caption(
+        "float32 heads of 128; radians: error of the angle, float32 roundings included",
+        result["reasons"],
+    )
+    yield table
+
+
+def pictures(result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """Error against position."""
+    yield "accuracy.png", png(_figure(result))
+
+
+def _figure(result: Mapping[str, Any]) -> Figure:
+    x = result["first_positions"]
+    curves = [Curve(name, x, y, f"{y[-1]:.2g}") for name, y in result["relative_error"].items()]
+    fig, ax = chart(
+        "How exact the rotation is, far out",
+        "relative error of a rotated float32 vector; lower is better",
+    )
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.minorticks_off()
+    ax.set_xlabel("position", fontsize=9, color=GREY)
+    draw(ax, curves)
+    return fig

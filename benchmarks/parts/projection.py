@@ -3,17 +3,20 @@
 Shapes: B batch, S sequence, C d_model, H heads, N 3 C.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from rich.console import RenderableType
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.cells import THETA
-from benchmarks.timing import Call, Timing, measure, median_ratio, release
+from benchmarks.clocks import Call
+from benchmarks.shapes import THETA
+from benchmarks.tables import caption, microseconds, new_table, number
+from benchmarks.timing import measure, ratios, release
 from kernels import inverse_frequencies, rope_phases, rope_qkv
 from kernels.gemm.projection import can_project, project
 
@@ -34,7 +37,9 @@ def projection(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
         makers = _ways(width, bench)
         on_step = partial(_step, bench, width)
         timings, reasons = measure(makers, bench.clock, bench.rounds, bench.seed, on_step)
-        widths[str(width)] = {"ways": _figures(timings), "reasons": reasons}
+        bases = {"of_linear": "F.linear"}
+        figures = {name: t.summary() | ratios(t, timings, bases) for name, t in timings.items()}
+        widths[str(width)] = {"ways": figures, "reasons": reasons}
         release()
     return {"how": HOW, "tokens": BATCH * SEQ_LEN, "widths": widths}
 
@@ -75,16 +80,18 @@ def _tensors(width: int, bench: Bench) -> tuple[Tensor, Tensor]:
     generator = torch.Generator(bench.device).manual_seed(bench.seed)
 
     def normal(*shape: int) -> Tensor:
-        options = {"dtype": torch.bfloat16, "device": bench.device}
-        return torch.randn(shape, generator=generator, **options)
+        return torch.randn(shape, generator=generator, dtype=torch.bfloat16, device=bench.device)
 
     return normal(BATCH, SEQ_LEN, width), normal(3 * width, width) * width**-0.5
 
 
-def _figures(timings: Mapping[str, Timing]) -> dict[str, dict[str, Any]]:
-    base = timings.get("F.linear")
-    return {
-        name: timing.summary()
-        | {"of_linear": None if base is None else median_ratio(timing.times, base.times)}
-        for name, timing in timings.items()
-    }
+def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table for each width."""
+    for width, cell in result["widths"].items():
+        title = f"Projection of {result['tokens']:,} tokens, {width} wide, and the rotation"
+        table = new_table(title, "way", "µs", "× F.linear")
+        for name, figures in cell["ways"].items():
+            times = microseconds(figures["median_us"]), number(figures["of_linear"], ".3f")
+            table.add_row(name, *times)
+        table.caption = caption("forward, bf16, heads of 64", cell["reasons"])
+        yield table

@@ -1,40 +1,42 @@
-"""Attention under bent positions: what a remap costs beside plain causal attention.
+"""Attention under bent positions: what a position map costs beside plain causal attention.
 
 Shapes: B batch, S sequence, H heads, D head_dim.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from rich.console import RenderableType
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.cells import THETA
-from benchmarks.timing import Call, Timing, measure, median_ratio, recorded, release
+from benchmarks.clocks import Call
+from benchmarks.failures import recorded
+from benchmarks.shapes import THETA
+from benchmarks.tables import caption, microseconds, new_table, number
+from benchmarks.timing import Timing, measure, ratios, release
 from kernels import resolve_backend, rotate
 from methods.bend import rotated
 from methods.bent_attention import Rotation, bent_attention
-from methods.maps import (
-    DualChunk,
-    LeakyReRope,
-    MeanReRope,
-    PositionMap,
-    ReRope,
-    SelfExtend,
-    Sinks,
-    Window,
-)
+from methods.maps import PositionMap
+from methods.registry import MAPS, map_of
 from model import RoPEAttention
 from model.fused_attention import window_attention
 
 LENGTHS = (4096, 8192, 16384, 32768)
-TRAIN_LENGTH = 512  # what the remaps' settings follow from
+TRAIN_LENGTH = 512  # what the maps' settings follow from
 BATCH, HEADS, HEAD_DIM = 1, 6, 64
 PLAIN, SDPA, NAIVE = "plain causal", "SDPA causal", "ReRoPE, materialised"
+TITLES = {  # of the maps that are not called here as the methods are
+    "rerope": "ReRoPE",
+    "mean-rerope": "mean ReRoPE",
+    "leaky-rerope": "Leaky ReRoPE",
+    "self-extend": "Self-Extend",
+}
 
 HOW = (
     "forward of bfloat16 q, k and v, with all rotations; medians over interleaved rounds, of_plain "
@@ -59,47 +61,42 @@ def remap(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     return {"how": HOW, "shape": shape, "train_length": TRAIN_LENGTH, "lengths": lengths}
 
 
-def remaps(seq_len: int) -> dict[str, PositionMap]:
-    """Every remap as its rule sets it (`methods/registry.py`) for a model trained at 512."""
-    half, quarter = TRAIN_LENGTH // 2, TRAIN_LENGTH // 4
-    leak = max(1, math.ceil((seq_len - half) / half))
-    group = max(1, math.ceil((seq_len - quarter) / (2 * TRAIN_LENGTH / 3 - quarter)))
-    return {
-        "ReRoPE": ReRope(half),
-        "mean ReRoPE": MeanReRope(half, TRAIN_LENGTH - 1),
-        "Leaky ReRoPE": LeakyReRope(half, leak),
-        "Self-Extend": SelfExtend(group, quarter),
-        "dual-chunk": DualChunk(3 * quarter, TRAIN_LENGTH // 8),
-        "window": Window(TRAIN_LENGTH),
-        "sinks": Sinks(4, TRAIN_LENGTH - 4),
-    }
+def maps(seq_len: int) -> dict[str, PositionMap]:
+    """Every map as its rule sets it for a model trained at TRAIN_LENGTH."""
+    lengths = {"context": seq_len, "train_length": TRAIN_LENGTH}
+    return {TITLES.get(name, name): map_of(name, (), **lengths) for name in MAPS}
 
 
 def _ways(seq_len: int, bench: Bench) -> dict[str, Callable[[], Call]]:
     """What makes each candidate's call."""
-    shape, options = (BATCH, seq_len, HEADS, HEAD_DIM), {"device": bench.device}
-    generator = torch.Generator(bench.device).manual_seed(bench.seed)
-    options |= {"dtype": torch.bfloat16, "generator": generator}
-    q, k, v = (torch.randn(shape, **options) for _ in range(3))
+    q, k, v = _tensors(seq_len, bench)
     attention = RoPEAttention(HEADS * HEAD_DIM, HEADS, 0.0, THETA, causal=True).to(bench.device)
     rotation = partial(rotated, attention)
-    turned = partial(
-        rotate, q, k, phases=attention.phases, backend=resolve_backend("auto", q.device)
-    )
+    backend = resolve_backend("auto", q.device)
+    rotate_both = partial(rotate, q, k, phases=attention.phases, backend=backend)
 
     def plain() -> Tensor:
-        return window_attention(*turned(), v, None)
+        return window_attention(*rotate_both(), v, None)
 
     def sdpa() -> Tensor:
-        heads = (x.transpose(1, 2) for x in (*turned(), v))
-        return F.scaled_dot_product_attention(*heads, is_causal=True)
+        heads_q, heads_k, heads_v = (x.transpose(1, 2) for x in (*rotate_both(), v))
+        return F.scaled_dot_product_attention(heads_q, heads_k, heads_v, is_causal=True)
 
     calls: dict[str, Call] = {PLAIN: plain}
-    for name, its in remaps(seq_len).items():
-        calls[name] = partial(bent_attention, q, k, v, its, rotation, fused=True)
+    for name, its_map in maps(seq_len).items():
+        calls[name] = partial(bent_attention, q, k, v, its_map, rotation, fused=True)
     calls[SDPA] = sdpa
     calls[NAIVE] = partial(materialised_rerope, q, k, v, TRAIN_LENGTH // 2, rotation)
     return {name: partial(_without_gradients, call) for name, call in calls.items()}
+
+
+def _tensors(seq_len: int, bench: Bench) -> list[Tensor]:
+    """Random q, k and v (B, S, H, D)."""
+    shape, dtype = (BATCH, seq_len, HEADS, HEAD_DIM), torch.bfloat16
+    generator = torch.Generator(bench.device).manual_seed(bench.seed)
+    return [
+        torch.randn(shape, device=bench.device, dtype=dtype, generator=generator) for _ in range(3)
+    ]
 
 
 def _without_gradients(call: Call) -> Call:
@@ -158,12 +155,24 @@ def _step(bench: Bench, seq_len: int, name: str) -> None:
 def _figures(
     timings: Mapping[str, Timing], memory: Mapping[str, int | None]
 ) -> dict[str, dict[str, Any]]:
-    base = timings.get(PLAIN)
     return {
         name: timing.summary()
-        | {
-            "of_plain": median_ratio(timing.times, base.times) if base else None,
-            "peak_memory_bytes": memory[name],
-        }
+        | ratios(timing, timings, {"of_plain": PLAIN})
+        | {"peak_memory_bytes": memory[name]}
         for name, timing in timings.items()
     }
+
+
+def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """A table for each length."""
+    for seq_len, cell in result["lengths"].items():
+        title = f"Attention over {int(seq_len):,} tokens, {result['shape']}, and its rotations"
+        table = new_table(title, "way", "µs", "× plain", "peak MiB")
+        for name, figures in cell["ways"].items():
+            peak = figures["peak_memory_bytes"]
+            mebibytes = number(None if peak is None else peak / 2**20, ",.1f")
+            ratio = number(figures["of_plain"], ".3f")
+            table.add_row(name, microseconds(figures["median_us"]), ratio, mebibytes)
+        notes = f"forward, bf16; remaps as set for a model trained at {result['train_length']}"
+        table.caption = caption(notes, cell["reasons"])
+        yield table

@@ -1,18 +1,21 @@
 """Packed sequences: does the number of segments cost time?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+from rich.console import RenderableType
 
 from benchmarks.bench import Bench
-from benchmarks.cells import THETA, Cell
+from benchmarks.clocks import Call
 from benchmarks.peers import PEERS
-from benchmarks.timing import Call, measure, median_ratio
+from benchmarks.shapes import THETA, Shape
+from benchmarks.tables import caption, microseconds, new_table, number
+from benchmarks.timing import measure, ratios
 from kernels import inverse_frequencies, rope_phases, rope_triton
 
-PACKED = Cell(1, 65536, 12, 12, 64)
+PACKED = Shape(1, 65536, 12, 12, 64)
 SEGMENTS = (1, 16, 256, 2048)
 
 HOW = (
@@ -37,14 +40,8 @@ def segments(settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
 
     makers = {"copy": copied} | {str(count): partial(packed, count) for count in SEGMENTS}
     timings, reasons = measure(makers, bench.clock, bench.rounds, bench.seed, bench.progress.step)
-    figures = {
-        name: timing.summary()
-        | {
-            key: median_ratio(timing.times, timings[base].times) if base in timings else None
-            for key, base in (("of_copy", "copy"), ("of_one_segment", "1"))
-        }
-        for name, timing in timings.items()
-    }
+    bases = {"of_copy": "copy", "of_one_segment": "1"}
+    figures = {name: t.summary() | ratios(t, timings, bases) for name, t in timings.items()}
     return {"how": HOW, "cell": PACKED.name, "segments": figures, "reasons": reasons}
 
 
@@ -54,3 +51,14 @@ def cu_seqlens(segments: int, tokens: int, seed: int) -> torch.Tensor:
     inner = torch.randperm(tokens - 1, generator=generator)[: segments - 1] + 1
     ends = torch.tensor([0, tokens])
     return torch.cat((ends[:1], inner.sort().values, ends[1:])).to(torch.int32)
+
+
+def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Time by number of segments."""
+    heads = ("µs", "× copy", "× one segment")
+    table = new_table(f"Packed sequences, {result['cell']}", "segments", *heads)
+    for name, figures in result["segments"].items():
+        of_others = (number(figures[key], ".3f") for key in ("of_copy", "of_one_segment"))
+        table.add_row(name, microseconds(figures["median_us"]), *of_others)
+    table.caption = caption("forward, segments of random lengths", result["reasons"])
+    yield table

@@ -3,24 +3,27 @@
 Shapes: B batch, S sequence, V vocabulary, H heads, D head_dim.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch._dynamo
 import torch.nn.functional as F
+from rich.console import RenderableType
 from torch import Tensor
 
 from benchmarks.bench import Bench
-from benchmarks.cells import Cell
+from benchmarks.failures import recorded
 from benchmarks.peers import PEERS, Peer
-from benchmarks.timing import interleaved, median_ratio, recorded, release
+from benchmarks.shapes import Shape
+from benchmarks.tables import caption, new_table, number
+from benchmarks.timing import interleaved, median_ratio, release
 from model import RoPEAttention, Transformer, TransformerConfig
 
 SEQ_LEN = 1024
 WARM_UP_STEPS = 5
-SIZE = {
+SIZE: dict[str, Any] = {
     "vocab_size": 50304,
     "n_layers": 12,
     "d_model": 768,
@@ -28,7 +31,7 @@ SIZE = {
     "mlp": "relu2",
     "mlp_hidden": 3072,
 }
-HEADS = Cell(1, SEQ_LEN, SIZE["n_heads"], SIZE["n_heads"], 64)  # of one sequence
+HEADS = Shape(1, SEQ_LEN, SIZE["n_heads"], SIZE["n_heads"], 64)  # of one sequence
 
 HOW = (
     "milliseconds of a training step: the median over rounds, in each of which every variant runs "
@@ -190,3 +193,17 @@ def _figures(name: str, times: Mapping[str, list[float]], tokens: int) -> dict[s
         "tokens_per_second": round(tokens / median * 1000),
         "over_nope": None if ratio is None else round(ratio - 1, 4),
     }
+
+
+def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Time of a step by variant."""
+    heads = ("ms", "fastest", "slowest round", "tokens/s", "over nope")
+    table = new_table("A training step of the 124M model", "variant", *heads)
+    for name, figures in result["variants"].items():
+        rounds = figures["rounds_ms"]
+        times = [f"{ms:.2f}" for ms in (figures["median_ms"], min(rounds), max(rounds))]
+        over = number(figures["over_nope"], "+.2%")
+        table.add_row(name, *times, f"{figures['tokens_per_second']:,}", over)
+    notes = f"{result['tokens_per_step']:,} tokens a step; nope: no positions"
+    table.caption = caption(notes, result["reasons"])
+    yield table

@@ -5,8 +5,8 @@
     repeat   [H ..............][H ..............]   period context / 2; the same of the second H
     control  [G ..............][H ..............]   G: the text before H
 
-What the model names right in the control it knows from the language and from what is near; the
-gain over that is what it has copied. Nothing of the kind need have been in training.
+What the model names right in the control it knows from the language and from the text nearby. The
+gain over the control is what it has copied. Training need not have held anything of the kind.
 
 Shapes: N trials.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from evaluation.measures.recall import check_trials, recalled, spread_cuts
+from evaluation.measures.trials import check_trials, recalled, spread_cuts
 from evaluation.statistics import mean_ci95
 
 PASSAGE = 128  # tokens that come again
@@ -40,7 +40,7 @@ def measure_copy(
     max_tokens_per_batch: int,
     on_forward: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """How much better a passage's last 112 tokens are named when it began the context as well.
+    """How much better a passage's last 112 tokens are named when the context begins with it too.
 
     The distance between the two is `context` - 128 tokens, filled with the text that follows the
     passage in its document. Accuracy is that of the most probable token, the text so far given.

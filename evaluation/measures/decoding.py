@@ -1,11 +1,11 @@
 """Whether decoding through the KV cache predicts as the full pass does, under the same method.
 
-Every method is applied for the length of the finished text, so that one whose factor follows the
-length has, from the first token on, the factor of the final length. That is what makes it
-possible: rotated keys stay in the cache. A factor that grew with each token (dynamic NTK as some
+Every method is applied for the length of the finished text. A method whose factor follows the
+length has therefore the factor of the final length from the first token on. Only so can the two
+agree: rotated keys stay in the cache. A factor that grew with each token (dynamic NTK as some
 libraries generate) would leave keys of older frequencies behind, which no full pass has.
 
-Both passes are in float32, on a GPU too: bfloat16 would hide a small error, and make one.
+Both passes are in float32, on a GPU too: rounding to bfloat16 would hide a small error.
 
 Shapes: P passages, S context, T target tokens, N tokens of one forward, V vocabulary.
 """
@@ -70,14 +70,15 @@ def _decode(
     model: nn.Module, inputs: Tensor, n_single: int, chunk: int, read: Callable[[int], None]
 ) -> Tensor:
     """Logits (P, T, V) after each of the last T = `n_single` of `inputs` (P, S)."""
-    cache = model.new_cache(*inputs.shape)
+    decoder: Any = model  # `new_cache` is not among what nn.Module has
+    cache = decoder.new_cache(*inputs.shape)
     prefix, singles = inputs[:, : inputs.shape[1] - n_single], inputs[:, -n_single:]
     logits = []
     for part in (*prefix.split(chunk, dim=1), *singles.split(1, dim=1)):
         if part.shape[1] == 0:  # no prefix
             continue
-        # Past a compiled __call__, as in `model.generate`: the cache's length always changes.
-        logits.append(model.forward(part, cache=cache)[:, -1])  # (P, V)
+        # Not by __call__, which may be compiled: the cache's length changes with each call.
+        logits.append(decoder.forward(part, cache=cache)[:, -1])  # (P, V)
         read(part.numel())
     return torch.stack(logits[-n_single:], dim=1)
 

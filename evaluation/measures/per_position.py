@@ -1,7 +1,9 @@
-"""Loss by the number of tokens that stand before: one long pass instead of many lengths.
+"""Loss by the number of tokens of context: one long pass instead of many lengths.
 
-A model that uses the far context gets better along the passage; one that cannot read past its
-training length gets worse from there on. Shapes: P passages, S tokens read, K buckets.
+A model that uses the far context gets better along the passage. One that cannot read past its
+training length gets worse from there on.
+
+Shapes: P passages, S tokens read, K buckets.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ def measure_positions(
 ) -> dict[str, list]:
     """Mean loss of the tokens that have 1, 2-3, 4-7, 8-15, … tokens of context.
 
-    The last bucket ends with the passage, and takes in what would be less than half of one more.
+    The last bucket ends with the passage. A rest that would fill less than half of one more bucket
+    is counted to it.
 
     Args:
         model: tokens (B, S) -> logits (B, S, V), in eval mode and under a method.

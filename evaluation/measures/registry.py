@@ -1,102 +1,32 @@
 """What can be measured of a model under a method at a length, by name.
 
-Each measure is a function in a file of its own, imported when it is first run.
-
-Shapes: P passages, S context, T target tokens.
+Each measure is a function in a file beside this one, imported when it is first run: the names of
+all measures are known without torch.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
 
-from data import Tokenizer
-from evaluation.measures.loss import same_target_nll
-from methods.method import Method
+from evaluation.measures.measure import Material, Measure, Task
+from evaluation.measures.pooling import Figures, counted_together, worst_decoding
 
-Figures = dict[str, Any]
+if TYPE_CHECKING:
+    from torch import nn
 
 DISTRACTORS = 4
 FEW_PASSAGES = 4  # for measures that keep every score, or decode token by token
 _DECODED_TOKEN = 16  # a token by itself takes about as long as so many of a batch
 
 
-@dataclass(frozen=True)
-class Material:
-    """The held-out text, cut and counted once for all cells.
-
-    Attributes:
-        documents: token ids, a 1-D array each.
-        passages: int64 (P, longest S + 1), of the loss; their last T tokens are its targets.
-        tokenizer: None where only token ids are known; the passkey measures need it.
-    """
-
-    documents: Sequence[np.ndarray]
-    passages: np.ndarray
-    tokenizer: Tokenizer | None
-    train_length: int
-    target_tokens: int
-    trials: int
-    max_tokens_per_batch: int
-
-
-class Task(NamedTuple):
-    """One cell, as a measure is asked for it."""
-
-    material: Material
-    method: Method
-    context: int
-    on_forward: Callable[[int], None]  # told the input tokens of each forward
-
-    @property
-    def windows(self) -> np.ndarray:
-        """The passages' ends, int64 (P, S + 1)."""
-        return self.material.passages[:, -(self.context + 1) :]
-
-
-class Measure(NamedTuple):
-    """An entry of the registry.
-
-    Attributes:
-        line: what it is, for a legend.
-        run: the figures, plain data, of a model that is under the method already.
-        tokens: about how many tokens its forwards read, for the time left.
-        figure: what the headline is called.
-        headline: the one figure that stands for it in tables and curves, None where there is none.
-        best: min or max of the headline; None where neither is better.
-        form: how the headline is written.
-        lengths: which of the lengths that the text allows it runs at, given the training length.
-        cropped: whether it can be asked of a model that sees the end of its context alone.
-    """
-
-    line: str
-    run: Callable[[nn.Module, Task], Figures]
-    tokens: Callable[[Material, int], int]
-    figure: str
-    headline: Callable[[Figures], float | None]
-    best: Callable[..., float] | None
-    form: str
-    lengths: Callable[[list[int], int], list[int]] = lambda lengths, _: lengths
-    cropped: bool = False
-    needs_tokenizer: bool = False
-
-
-def _longest(lengths: list[int], _: int) -> list[int]:
-    return lengths[-1:]
-
-
-def _short(lengths: list[int], train_length: int) -> list[int]:
-    """The longest within twice the training length; token by token, longer ones take too long."""
-    return [n for n in lengths if n <= 2 * train_length][-1:] or lengths[:1]
-
-
 def _loss(model: nn.Module, task: Task) -> Figures:
+    from evaluation.measures.loss import same_target_nll
+
     m = task.material
     nll = same_target_nll(
         model,
@@ -121,11 +51,12 @@ def _trial_options(task: Task) -> dict[str, Any]:
 
 
 def _passkey(model: nn.Module, task: Task, distractors: int) -> Figures:
-    from evaluation.measures.passkey import measure_passkey
+    from evaluation.measures.passkey_retrieval import measure_passkey
 
-    m = task.material
+    documents, tokenizer = task.material.documents, task.material.tokenizer
+    assert tokenizer is not None  # `needs_tokenizer`
     options = _trial_options(task)
-    return measure_passkey(model, m.documents, m.tokenizer, distractors=distractors, **options)
+    return measure_passkey(model, documents, tokenizer, distractors=distractors, **options)
 
 
 def _copy(model: nn.Module, task: Task) -> Figures:
@@ -179,6 +110,15 @@ def _decode(model: nn.Module, task: Task) -> Figures:
     return figures
 
 
+def _longest(lengths: list[int], _: int) -> list[int]:
+    return lengths[-1:]
+
+
+def _short(lengths: list[int], train_length: int) -> list[int]:
+    """The longest within twice the training length: decoding a longer one takes too long."""
+    return [n for n in lengths if n <= 2 * train_length][-1:] or lengths[:1]
+
+
 def _decoded_tokens(material: Material, length: int) -> int:
     return FEW_PASSAGES * (2 * length + _DECODED_TOKEN * material.target_tokens)
 
@@ -191,27 +131,28 @@ def _of_trials(
     runs: int = 1,
     **options: Any,
 ) -> Measure:
+    """A measure whose headline is a share of trials; each trial is `runs` passes."""
     return Measure(
-        line,
-        run,
-        lambda material, length: runs * material.trials * length,
-        figure,
-        lambda figures: figures[figure],
-        max,
-        "{:.1%}",
+        line=line,
+        run=run,
+        tokens=lambda material, length: runs * material.trials * length,
+        figure=figure,
+        headline=lambda figures: figures[figure],
+        best=max,
+        form="{:.1%}",
         **options,
     )
 
 
 MEASURES: dict[str, Measure] = {
     "loss": Measure(
-        "nats per token of the same targets, with growing context",
-        _loss,
-        lambda material, length: len(material.passages) * length,
-        "nats",
-        lambda figures: sum(figures["nats"]),
-        min,
-        "{:.3f}",
+        line="nats per token of the same targets, with growing context",
+        run=_loss,
+        tokens=lambda material, length: len(material.passages) * length,
+        figure="nats",
+        headline=lambda figures: sum(figures["nats"]),
+        best=min,
+        form="{:.3f}",
         cropped=True,
     ),
     "passkey": _of_trials(
@@ -220,6 +161,7 @@ MEASURES: dict[str, Measure] = {
         "accuracy",
         cropped=True,
         needs_tokenizer=True,
+        pool=counted_together,
     ),
     "distractors": _of_trials(
         f"share of keys of digits that are told, hidden among {DISTRACTORS} others in a text",
@@ -227,6 +169,7 @@ MEASURES: dict[str, Measure] = {
         "accuracy",
         cropped=True,
         needs_tokenizer=True,
+        pool=counted_together,
     ),
     "copy": _of_trials(
         "share of a held-out passage's tokens predicted when it comes again at the end of the "
@@ -244,35 +187,36 @@ MEASURES: dict[str, Measure] = {
         runs=2,
     ),
     "positions": Measure(
-        "nats per token at the far end of one long pass",
-        _positions,
-        lambda material, length: len(material.passages) * length,
-        "nll",
-        lambda figures: figures["nll"][-1] if figures["nll"] else None,
-        min,
-        "{:.3f}",
-        _longest,
+        line="nats per token at the far end of one long pass",
+        run=_positions,
+        tokens=lambda material, length: len(material.passages) * length,
+        figure="nll",
+        headline=lambda figures: figures["nll"][-1] if figures["nll"] else None,
+        best=min,
+        form="{:.3f}",
+        lengths=_longest,
     ),
     "attention": Measure(
-        "tokens between a query and what it attends to, mean over layers and heads",
-        _attention,
-        lambda material, length: FEW_PASSAGES * length,
-        "mean_distance",
-        lambda figures: float(np.mean([layer["mean_distance"] for layer in figures["layers"]])),
-        None,
-        "{:,.0f}",
-        _longest,
+        line="tokens between a query and what it attends to, mean over layers and heads",
+        run=_attention,
+        tokens=lambda material, length: FEW_PASSAGES * length,
+        figure="mean_distance",
+        headline=lambda figures: float(np.mean([f["mean_distance"] for f in figures["layers"]])),
+        best=None,
+        form="{:,.0f}",
+        lengths=_longest,
     ),
     "decode": Measure(
-        "largest difference of a token's nats, decoded through the cache and in one pass, "
+        line="largest difference of a token's nats, decoded through the cache and in one pass, "
         "both for the final length's factor",
-        _decode,
-        _decoded_tokens,
-        "difference",
-        lambda figures: figures["difference"],
-        None,
-        "{:.1e}",
-        _short,
+        run=_decode,
+        tokens=_decoded_tokens,
+        figure="difference",
+        headline=lambda figures: figures["difference"],
+        best=None,
+        form="{:.1e}",
+        lengths=_short,
+        pool=worst_decoding,
     ),
 }
 DEFAULT_MEASURES = ("loss",)

@@ -1,23 +1,34 @@
-"""The result as files: JSON with everything, CSV in long form, Markdown tables."""
+"""The result as files: JSON with everything, CSV in long form, Markdown tables, pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evaluation.extrapolation import Extrapolation
-from evaluation.report.tables import Grid, grids, loss_grid, reason_lines, scored, times
+from common.files import write_text
+from evaluation.report.comparison import (
+    Comparison,
+    comparisons,
+    loss_comparison,
+    scored,
+    times,
+)
+from evaluation.report.figures import draw_all
+from evaluation.result import Extrapolation
+
+if TYPE_CHECKING:
+    from model import TransformerConfig
 
 CSV_FIELDS = (
     *("measure", "figure", "method", "length"),
     *("value", "ci95_low", "ci95_high", "reason"),
 )
-# The loss's figures and the intervals of theirs.
+# The loss's figures, each with the name of its interval.
 LOSS_CSV = {
     "nll": None,
     "bpb": "ci95",
@@ -29,22 +40,20 @@ LOSS_CSV = {
 RATIO_TITLE = "Perplexity over that of the model as trained at the training length"
 
 
-def write_files(result: Extrapolation, directory: Path) -> None:
-    """Write extrapolation.json, .csv and .md into `directory`."""
-    text = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    write_atomically(directory / "extrapolation.json", text.encode())
-    write_atomically(directory / "extrapolation.csv", long_csv(result).encode())
-    write_atomically(directory / "extrapolation.md", markdown(result).encode())
+def write_report(
+    result: Extrapolation, directory: str | Path, config: TransformerConfig | None = None
+) -> None:
+    """Write extrapolation.json, .csv, .md and the pictures, each whole or not at all.
 
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    `config` is the model's; without it there is no picture of the frequencies.
+    """
+    directory = Path(directory)
+    plain = asdict(result)
+    text = json.dumps(plain, indent=2, allow_nan=False) + "\n"
+    write_text(directory / "extrapolation.json", text)
+    write_text(directory / "extrapolation.csv", long_csv(result))
+    write_text(directory / "extrapolation.md", markdown(result))
+    draw_all(plain, config, directory)
 
 
 def long_csv(result: Extrapolation) -> str:
@@ -52,32 +61,32 @@ def long_csv(result: Extrapolation) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_FIELDS)
-    for grid in grids(result):
-        if grid.measure == "loss":
+    for comparison in comparisons(result):
+        if comparison.measure == "loss":
             for figure, ci95 in LOSS_CSV.items():
-                writer.writerows(_rows(loss_grid(result, figure, ci95, "")))
+                writer.writerows(_rows(loss_comparison(result, figure, ci95, "")))
         else:
-            writer.writerows(_rows(grid))
+            writer.writerows(_rows(comparison))
     return out.getvalue()
 
 
-def _rows(grid: Grid) -> Iterator[list]:
-    for name, values in grid.values.items():
-        for length, value, ci95 in zip(grid.lengths, values, grid.ci95[name], strict=True):
-            reason = grid.reasons.get(name, {}).get(str(length))
-            yield [grid.measure, grid.figure, name, length, value, *(ci95 or (None, None)), reason]
+def _rows(c: Comparison) -> Iterator[list]:
+    for name, values in c.values.items():
+        for length, value, ci95 in zip(c.lengths, values, c.ci95[name], strict=True):
+            reason = c.reasons.get(name, {}).get(str(length))
+            yield [c.measure, c.figure, name, length, value, *(ci95 or (None, None)), reason]
 
 
 def markdown(result: Extrapolation) -> str:
     """A table of each measure with its intervals, the best of each length in bold."""
     parts = [f"# Reading past the training length of {result.train_length} tokens"]
     parts += [f"{_about(result)}."]
-    for grid in grids(result):
-        parts += [f"## {grid.title}", _table(grid, result.train_length)]
-        if grid.measure == "loss" and result.tax:
-            ratio = loss_grid(result, "perplexity_ratio", "perplexity_ratio_ci95", RATIO_TITLE)
-            parts += [f"## {ratio.title}", _table(ratio, result.train_length)]
-        if lines := reason_lines(grid):
+    for comparison in comparisons(result):
+        parts += _section(comparison, result.train_length)
+        if comparison.measure == "loss" and result.tax:
+            keys = ("perplexity_ratio", "perplexity_ratio_ci95")
+            parts += _section(loss_comparison(result, *keys, RATIO_TITLE), result.train_length)
+        if lines := comparison.reason_lines():
             parts.append("\n".join(lines))
     legend = [f"- `{name}`: {line}" for name, line in result.protocol["methods"].items()]
     return "\n\n".join([*parts, "## Methods", "\n".join(legend)]) + "\n"
@@ -89,22 +98,25 @@ def _about(result: Extrapolation) -> str:
     return f"{text}; means over {several} checkpoints" if several > 1 else text
 
 
-def _table(grid: Grid, train_length: int) -> str:
-    heads = [f"{n:,} ({times(n, train_length)}×)" for n in grid.lengths]
+def _section(comparison: Comparison, train_length: int) -> list[str]:
+    """Title and table."""
+    heads = [f"{n:,} ({times(n, train_length)}×)" for n in comparison.lengths]
     lines = [f"| method | {' | '.join(heads)} |", f"|---|{'---:|' * len(heads)}"]
-    winners = [grid.winners(i) for i in range(len(grid.lengths))]
-    for name, values in grid.values.items():
-        cells = [
-            _cell(grid, value, grid.ci95[name][i], name in winners[i])
+    winners = [comparison.winners(i) for i in range(len(comparison.lengths))]
+    for name, values in comparison.values.items():
+        row = [
+            _written(comparison, value, comparison.ci95[name][i], name in winners[i])
             for i, value in enumerate(values)
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return [f"## {comparison.title}", "\n".join(lines)]
 
 
-def _cell(grid: Grid, value: float | None, ci95: list[float] | None, is_best: bool) -> str:
+def _written(
+    comparison: Comparison, value: float | None, ci95: list[float] | None, is_best: bool
+) -> str:
     if value is None:
         return "–"
-    text = grid.written(value)
+    text = comparison.written(value)
     text = f"**{text}**" if is_best else text
-    return f"{text} [{', '.join(map(grid.written, ci95))}]" if ci95 else text
+    return f"{text} [{', '.join(map(comparison.written, ci95))}]" if ci95 else text

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.timing import GpuClock, measure
+from benchmarks.clocks import GpuClock
+from benchmarks.timing import measure
 
 triton = pytest.importorskip("triton")
 tl = pytest.importorskip("triton.language")

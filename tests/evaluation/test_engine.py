@@ -1,10 +1,9 @@
-"""The engine: which cells there are, keeping them, going on, several checkpoints, the crop."""
+"""The engine: which cells there are, going on, several checkpoints, the crop."""
 
 import json
 import math
-import sys
-from dataclasses import asdict
-from types import ModuleType
+from dataclasses import asdict, replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -18,11 +17,12 @@ from evaluation import (
     check_settings,
     measure_checkpoints,
     parse_method,
+    write_report,
 )
-from evaluation.aggregate import pool
-from evaluation.cells import Cell, Key
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
+from evaluation.measures.measure import Measure
 from evaluation.measures.registry import check_measures
+from evaluation.passages import choose_passages
 from evaluation.statistics import wilson_ci95
 from methods.apply import applied
 from tiny_extrapolation import BYTES, DOCUMENT, TRAIN_LENGTH, measure, tiny
@@ -37,10 +37,7 @@ def fake(monkeypatch, module, name, answer):
         CALLS.append((name, model, material, options))
         return answer(options)
 
-    path = f"evaluation.measures.{module}"
-    there = sys.modules.get(path) or ModuleType(path)
-    monkeypatch.setattr(there, name, measured, raising=False)
-    monkeypatch.setitem(sys.modules, path, there)
+    monkeypatch.setattr(import_module(f"evaluation.measures.{module}"), name, measured)
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ def fakes(monkeypatch):
     copying = {"accuracy": 0.5, "control": 0.25, "gain": 0.25, "ci95": [0.125, 0.375], "trials": 4}
     positions = {"from": [1, 2], "to": [1, 3], "nll": [3.0, 2.0], "ci95": [[2.0, 4.0], None]}
     layer = {"mean_distance": 9.0, "beyond_training": 0.5, "first_tokens": 0.1, "entropy": 0.9}
-    fake(monkeypatch, "passkey", "measure_passkey", lambda options: passkey)
+    fake(monkeypatch, "passkey_retrieval", "measure_passkey", lambda options: passkey)
     fake(monkeypatch, "copying", "measure_copy", lambda options: copying)
     fake(monkeypatch, "copying", "measure_repeat", lambda options: copying)
     fake(monkeypatch, "per_position", "measure_positions", lambda options: positions)
@@ -96,11 +93,30 @@ def test_what_a_measure_refuses_is_its_reason_and_no_other_cells(fakes, monkeypa
     def refuse(options):
         raise ValueError("context=16: too short for a key")
 
-    fake(monkeypatch, "passkey", "measure_passkey", refuse)
+    fake(monkeypatch, "passkey_retrieval", "measure_passkey", refuse)
     options = {"methods": ["none"], "lengths": [16], "tokenizer": ByteTokenizer()}
     result = measure(tiny(), measures=["loss", "passkey", "copy"], **options)
     assert result.unmeasured == {"passkey": {"none": {"16": "context=16: too short for a key"}}}
     assert result.measures["passkey"]["none"] == {} and result.methods["none"]["nll"][0] > 0
+
+
+def test_an_entry_of_the_registry_is_all_that_a_new_measure_needs(monkeypatch, tmp_path):
+    new = Measure(
+        line="layers of the model",
+        run=lambda model, task: {"layers": float(len(model.blocks))},
+        tokens=lambda material, length: length,
+        figure="layers",
+        headline=lambda figures: figures["layers"],
+        best=None,
+        form="{:.0f}",
+    )
+    monkeypatch.setitem(MEASURES, "new", new)
+    settings = replace(check_settings(TRAIN_LENGTH, lengths=[16, 32]), measures=["new"])
+    result = measure_checkpoints([subject("a"), subject("b")], [DOCUMENT], BYTES, settings)
+    assert result.measures["new"]["none"]["32"]["layers"] == 2
+    write_report(result, tmp_path)
+    assert "new,layers,yarn,32,2.0,,," in (tmp_path / "extrapolation.csv").read_text()
+    assert "## new: layers of the model" in (tmp_path / "extrapolation.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -197,40 +213,7 @@ def test_crop_is_asked_only_what_it_can_be(fakes):
             parse_method(name)
 
 
-# --- the store -------------------------------------------------------------------------------
-
-IDENTITY = {"checkpoints": [{"path": "a", "sha256": "1"}], "lengths": [16, 32], "split": "report"}
-KEY = Key("1", "loss", "none", 16)
-
-
-def test_cells_come_back_and_a_line_that_was_cut_off_does_not(tmp_path):
-    path = tmp_path / "cells.jsonl"
-    cells = Cells(path, IDENTITY)
-    cell = Cell({"nats": [0.1, 1 / 3]}, None, 0.5, 12.5, None)
-    cells.add(KEY, cell)
-    cells.add(KEY._replace(length=32), Cell(reason="too long"))
-    cells.add(KEY._replace(length=64), Cell(reason="out of GPU memory"))
-    whole = path.read_bytes()
-    path.write_bytes(whole + b'{"cell": {"checkpoi')
-    again = Cells(path, IDENTITY)
-    assert len(again) == 2 and again[KEY] == cell and path.read_bytes() == whole
-    assert again[KEY._replace(length=32)].reason == "too long"
-    assert KEY._replace(length=64) not in again  # it may fit another time
-    assert KEY._replace(method="yarn") not in again
-
-
-def test_a_store_of_another_evaluation_is_refused_by_what_differs(tmp_path):
-    path = tmp_path / "cells.jsonl"
-    Cells(path, IDENTITY)
-    moved = {**IDENTITY, "checkpoints": [{"path": "b", "sha256": "1"}]}
-    assert len(Cells(path, moved)) == 0
-    with pytest.raises(ValueError, match=r"output_dir=.*lengths=\[16, 32\], not \[16\]; "):
-        Cells(path, {**IDENTITY, "lengths": [16]})
-    with pytest.raises(ValueError, match="checkpoints="):
-        Cells(path, {**IDENTITY, "checkpoints": [{"path": "a", "sha256": "2"}]})
-    path.write_text("not json\n")
-    with pytest.raises(ValueError, match="damaged"):
-        Cells(path, IDENTITY)
+# --- going on ------------------------------------------------------------------------------------
 
 
 def subject(key, scale=1.0, loads=None):
@@ -329,31 +312,6 @@ def test_one_checkpoint_that_fails_leaves_no_figure_and_says_which():
     result = run([subject("a"), bad], lengths=[32])
     assert result.methods["none"]["nll"] == [None]
     assert result.reasons["none"] == {"32": "checkpoint 2: the loss is not finite"}
-
-
-def test_passkey_trials_of_all_checkpoints_are_counted_together():
-    first = {"accuracy": 0.5, "ci95": [0.0, 1.0], "digit_accuracy": 0.5, "depths": [0.0, 1.0]}
-    first |= {"correct": [4, 1], "trials": [5, 5]}
-    second = {**first, "accuracy": 1.0, "digit_accuracy": 1.0, "correct": [5, 5]}
-    pooled = pool("passkey", [first, second])
-    assert pooled["correct"] == [9, 6] and pooled["trials"] == [10, 10]
-    assert pooled["accuracy"] == 0.75 and pooled["ci95"] == wilson_ci95(15, 20)
-    assert pooled["digit_accuracy"] == 0.75 and pooled["depths"] == [0.0, 1.0]
-    assert pooled["per_checkpoint"] == [first, second]
-    assert pool("passkey", [first]) == first
-
-
-def test_other_figures_of_checkpoints_are_means_or_the_worst():
-    layers = [{"layers": [{"entropy": e, "mean_distance": 4.0}]} for e in (0.5, 1.0)]
-    assert pool("attention", layers)["layers"] == [{"entropy": 0.75, "mean_distance": 4.0}]
-    positions = [{"from": [1], "nll": [x], "ci95": [None]} for x in (1.0, 2.0)]
-    mean = pool("positions", positions)
-    assert (mean["from"], mean["nll"], mean["ci95"]) == ([1], [1.5], [None])
-    decoded = {"full": 1.0, "decoded": 1.0, "difference": 1e-6, "possible": True, "why": None}
-    worse = {**decoded, "difference": 1e-3}
-    assert pool("decode", [decoded, worse])["difference"] == 1e-3
-    none = {**decoded, "decoded": None, "difference": None, "possible": False, "why": "no"}
-    assert pool("decode", [decoded, none])["possible"] is False
 
 
 def test_progress_covers_all_checkpoints_and_measures_and_ends_at_its_total(fakes):

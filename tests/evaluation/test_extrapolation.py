@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from evaluation import measure_extrapolation
-from evaluation.measures.loss import choose_passages, same_target_nll
-from evaluation.statistics import bits_per_byte, bootstrap_ci95
+from evaluation.measures.loss import same_target_nll
+from evaluation.passages import choose_passages
 
 VOCAB = 11
 BYTES = np.ones(VOCAB, dtype=np.int64)
@@ -67,37 +67,6 @@ def nll_of_logit(logit):
 def measure(model, documents=None, **options):
     documents = [counting_document(1000)] if documents is None else documents
     return measure_extrapolation(model, documents, BYTES, train_length=16, **options)
-
-
-# --- passages --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [1, 3, 7, 10, 1000])
-def test_passages_lie_in_one_document_and_never_overlap(count):
-    sizes = [5, 40, 41, 100, 3, 83]
-    ids = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])  # every token tells its place
-    passages = choose_passages(ids, length=40, count=count)
-    assert passages.dtype == np.int64 and passages.shape == (min(count, 5), 41)
-    assert (np.diff(passages, axis=1) == 1).all()
-    assert len(np.unique(passages)) == passages.size
-    document = np.repeat(np.arange(len(sizes)), sizes)
-    assert (document[passages] == document[passages][:, :1]).all()
-
-
-def test_passages_are_spread_over_a_long_document():
-    starts = choose_passages([np.arange(10_000)], length=9, count=10)[:, 0]
-    gaps = np.diff([-starts[0], *starts, 20_000 - starts[-1]])
-    assert gaps.min() >= 900 and gaps.max() <= 1100
-
-
-def test_spare_tokens_of_a_document_lie_between_its_passages():
-    starts = choose_passages([np.arange(29)], length=9, count=2)[:, 0]
-    assert list(starts) == [3, 16]  # 9 spare tokens in three equal gaps
-
-
-def test_no_passages_in_documents_that_are_all_too_short():
-    assert choose_passages([np.arange(10)] * 5, length=10, count=4).shape == (0, 11)
-    assert choose_passages([], length=10, count=4).shape == (0, 11)
 
 
 # --- the loss --------------------------------------------------------------------------------
@@ -201,25 +170,6 @@ def test_bits_per_byte_counts_the_bytes_of_the_targets_only():
     assert result.protocol["target_bytes"] == n_bytes
     bits = targets.size * result.methods["none"]["nll"][0] / math.log(2)
     assert result.methods["none"]["bpb"][0] == pytest.approx(bits / n_bytes)
-
-
-def test_bits_per_byte_of_a_fair_coin_is_one():
-    assert bits_per_byte(np.full(6, 5 * math.log(2)), np.full(6, 5)) == pytest.approx(1.0)
-
-
-def test_interval_contains_the_mean_shrinks_with_passages_and_is_deterministic():
-    rng = np.random.default_rng(1)
-    widths = []
-    for n in (8, 32, 128, 512):
-        nats, n_bytes = rng.gamma(50.0, size=n), rng.integers(90, 110, size=n)
-        low, high = bootstrap_ci95(nats, n_bytes)
-        assert low < bits_per_byte(nats, n_bytes) < high
-        assert [low, high] == bootstrap_ci95(nats, n_bytes)
-        widths.append(high - low)
-    assert widths == sorted(widths, reverse=True)
-    # The normal approximation of the largest, whose sums are nearly normal.
-    se = nats.std() / math.sqrt(n) / math.log(2) / n_bytes.mean()
-    assert widths[-1] == pytest.approx(2 * 1.96 * se, rel=0.15)
 
 
 def test_a_single_passage_has_no_interval():

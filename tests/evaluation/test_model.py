@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.measures.loss import choose_passages
+from evaluation.passages import choose_passages
 from model import ScalingConfig
 from tiny_extrapolation import DOCUMENT, TRAIN_LENGTH, measure, tiny
 

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from evaluation.statistics import exponential, mean_ci95, wilson_ci95
+from evaluation.statistics import (
+    bits_per_byte,
+    bootstrap_ci95,
+    exponential,
+    mean_ci95,
+    wilson_ci95,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,22 @@ def test_one_passage_has_a_mean_and_no_interval():
     assert mean_ci95(np.array([2.0])) == (2.0, None)
     assert exponential(0.0, None) == (1.0, None)
     assert exponential(0.5, [0.0, 1.0]) == (math.exp(0.5), [1.0, math.e])
+
+
+def test_bits_per_byte_of_a_fair_coin_is_one():
+    assert bits_per_byte(np.full(6, 5 * math.log(2)), np.full(6, 5)) == pytest.approx(1.0)
+
+
+def test_interval_contains_the_mean_shrinks_with_passages_and_is_deterministic():
+    rng = np.random.default_rng(1)
+    widths = []
+    for n in (8, 32, 128, 512):
+        nats, n_bytes = rng.gamma(50.0, size=n), rng.integers(90, 110, size=n)
+        low, high = bootstrap_ci95(nats, n_bytes)
+        assert low < bits_per_byte(nats, n_bytes) < high
+        assert [low, high] == bootstrap_ci95(nats, n_bytes)
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
+    # The normal approximation of the largest, whose sums are nearly normal.
+    se = nats.std() / math.sqrt(n) / math.log(2) / n_bytes.mean()
+    assert widths[-1] == pytest.approx(2 * 1.96 * se, rel=0.15)

@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 
 from cli.command import plain
 from evaluation import METHODS, Method, check_possible, measure_extrapolation, parse_method
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
+from evaluation.passages import choose_passages
 from methods.apply import applied
 from model import ScalingConfig, rope_frequencies
 from model.scalings import SCALINGS

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from evaluation import Method, check_possible, parse_method
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
+from evaluation.passages import choose_passages
 from methods.apply import applied
 from methods.bend import BentCore, bend
 from methods.maps import (

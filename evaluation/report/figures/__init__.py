@@ -2,19 +2,26 @@
 
 draw_all(result, config, "runs/x")       # extrapolation.png, positions.png, passkey.png, …
 log_figures(result, config, writer)      # the same as TensorBoard images
+
+A file here draws the figures of one question. They share `style.py` (colours, axes, curves),
+`labels.py` (names at the ends of curves), `heatmap.py`, `images.py` (pixels and PNG), and
+`selection.py`, which takes from a result what a figure needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.files import write_bytes
 from evaluation.report.figures.attention import attention_figure
+from evaluation.report.figures.images import pixels, png
 from evaluation.report.figures.loss import has_ratios, loss_figure, ratio_figure
-from evaluation.report.figures.positions import positions_figure
-from evaluation.report.figures.reading import cells
-from evaluation.report.figures.remaps import remaps_figure, remaps_of
+from evaluation.report.figures.per_position import positions_figure
+from evaluation.report.figures.position_maps import maps_figure, maps_of
 from evaluation.report.figures.retrieval import (
     COPIES,
     PASSKEYS,
@@ -22,17 +29,25 @@ from evaluation.report.figures.retrieval import (
     depth_figure,
     passkey_figure,
 )
+from evaluation.report.figures.selection import measured
 from evaluation.report.figures.spectrum import scalings_of, spectrum_figure
-from evaluation.report.figures.style import pixels, png
-from evaluation.report.files import write_atomically
+from evaluation.result import Extrapolation
 from model import TransformerConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["draw_all", "figures", "log_figures"]
+__all__ = ["draw_all", "figure", "figures", "log_figures"]
 
+# name -> (measures of which one must be there, the figure that it must have, what draws it)
+_BY_MEASURE: dict[str, tuple[tuple[str, ...], str, Callable[[Mapping[str, Any]], Figure]]] = {
+    "positions": (("positions",), "nll", positions_figure),
+    "passkey": (tuple(PASSKEYS), "accuracy", passkey_figure),
+    "passkey-depth": (tuple(PASSKEYS), "depths", depth_figure),
+    "copy": (tuple(COPIES), "gain", copy_figure),
+    "attention": (("attention",), "layers", attention_figure),
+}
 _TAGS = {"extrapolation": "figure"}  # as it was called before there were others
 
 
@@ -45,35 +60,32 @@ def figures(
     """
     methods, train_length = list(result["methods"]), result["train_length"]
     target = max(result["lengths"])
-    drawn = {"extrapolation": lambda: loss_figure(result)}
+    drawn = {"extrapolation": partial(loss_figure, result)}
     if has_ratios(result):
-        drawn["ratio"] = lambda: ratio_figure(result)
-    by_measure = {
-        "positions": (("positions",), "nll", positions_figure),
-        "passkey": (PASSKEYS, "accuracy", passkey_figure),
-        "passkey-depth": (PASSKEYS, "depths", depth_figure),
-        "copy": (COPIES, "gain", copy_figure),
-        "attention": (("attention",), "layers", attention_figure),
-    }
-    for name, (measures, key, draw) in by_measure.items():
-        if any(cells(result, measure, key) for measure in measures):
-            drawn[name] = lambda draw=draw: draw(result)
+        drawn["ratio"] = partial(ratio_figure, result)
+    for name, (measures, key, draw) in _BY_MEASURE.items():
+        if any(measured(result, measure, key) for measure in measures):
+            drawn[name] = partial(draw, result)
     if config is not None and len(scalings_of(methods, config, train_length)) > 1:
-        drawn["spectrum"] = lambda: spectrum_figure(methods, config, train_length, target)
-    if remaps_of(methods, context=target, train_length=train_length):
-        drawn["remaps"] = lambda: remaps_figure(methods, train_length, target)
-    return drawn
+        drawn["spectrum"] = partial(spectrum_figure, methods, config, train_length, target)
+    if maps_of(methods, context=target, train_length=train_length):
+        drawn["remaps"] = partial(maps_figure, methods, train_length, target)
+    return dict(drawn)
+
+
+def figure(result: Extrapolation) -> Figure:
+    """Bits per byte against context length, a curve and its 95 % band per method."""
+    return loss_figure(asdict(result))
 
 
 def draw_all(
     result: Mapping[str, Any], config: TransformerConfig | None, directory: str | Path
 ) -> dict[str, Path]:
     """Write each of `figures` as directory/<name>.png, whole or not at all; returns the paths."""
-    Path(directory).mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, draw in figures(result, config).items():
         paths[name] = Path(directory) / f"{name}.png"
-        write_atomically(paths[name], png(draw()))
+        write_bytes(paths[name], png(draw()))
     return paths
 
 

@@ -1,4 +1,4 @@
-"""Where every layer looks: the figure of `evaluation.measures.attention_distance`."""
+"""How far back every layer looks: the figure of `evaluation.measures.attention_distance`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.report.figures import style
-from evaluation.report.figures.reading import longest
+from evaluation.report.figures import labels, style
+from evaluation.report.figures.heatmap import heatmap
+from evaluation.report.figures.selection import longest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,14 +27,14 @@ def attention_figure(result: Mapping[str, Any]) -> Figure:
     found = longest(result, "attention", "layers")
     names = [f"{name}  {style.short(n)}" for name, (n, _) in found.items()]
     depth = max(len(figures["layers"]) for _, figures in found.values())
-    left, width = style.label_width(names, len(names)) - 0.1, 0.34 * max(depth, 6)
+    left, width = labels.label_width(names, len(names)) - 0.1, 0.34 * max(depth, 6)
     height = 0.22 * len(names)
     fig = style.canvas(left + len(PANELS) * (width + 0.2) + 0.2, height + 1.5)
     for i, (key, words) in enumerate(PANELS.items()):
         ax = style.axes(fig, left + i * (width + 0.2), 0.5, width, height)
-        style.heatmap(ax, _shares(found, key, depth), fontsize=6.5)
+        heatmap(ax, _shares(found, key, depth), fontsize=6.5)
         ax.set_title(words, fontsize=8, loc="left", pad=4)
-        ax.set_xticks(range(depth), range(1, depth + 1), fontsize=7)
+        ax.set_xticks(range(depth), [str(layer + 1) for layer in range(depth)], fontsize=7)
         ax.set_xlabel("layer", fontsize=8, color=style.GREY)
         ax.set_yticks(range(len(names)), names if i == 0 else [""] * len(names), fontsize=8)
     what = "percent (blank: 0) over queries of the last quarter of the context, which is named"

@@ -1,11 +1,11 @@
-"""Loss against context length: the figures of an evaluation."""
+"""Loss and perplexity ratio against context length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from evaluation.report.figures import style
+from evaluation.report.figures import labels, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,8 @@ Form = Callable[[float], str]
 def loss_figure(result: Mapping[str, Any]) -> Figure:
     """Bits per byte against context length, a curve and its 95 % band per method.
 
-    The axis is cut off where some methods would press the others flat; it is said by how much.
-    Bands, wider than what sets the others apart, are then left out.
+    The axis is cut off where some methods would press the others flat, and the subtitle says at
+    which value. Then the bands, which are wider than what sets the others apart, are left out.
     """
     p = result["protocol"]
     scored = f"the same {p['target_tokens']} tokens in each of {p['passages']} passages"
@@ -33,8 +33,8 @@ def loss_figure(result: Mapping[str, Any]) -> Figure:
 def ratio_figure(result: Mapping[str, Any]) -> Figure:
     """Perplexity over that at the training length, on the same passages, as `loss_figure`.
 
-    Passages differ from each other by more than lengths do: these bands, of paired differences,
-    tell whether a model reads better or worse with more text before it.
+    Passages differ from each other by more than lengths do. These bands are those of paired
+    differences: they tell whether a model reads better or worse with more text before it.
     """
     what = f"of the same tokens, over that of the model as trained at {result['train_length']:,}"
     keys = "perplexity_ratio", "perplexity_ratio_ci95"
@@ -57,23 +57,23 @@ def _curves(
     result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: Form
 ) -> tuple[Figure, Axes]:
     methods, lengths = result["methods"], result["lengths"]
-    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
-        points = style.known(lengths, values[key])
-        ends += style.end_of(points, name, lengths[-1], looks[name], form)
-    fig, ax = style.chart(ends)
-    limits = style.top_of(measured)
+        points = style.points_of(lengths, values[key])
+        ends += labels.end_of(points, name, lengths[-1], looks[name], form)
+    fig, ax = labels.chart(ends)
+    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
+    limits = style.cut_off(measured)
     for name, values in methods.items():
         bands = values[bands_key] if limits is None else [None] * len(lengths)
         style.curve(ax, lengths, values[key], bands, looks[name], len(methods))
     style.lengths_axis(ax, lengths, result["train_length"])
-    style.trained_here(ax, result["train_length"])
-    style.undress(ax)
+    style.mark_train_length(ax, result["train_length"])
+    style.remove_frame(ax)
     if limits is not None:
         ax.set_ylim(*limits)
-    style.label_ends(ax, ends)
-    style.title(fig, title, _how(what, measured, limits, form))
+    labels.label_ends(fig, ax, ends)
+    style.title(fig, title, _subtitle(what, measured, limits, form))
     return fig, ax
 
 
@@ -81,11 +81,8 @@ def _ratio(y: float) -> str:
     return f"{y:,.0f}" if y >= 100 else f"{y:.4g}"
 
 
-def _how(
-    what: str,
-    measured: Mapping[str, list[float]],
-    limits: Limits | None,
-    form: Form,
+def _subtitle(
+    what: str, measured: Mapping[str, list[float]], limits: Limits | None, form: Form
 ) -> str:
     if limits is None:
         return f"{what}, with 95 % intervals; lower is better"

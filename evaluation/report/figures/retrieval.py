@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.report.figures import style
-from evaluation.report.figures.reading import Cells, cells, lengths_of
+from evaluation.report.figures import labels, style
+from evaluation.report.figures.heatmap import heatmap
+from evaluation.report.figures.labels import CurveEnd
+from evaluation.report.figures.selection import Measured, lengths_of, measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,10 +20,12 @@ PASSKEYS = {"passkey": "one key", "distractors": "with distractor keys"}
 COPIES = {"copy": "a passage seen once, far back", "repeat": "the context is one text, twice"}
 _COLUMNS = 4
 
+Styles = Mapping[str, style.Style]
+
 
 def passkey_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found against the context, with Wilson intervals, a panel per task."""
-    fig = _curves(result, PASSKEYS, "accuracy")
+    fig = _panels(result, PASSKEYS, "accuracy")
     what = "share of trials with every digit right, with 95 % intervals (Wilson); higher is better"
     style.title(fig, "Finding a passkey", what)
     return fig
@@ -29,7 +33,7 @@ def passkey_figure(result: Mapping[str, Any]) -> Figure:
 
 def copy_figure(result: Mapping[str, Any]) -> Figure:
     """Gain of copy accuracy over the control against the context, a panel per task."""
-    fig = _curves(result, COPIES, "gain")
+    fig = _panels(result, COPIES, "gain")
     what = (
         "accuracy less that after an unrelated text, with 95 % intervals over trials; higher is "
         "better"
@@ -38,31 +42,31 @@ def copy_figure(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def _curves(result: Mapping[str, Any], tasks: Mapping[str, str], key: str) -> Figure:
+def _panels(result: Mapping[str, Any], tasks: Mapping[str, str], key: str) -> Figure:
     """A panel for each task that was measured, side by side."""
-    found = {task: cells(result, task, key) for task in tasks}
+    found = {task: measured(result, task, key) for task in tasks}
     found = {task: by_method for task, by_method in found.items() if by_method}
     looks = style.styles([*result["methods"], *(n for by in found.values() for n in by)])
     ends = {task: _ends(by_method, key, looks) for task, by_method in found.items()}
     count = max(map(len, ends.values()))
     texts = [end.text for task in ends for end in ends[task]]
-    room, height = 4.7 + style.label_width(texts, count), max(3.0, style.label_height(count))
+    room, height = 4.7 + labels.label_width(texts, count), max(3.0, labels.label_height(count))
     fig = style.canvas(0.6 + room * len(found), height + 1.65)
     for i, (task, by_method) in enumerate(found.items()):
         ax = style.axes(fig, 0.6 + room * i, 0.62, 4.1, height)
         ax.set_title(tasks[task], fontsize=9, loc="left", color=style.GREY)
-        _draw(ax, by_method, key, result["train_length"], looks)
-        style.label_ends(ax, ends[task])
+        _draw_curves(ax, by_method, key, result["train_length"], looks)
+        labels.label_ends(fig, ax, ends[task])
     return fig
 
 
-def _ends(found: Cells, key: str, looks: Mapping[str, style.Style]) -> list[style.End]:
+def _ends(found: Measured, key: str, looks: Styles) -> list[CurveEnd]:
     last = lengths_of(found)[-1]
     return [
         end
         for name, by_length in found.items()
-        for end in style.end_of(
-            style.known(list(by_length), [values[key] for values in by_length.values()]),
+        for end in labels.end_of(
+            style.points_of(list(by_length), [values[key] for values in by_length.values()]),
             name,
             last,
             looks[name],
@@ -71,34 +75,26 @@ def _ends(found: Cells, key: str, looks: Mapping[str, style.Style]) -> list[styl
     ]
 
 
-def _draw(
-    ax: Axes, found: Cells, key: str, train_length: int, looks: Mapping[str, style.Style]
-) -> None:
+def _draw_curves(ax: Axes, found: Measured, key: str, train_length: int, looks: Styles) -> None:
     for name, by_length in found.items():
         values = [figures[key] for figures in by_length.values()]
         bands = [figures["ci95"] for figures in by_length.values()]
         style.curve(ax, list(by_length), values, bands, looks[name], len(found))
     style.lengths_axis(ax, lengths_of(found), train_length)
-    style.trained_here(ax, train_length, "")
-    style.undress(ax)
+    style.mark_train_length(ax, train_length, "")
+    style.remove_frame(ax)
     ax.yaxis.set_major_formatter(lambda share, _: style.percent(share))
     if key == "accuracy":
         ax.set_ylim(-0.03, 1.03)
     else:
         ax.axhline(0, color=style.GREY, lw=0.8, zorder=0)
         low, high = ax.get_ylim()
-        ax.set_ylim(min(low, -0.02), max(high, 0.1))  # nothing is not magnified
+        ax.set_ylim(min(low, -0.02), max(high, 0.1))  # a gain of almost nothing stays small
 
 
 def depth_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found by depth and length: a panel per method and task."""
-    found = {task: cells(result, task, "depths") for task in PASSKEYS}
-    panels = [
-        (name if task == "passkey" else f"{name}, {task}", found[task][name])
-        for name in dict.fromkeys(name for by_method in found.values() for name in by_method)
-        for task in PASSKEYS
-        if name in found[task]
-    ]
+    panels = _depth_panels(result)
     lengths = sorted({n for _, by_length in panels for n in by_length})
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
@@ -110,7 +106,7 @@ def depth_figure(result: Mapping[str, Any]) -> Figure:
         row, column = divmod(i, columns)
         bottom = (rows - 1 - row) * height + 0.3
         ax = style.axes(fig, 0.6 + column * width, bottom, width - 0.45, height - 0.5)
-        _heatmap(ax, name, by_length, lengths, result["train_length"])
+        _draw_depths(ax, name, by_length, lengths, result["train_length"])
         if column == 0:
             ax.set_ylabel("depth of the key", fontsize=7, color=style.GREY)
     what = "percent of trials by where the key stands, 0 the start, and context; blank: none"
@@ -118,7 +114,18 @@ def depth_figure(result: Mapping[str, Any]) -> Figure:
     return fig
 
 
-def _heatmap(
+def _depth_panels(result: Mapping[str, Any]) -> list[tuple[str, Mapping[int, Mapping]]]:
+    """Title and figures by context, methods in order, each with its tasks side by side."""
+    found = {task: measured(result, task, "depths") for task in PASSKEYS}
+    return [
+        (name if task == "passkey" else f"{name}, {task}", found[task][name])
+        for name in dict.fromkeys(name for by_method in found.values() for name in by_method)
+        for task in PASSKEYS
+        if name in found[task]
+    ]
+
+
+def _draw_depths(
     ax: Axes, name: str, by_length: Mapping[int, Mapping], lengths: list[int], train_length: int
 ) -> None:
     depths = next(iter(by_length.values()))["depths"]
@@ -127,7 +134,7 @@ def _heatmap(
         if n in by_length:
             correct, trials = (np.array(by_length[n][key]) for key in ("correct", "trials"))
             shares[:, column] = np.where(trials > 0, correct / np.maximum(trials, 1), np.nan)
-    style.heatmap(ax, shares, fontsize=5.5)
+    heatmap(ax, shares, fontsize=5.5)
     ax.set_title(name, fontsize=8, weight="bold", loc="left", pad=3)
     ax.set_xticks(range(len(lengths)), [style.short(n) for n in lengths], fontsize=6)
     ax.set_yticks(range(0, len(depths), 2), [f"{d:.1f}" for d in depths[::2]], fontsize=6)

@@ -6,7 +6,8 @@ import torch
 
 from evaluation import METHODS, parse_method
 from evaluation.measures.decoding import measure_decode
-from evaluation.measures.loss import choose_passages, same_target_nll
+from evaluation.measures.loss import same_target_nll
+from evaluation.passages import choose_passages
 from methods.apply import applied
 from methods.registry import MAPS
 from model import ScalingConfig

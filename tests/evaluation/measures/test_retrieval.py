@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from data import ByteTokenizer
 from data.passkey import is_for_evaluation
 from evaluation.measures.copying import measure_copy, measure_repeat
-from evaluation.measures.passkey import measure_passkey
-from evaluation.measures.recall import spread_cuts
+from evaluation.measures.passkey_retrieval import measure_passkey
+from evaluation.measures.trials import spread_cuts
 from evaluation.statistics import wilson_ci95
 
 STATED = re.compile(rb" \[the key of ([a-z]{5}) is ([0-9]{5})\] ")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.report.figures import draw_all, figures, log_figures, style
+from evaluation.report.figures import draw_all, figures, images, labels, log_figures, style
 from evaluation.report.figures.loss import loss_figure, ratio_figure
-from evaluation.report.figures.remaps import _relative, remaps_figure
+from evaluation.report.figures.position_maps import maps_figure, relative_positions
 from evaluation.report.figures.spectrum import spectrum_figure
 from methods.maps import Window
 from model import TransformerConfig
@@ -197,29 +197,29 @@ def test_pairs_that_stand_still_are_left_out_of_the_spectrum():
 
 
 def test_remaps_show_the_map_itself(drawn):
-    curves, *images, _ = drawn["remaps"].axes
-    assert [ax._left_title.get_text() for ax in images] == ["rerope@64", "dual-chunk"]
+    curves, *maps, _ = drawn["remaps"].axes
+    assert [ax._left_title.get_text() for ax in maps] == ["rerope@64", "dual-chunk"]
     distance, relative = map(np.array, data(curves, len(curves.lines[0].get_xdata()))[0])
     assert np.array_equal(relative, np.minimum(distance, 64))
-    image = images[0].images[0].get_array()
+    image = maps[0].images[0].get_array()
     assert image.shape == (160, 160) and image.max() == 64
     assert np.array_equal(image.mask, np.triu(np.ones((160, 160), dtype=bool), 1))
 
 
 def test_pairs_that_are_not_attended_to_have_no_relative_position():
     i, j = torch.arange(6)[:, None], torch.arange(6)[None]
-    seen = ~np.isnan(_relative(Window(3), i, j))
+    seen = ~np.isnan(relative_positions(Window(3), i, j))
     assert np.array_equal(seen, np.tril(np.ones((6, 6))) - np.tril(np.ones((6, 6)), -3) > 0)
 
 
 def test_one_length_and_the_training_length_alone_are_drawn():
-    assert len(remaps_figure(["rerope@4"], 8, 8).axes) == 3
+    assert len(maps_figure(["rerope@4"], 8, 8).axes) == 3
     result = result_of(passkey=by_length(passkey, METHODS[:1], [256]))
     result["lengths"] = [256]
     for values in result["methods"].values():
         values.update({key: values[key][:1] for key in values})
     for draw in figures(result, CONFIG).values():
-        style.pixels(draw())
+        images.pixels(draw())
 
 
 # --- the files -------------------------------------------------------------------------------
@@ -255,9 +255,9 @@ def test_files_are_small_pictures(tmp_path):
 
 
 def test_a_large_picture_gets_fewer_colours_until_it_is_small(drawn, monkeypatch):
-    whole = style.png(drawn["passkey-depth"])
-    monkeypatch.setattr(style, "MOST_BYTES", int(0.8 * len(whole)))
-    smaller = style.png(drawn["passkey-depth"])
+    whole = images.png(drawn["passkey-depth"])
+    monkeypatch.setattr(images, "MOST_BYTES", int(0.8 * len(whole)))
+    smaller = images.png(drawn["passkey-depth"])
     assert len(smaller) <= 0.8 * len(whole)
     sizes = [Image.open(io.BytesIO(file)).size for file in (whole, smaller)]
     assert sizes[0] == sizes[1]
@@ -291,7 +291,7 @@ def many_methods(n=16):
     return result
 
 
-def labels(ax):
+def names_of(ax):
     return {text.get_text(): text for text in ax.texts if hasattr(text, "xy")}
 
 
@@ -305,7 +305,7 @@ def test_axis_is_cut_off_where_some_explode_and_says_so():
     assert f"axis cut off at {top:.2f}: {above} curves go on, to {worst:.2f}" in " ".join(
         text.get_text() for text in fig.texts
     )
-    arrows = [name for name in labels(ax) if name.endswith("↑")]
+    arrows = [name for name in names_of(ax) if name.endswith("↑")]
     assert len(arrows) == sum(2 + 0.02 * i * i > top for i in range(16))
 
 
@@ -318,8 +318,8 @@ def test_axis_is_whole_where_nothing_explodes(drawn):
 def test_labels_of_many_methods_do_not_overlap():
     fig = loss_figure(many_methods(24))
     (ax,) = fig.axes
-    style.pixels(fig)
-    boxes = sorted((t.get_window_extent() for t in labels(ax).values()), key=lambda box: box.y0)
+    images.pixels(fig)
+    boxes = sorted((t.get_window_extent() for t in names_of(ax).values()), key=lambda box: box.y0)
     assert len(boxes) == 24
     for below, above in pairwise(boxes):
         assert above.y0 > below.y0 + 0.7 * below.height
@@ -327,7 +327,7 @@ def test_labels_of_many_methods_do_not_overlap():
 
 
 def test_a_curve_that_ends_early_says_where(drawn):
-    assert "none 3.00 at 512" in labels(drawn["extrapolation"].axes[0])
+    assert "none 3.00 at 512" in names_of(drawn["extrapolation"].axes[0])
 
 
 def test_log_n_shares_the_colour_of_its_method_and_is_dashed():
@@ -343,10 +343,10 @@ def test_log_n_shares_the_colour_of_its_method_and_is_dashed():
 def test_spread_keeps_the_gap_the_order_and_the_mean(seed):
     rng = np.random.default_rng(seed)
     wanted = np.sort(rng.random(rng.integers(1, 12)) ** 2)
-    placed = style.spread(wanted, 0.05, -10, 10)
+    placed = labels.spread(wanted, 0.05, -10, 10)
     assert (np.diff(placed) >= 0.05 - 1e-12).all()
     assert placed.mean() == pytest.approx(wanted.mean())
-    assert np.allclose(style.spread(placed, 0.05, -10, 10), placed)
+    assert np.allclose(labels.spread(placed, 0.05, -10, 10), placed)
     for _ in range(50):  # no other places that keep the gap are nearer
         other = (
             placed[0]
@@ -357,7 +357,7 @@ def test_spread_keeps_the_gap_the_order_and_the_mean(seed):
 
 
 def test_spread_stays_inside_and_shrinks_the_gap_where_there_is_no_room():
-    assert style.spread(np.array([0.98, 0.99, 1.0]), 0.1, 0, 1).tolist() == pytest.approx(
+    assert labels.spread(np.array([0.98, 0.99, 1.0]), 0.1, 0, 1).tolist() == pytest.approx(
         [0.8, 0.9, 1.0]
     )
-    assert style.spread(np.full(5, 0.5), 0.5, 0, 1).tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert labels.spread(np.full(5, 0.5), 0.5, 0, 1).tolist() == [0, 0.25, 0.5, 0.75, 1]

@@ -1,8 +1,8 @@
-"""What the measures of retrieval share: held-out text for a trial, and what the model recalls.
+"""Trials of retrieval: held-out text for each, and the tokens that the model names right.
 
-A trial is a row of `context` tokens whose last T the model should be able to name, because they
-stand earlier in the row. It reads the row as it is (teacher forcing), and what counts is whether
-its most probable token is the right one.
+A trial is a row of `context` tokens whose last T stand earlier in the row too, so that the model
+should be able to name them. The model reads the row as it is (teacher forcing). A token counts
+where it is the most probable one.
 
 Shapes: N trials, B of one forward, S context, T scored tokens, V vocabulary.
 """
@@ -10,11 +10,12 @@ Shapes: N trials, B of one forward, S context, T scored tokens, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from evaluation.precision import autocast
 
 
 def check_trials(trials: int) -> None:
@@ -28,8 +29,8 @@ def spread_cuts(
 ) -> list[np.ndarray]:
     """`count` cuts of `length` tokens, evenly spread over `documents`: views of them.
 
-    They do not overlap where the documents hold enough text, and overlap as little as they must
-    where not. `seed` shifts them all.
+    They overlap only where the documents do not hold enough text, and then as little as they can.
+    `seed` shifts them all.
 
     Raises ValueError where no document is long enough.
     """
@@ -77,9 +78,8 @@ def recalled(
 @torch.inference_mode()
 def _most_probable(model: nn.Module, tokens: Tensor, scored: int) -> Tensor:
     """The most probable token at each of the last `scored` places, given those before: (B, T)."""
-    bf16 = tokens.device.type == "cuda"
-    with torch.autocast("cuda", dtype=torch.bfloat16) if bf16 else nullcontext():
+    with autocast(tokens.device):
         logits = model(tokens)  # (B, S, V)
     # Sliced before anything else is made of it: it is the largest tensor of a long context. The
-    # last token is read too, so that the model reads `context` tokens; nothing follows it.
+    # last token was read too, so that the model reads `context` tokens; nothing follows it.
     return logits[:, -scored - 1 : -1].argmax(-1)

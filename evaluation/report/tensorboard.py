@@ -1,40 +1,61 @@
-"""The result in TensorBoard: a curve per method and measure, a row of HParams per method."""
+"""The result in TensorBoard: curves per method, a row of HParams per method, and the pictures."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evaluation.extrapolation import Extrapolation
-from evaluation.report.tables import Grid, grids
+from evaluation.report.comparison import Comparison, comparisons
+from evaluation.report.figures import log_figures
+from evaluation.result import Extrapolation
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from model import TransformerConfig
 
 TAG = "extrapolation/{}"  # of each measure; the loss's is bpb
 HP_METRICS = ("hp/bpb", "hp/ratio", "hp/passkey", "hp/tax")
 
 
-def log_scalars(result: Extrapolation, directory: Path) -> None:
-    """Log each method as a sub-run `directory/<method>`: curves over context, and its row.
+def log_tensorboard(
+    result: Extrapolation, directory: str | Path, config: TransformerConfig | None = None
+) -> None:
+    """Log each method as a sub-run `directory/<method>`, so that one chart overlays them.
 
-    The row has the method and the model's own facts, and as metrics bits per byte, perplexity
-    ratio and passkey accuracy at the longest length that was measured, and the method's tax in
-    nats per token; what was not measured is left out.
+    The step is the context length. Pictures go to the sub-run `extrapolation`. Logging again into
+    the same directory replaces what TensorBoard shows.
     """
     from torch.utils.tensorboard import SummaryWriter
 
-    drawn = grids(result)
+    directory = Path(directory)
+    log_methods(result, directory)
+    with SummaryWriter(str(directory / "extrapolation"), purge_step=0) as writer:
+        log_figures(asdict(result), config, writer)
+
+
+def log_methods(result: Extrapolation, directory: Path) -> None:
+    """Log each method's curves over the context, and its row of HParams.
+
+    The row has the method and the model's own facts. Its metrics are bits per byte, perplexity
+    ratio and passkey accuracy at the longest length, and the method's tax in nats per token. What
+    was not measured is left out.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    compared = comparisons(result)
     for name in result.methods:
         with SummaryWriter(str(directory / name), purge_step=0) as writer:
-            for grid in drawn:
-                _log_curve(writer, grid, name)
+            for comparison in compared:
+                _log_curve(writer, comparison, name)
             _log_row(writer, result, name, metrics_of(result, name))
 
 
-def _log_curve(writer: SummaryWriter, grid: Grid, name: str) -> None:
-    tag = TAG.format(grid.figure if grid.measure == "loss" else grid.measure)
-    for length, value in zip(grid.lengths, grid.values[name], strict=True):
+def _log_curve(writer: SummaryWriter, comparison: Comparison, name: str) -> None:
+    is_loss = comparison.measure == "loss"
+    tag = TAG.format(comparison.figure if is_loss else comparison.measure)
+    for length, value in zip(comparison.lengths, comparison.values[name], strict=True):
         if value is not None:
             writer.add_scalar(tag, value, length)
 
@@ -57,6 +78,7 @@ def _log_row(
 ) -> None:
     from torch.utils.tensorboard.summary import hparams
 
+    assert writer.file_writer is not None  # until it is closed
     # `writer.add_hparams` would make a run of its own, named by the time.
     for summary in hparams(_facts(result, name), dict.fromkeys(HP_METRICS, 0.0)):
         writer.file_writer.add_summary(summary)

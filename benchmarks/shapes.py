@@ -1,4 +1,4 @@
-"""What is rotated: the shapes of the grid and of the length curve.
+"""The shapes of q and k that are rotated: those of the grid, and of the length curve.
 
 Shapes: B batch, S sequence, H heads of q or k, D head_dim.
 """
@@ -10,14 +10,17 @@ from torch import Tensor
 
 THETA = 10000.0
 DECODE_CONTEXT = 8192  # a decoding token stands somewhere below this position
-CPU_ELEMENTS = 2**25  # of q and k together: more would take a CPU minutes
+CPU_ELEMENTS = 2**25  # of q and k together: more would keep a CPU busy for minutes
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One shape of q (B, S, n_heads, D) and k (B, S, n_kv_heads, D); S = 1 is a decoding step."""
+class Shape:
+    """q (B, S, n_heads, D) and k (B, S, n_kv_heads, D); S = 1 is a decoding step.
+
+    What the command calls a cell.
+    """
 
     batch: int
     seq_len: int
@@ -63,7 +66,7 @@ class Cell:
         return q, k
 
     def positions(self, device: torch.device) -> Tensor | None:
-        """(B, 1) int64, somewhere in a context each, for a decoding step; else None: 0 ... S-1."""
+        """For a decoding step (B, 1) int64, anywhere in a context; None stands for 0 ... S-1."""
         if self.seq_len > 1:
             return None
         generator = torch.Generator().manual_seed(self.batch)
@@ -71,28 +74,28 @@ class Cell:
 
 
 _GRID = (
-    Cell(4, 512, 8, 8, 64, torch.float32),
-    Cell(4, 2048, 8, 8, 64, torch.float32),
-    Cell(4, 2048, 8, 8, 64),
-    Cell(32, 1024, 12, 12, 64),
-    Cell(64, 1024, 12, 12, 64),
-    Cell(2, 4096, 32, 32, 128),
-    Cell(4, 8192, 32, 8, 128),
-    Cell(1, 131072, 32, 8, 128),
-    Cell(8, 4096, 16, 2, 256, rotary_dim=64),
-    Cell(64, 1, 32, 8, 128),
-    Cell(256, 1, 12, 12, 64),
+    Shape(4, 512, 8, 8, 64, torch.float32),
+    Shape(4, 2048, 8, 8, 64, torch.float32),
+    Shape(4, 2048, 8, 8, 64),
+    Shape(32, 1024, 12, 12, 64),
+    Shape(64, 1024, 12, 12, 64),
+    Shape(2, 4096, 32, 32, 128),
+    Shape(4, 8192, 32, 8, 128),
+    Shape(1, 131072, 32, 8, 128),
+    Shape(8, 4096, 16, 2, 256, rotary_dim=64),
+    Shape(64, 1, 32, 8, 128),
+    Shape(256, 1, 12, 12, 64),
 )
-CELLS: dict[str, Cell] = {cell.name: cell for cell in _GRID}
+SHAPES: dict[str, Shape] = {shape.name: shape for shape in _GRID}
 
 
-def length_cell(seq_len: int) -> Cell:
+def length_shape(seq_len: int) -> Shape:
     """A point of the length curve: four sequences of a model with 32 heads, 8 of keys, of 128."""
-    return Cell(4, seq_len, 32, 8, 128)
+    return Shape(4, seq_len, 32, 8, 128)
 
 
-def too_large(cell: Cell, device: torch.device) -> str | None:
-    """Why the cell is left out on this device, or None."""
-    if device.type == "cuda" or cell.elements <= CPU_ELEMENTS:
+def too_large(shape: Shape, device: torch.device) -> str | None:
+    """Why the shape is left out on this device, or None."""
+    if device.type == "cuda" or shape.elements <= CPU_ELEMENTS:
         return None
     return f"more than {CPU_ELEMENTS:,} elements: needs a CUDA GPU"

@@ -3,7 +3,8 @@
     text text [the key of qmzha is 40713] text text text [the key of qmzha is 40713
               at one of 11 depths                         asked at the end, answered
 
-The format is that of training on a mixture (`data/passkey.py`); keys and text are others.
+The format is that of training on a mixture (`data/passkey.py`); the keys and the text are never
+those of training.
 
 Shapes: N trials.
 """
@@ -27,7 +28,7 @@ from data.passkey import (
     statements,
 )
 from data.tokenizers import Tokenizer
-from evaluation.measures.recall import check_trials, recalled, spread_cuts
+from evaluation.measures.trials import check_trials, recalled, spread_cuts
 from evaluation.statistics import wilson_ci95
 
 DEPTHS = 11  # 0, 0.1, ... 1
@@ -54,8 +55,8 @@ def measure_passkey(
     """How often all five digits of a key are named, by depth of the key in the context.
 
     The model reads `context` tokens in all, the last of which are the question and its answer
-    (teacher forcing). Depth d places the statement at d of the way through what stands before
-    the question; trials go to the depths in turn. `distractors` statements of other names and
+    (teacher forcing). The depth is the share of the text before the question that stands before
+    the statement; trials go to the 11 depths in turn. `distractors` statements of other names and
     keys stand at random other places. Trial number i of a seed has the same names and keys at
     every context and for every model.
 
@@ -101,7 +102,7 @@ def measure_passkey(
 def _check_context(context: int, distractors: int) -> None:
     if distractors not in range(MOST_DISTRACTORS + 1) or isinstance(distractors, bool):
         raise ValueError(f"distractors={distractors}: must be a whole number from 0 to 4")
-    # Wherever the others have come to stand, one more must find a gap.
+    # Wherever the others have come to stand, there must be a gap for one more.
     least = ASKED + STATEMENT + distractors * (2 * STATEMENT - 1)
     if context < least:
         raise ValueError(
@@ -145,7 +146,8 @@ def _places(length: int, depth: float, words: np.ndarray) -> list[int]:
 
 def _figures(named: np.ndarray) -> dict[str, Any]:
     """The measure's figures from booleans (N, digits)."""
-    correct, depth = named.all(axis=1), np.arange(len(named)) % DEPTHS
+    correct = np.asarray(named.all(axis=1))
+    depth = np.arange(len(named)) % DEPTHS
     return {
         "accuracy": float(correct.mean()),
         "ci95": wilson_ci95(int(correct.sum()), len(correct)),

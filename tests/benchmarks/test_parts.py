@@ -1,8 +1,7 @@
-"""What the benchmark measures with: peers, oracle, clocks, and its parts where no GPU is."""
+"""The parts of the benchmark where no GPU is; those that need one with the clock taken away."""
 
 import sys
 import types
-from collections.abc import Callable
 from functools import partial
 from itertools import count
 
@@ -15,30 +14,29 @@ import benchmarks.parts.remap
 import benchmarks.parts.segments
 import benchmarks.parts.step
 from benchmarks import Bench, PartProgress, run_part, tables
-from benchmarks.cells import CELLS, Cell
-from benchmarks.oracle import exact_cos_sin
-from benchmarks.parts.grid import greatest_error
+from benchmarks.clocks import WallClock
 from benchmarks.parts.host import call_time
 from benchmarks.parts.remap import NAIVE
 from benchmarks.parts.segments import cu_seqlens
 from benchmarks.parts.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
-from benchmarks.peers import PEERS, Peer
-from benchmarks.plots import pictures
-from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
-from kernels import inverse_frequencies, rope_pytorch
+from benchmarks.peers import PEERS
+from benchmarks.report import pictures
+from benchmarks.shapes import SHAPES, Shape
 from methods.bend import rotated
 from methods.bent_attention import bent_attention
-from methods.maps import ReRope
-from methods.registry import MAPS, map_of
+from methods.maps import (
+    DualChunk,
+    LeakyReRope,
+    MeanReRope,
+    ReRope,
+    SelfExtend,
+    Sinks,
+    Window,
+)
 from model import RoPEAttention
-from oracle import cos_sin
 
 CPU = torch.device("cpu")
-SMALL = [
-    Cell(2, 24, 4, 2, 16, torch.float32),
-    Cell(2, 24, 2, 2, 16, torch.float32, rotary_dim=8),
-    Cell(8, 1, 4, 2, 16, torch.float32),
-]
+SMALL = Shape(2, 24, 4, 2, 16, torch.float32)
 
 
 def bench_on_cpu(rounds: int = 2) -> Bench:
@@ -52,60 +50,6 @@ def printed(part: str, result: dict) -> str:
         for shown in tables(part, result):
             console.print(shown)
     return capture.get()
-
-
-# Peers and oracle
-
-
-@pytest.mark.parametrize("cell", SMALL, ids=lambda cell: cell.name)
-@pytest.mark.parametrize("name", ["ropewalk", "ropewalk-half-split", "pytorch", "table"])
-def test_peer_rotates_as_rope_pytorch_does(name: str, cell: Cell) -> None:
-    peer = PEERS[name]
-    assert peer.refusal(cell, CPU) is None
-    q, k = cell.tensors(CPU, seed=1)
-    rotated = [peer.restore(y) for y in peer.prepare(cell, CPU)(peer.arrange(q), peer.arrange(k))]
-    inv_freq = inverse_frequencies(cell.rotated)
-    kwargs = {"positions": cell.positions(CPU), "inv_freq": inv_freq}
-    expected = rope_pytorch(q, k, interleaved=peer.interleaved, **kwargs)
-    tolerance = 2e-3 if cell.seq_len == 1 and name == "table" else 1e-5  # its angles are float32
-    for y, exact in zip(rotated, expected, strict=True):
-        torch.testing.assert_close(y, exact, atol=tolerance, rtol=0)
-    assert greatest_error(cell, peer, bench_on_cpu()) < tolerance
-
-
-@pytest.mark.parametrize("layout", ["BSHD", "BHSD view", "BHSD"])
-def test_layouts_are_undone(layout: str) -> None:
-    x = torch.randn(2, 3, 4, 6)
-    for in_place in (False, True):
-        peer = Peer("", PEERS["copy"].prepare, None, layout=layout, in_place=in_place)
-        assert torch.equal(peer.restore(peer.arrange(x)), x)
-        assert peer.arrange(x).is_contiguous() == (layout != "BHSD view")
-    peer.arrange(x).zero_()  # whoever rotates in place has a copy of its own
-    assert x.abs().sum() > 0
-
-
-def test_a_result_that_is_no_number_is_no_small_error() -> None:
-    peer = Peer("", lambda *_: lambda q, k: (q * torch.nan, k * torch.nan), True)
-    with pytest.raises(ValueError, match="NaN or Inf"):
-        greatest_error(SMALL[0], peer, bench_on_cpu())
-
-
-def test_copy_copies_both_ways() -> None:
-    copy = PEERS["copy"].prepare(SMALL[0], CPU)
-    q, k = (x.requires_grad_() for x in SMALL[0].tensors(CPU, seed=0))
-    y = copy(q, k)
-    assert torch.equal(y[0], q) and y[0].data_ptr() != q.data_ptr()
-    gradients = torch.autograd.grad(y, (q, k), (q.detach(), k.detach()))
-    assert torch.equal(gradients[1], k) and gradients[1].data_ptr() != k.data_ptr()
-
-
-def test_oracle_is_exact() -> None:
-    positions = [0, 1, -7, 2**20 + 1, 2**31 - 1, 2**40 + 15]
-    inv_freq = inverse_frequencies(16).tolist()
-    cos, sin = exact_cos_sin(positions, inv_freq)
-    exact = [[cos_sin(m, f) for f in inv_freq] for m in positions]
-    expected = torch.tensor(exact, dtype=torch.float64)
-    torch.testing.assert_close(torch.stack((cos, sin), dim=-1), expected, atol=1e-15, rtol=0)
 
 
 def test_accuracy_tells_exact_angles_from_float32_ones() -> None:
@@ -125,58 +69,6 @@ def test_segments_fill_the_sequence(segments: int) -> None:
     assert boundaries[0] == 0 and boundaries[-1] == 100 and (boundaries.diff() > 0).all()
 
 
-# Timing
-
-
-def test_wall_clock_measures_the_call_alone() -> None:
-    ticks = iter([0.0, 0.5, 10.0, 10.25])
-    sample, mode = WallClock(now=lambda: next(ticks)).prepare(lambda: None)
-    assert [sample(), sample()] == [0.5e6, 0.25e6]
-    assert mode == "wall clock"
-
-
-def test_rounds_are_interleaved_and_shuffled() -> None:
-    calls: list[str] = []
-    numbers = count()
-
-    def sampler(name: str):
-        return lambda: calls.append(name) or next(numbers)
-
-    samples = interleaved({name: sampler(name) for name in "abc"}, rounds=20, seed=0)
-    assert all(sorted(calls[i : i + 3]) == ["a", "b", "c"] for i in range(0, 60, 3))
-    assert len({tuple(calls[i : i + 3]) for i in range(0, 60, 3)}) > 3
-    assert all(i // 3 == round_ for s in samples.values() for round_, i in enumerate(s))
-
-
-def test_medians_and_paired_ratios() -> None:
-    summary = Timing([float(i) for i in range(1, 12)], "wall clock").summary()
-    assert summary == {"median_us": 6.0, "p10_us": 2.0, "p90_us": 10.0, "mode": "wall clock"}
-    # The machine is slow in the middle round, for both: their ratio stays.
-    assert median_ratio([2.0, 200.0, 2.0], [1.0, 100.0, 1.0]) == 2.0
-
-
-def test_one_that_fails_leaves_the_others() -> None:
-    def fails() -> None:
-        raise RuntimeError("no memory\nand more")
-
-    makers = {"good": lambda: lambda: None, "bad": lambda: fails, "worse": fails}
-    timings, reasons = measure(makers, WallClock(), 3, 0, on_step=lambda name: None)
-    assert list(timings) == ["good"] and len(timings["good"].times) == 3
-    assert reasons == {name: "RuntimeError: no memory" for name in ("bad", "worse")}
-
-
-def test_places_take_turns() -> None:
-    made = count()
-
-    def make() -> Callable[[], None]:
-        place = next(made)
-        return lambda: calls.append(place)
-
-    calls: list[int] = []
-    measure({"one": make}, WallClock(), 5, 0, on_step=lambda name: None, places=3)
-    assert calls[-5:] == [0, 1, 2, 0, 1]
-
-
 def test_result_is_freed_outside_the_time_of_the_call() -> None:
     events: list[str] = []
 
@@ -188,13 +80,10 @@ def test_result_is_freed_outside_the_time_of_the_call() -> None:
     assert events == ["read", "read", "freed"]
 
 
-# Parts that need a GPU, with the clock taken away
-
-
 def test_host_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    name = SMALL[0].name
-    monkeypatch.setitem(CELLS, name, SMALL[0])
+    name = SMALL.name
+    monkeypatch.setitem(SHAPES, name, SMALL)
     settings = {"cells": [name], "peers": ["copy", "table", "liger", "seed"], "host_calls": 100}
     result = benchmarks.parts.host.host(settings, bench_on_cpu())
     cell = result["cells"][name]
@@ -204,7 +93,7 @@ def test_host_on_a_cpu(monkeypatch) -> None:
 
 
 def test_segments_on_a_cpu(monkeypatch) -> None:
-    monkeypatch.setattr(benchmarks.parts.segments, "PACKED", Cell(1, 64, 1, 1, 16))
+    monkeypatch.setattr(benchmarks.parts.segments, "PACKED", Shape(1, 64, 1, 1, 16))
     monkeypatch.setattr(benchmarks.parts.segments, "SEGMENTS", (1, 4))
     result = benchmarks.parts.segments.segments({}, bench_on_cpu())
     assert result["reasons"] == {}
@@ -223,7 +112,7 @@ def test_remap_on_a_cpu(monkeypatch) -> None:
     monkeypatch.setattr(benchmarks.parts.remap, "materialised_rerope", out_of_memory)
     result = benchmarks.parts.remap.remap({}, bench_on_cpu(rounds=1))
     cell = result["lengths"]["20"]
-    assert list(cell["ways"]) == ["plain causal", *benchmarks.parts.remap.remaps(20), "SDPA causal"]
+    assert list(cell["ways"]) == ["plain causal", *benchmarks.parts.remap.maps(20), "SDPA causal"]
     assert cell["reasons"] == {NAIVE: "OutOfMemoryError: CUDA out of memory"}
     assert cell["ways"]["plain causal"]["of_plain"] == 1
     assert "20 tokens" in printed("remap", result) and NAIVE in printed("remap", result)
@@ -237,8 +126,15 @@ def test_all_ways_to_attend_agree_where_they_should() -> None:
     naive = benchmarks.parts.remap.materialised_rerope(q, k, v, 8, rotation)
     ours = bent_attention(q, k, v, ReRope(8), rotation)
     torch.testing.assert_close(naive, ours, rtol=0, atol=1e-5)
-    rules = [map_of(n, (), context=4096, train_length=512) for n in MAPS]
-    assert list(benchmarks.parts.remap.remaps(4096).values()) == rules
+    assert benchmarks.parts.remap.maps(4096) == {
+        "ReRoPE": ReRope(256),
+        "mean ReRoPE": MeanReRope(256, 511),
+        "Leaky ReRoPE": LeakyReRope(256, 15),
+        "Self-Extend": SelfExtend(19, 128),
+        "dual-chunk": DualChunk(384, 64),
+        "window": Window(512),
+        "sinks": Sinks(4, 508),
+    }
 
 
 class FakeEvent:
@@ -261,7 +157,7 @@ def test_step_on_a_cpu(monkeypatch) -> None:
     small = {"vocab_size": 64, "n_layers": 1, "d_model": 32, "n_heads": 2, "mlp_hidden": 32}
     monkeypatch.setattr(benchmarks.parts.step, "SIZE", SIZE | small)
     monkeypatch.setattr(benchmarks.parts.step, "SEQ_LEN", 16)
-    monkeypatch.setattr(benchmarks.parts.step, "HEADS", Cell(1, 16, 2, 2, 16))
+    monkeypatch.setattr(benchmarks.parts.step, "HEADS", Shape(1, 16, 2, 2, 16))
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.nn.Module, "compile", lambda *_, **__: None)

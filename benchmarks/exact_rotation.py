@@ -1,6 +1,6 @@
-"""Exact angles in Python's integers, and the rotation by given cosines and sines.
+"""The rotation by exact angles, in Python's integers: what every peer's result is checked against.
 
-It knows nothing of the kernels' phases: a fraction of a turn is kept in 120 bits here.
+It shares nothing with the kernels' phases: a fraction of a turn has 120 bits here.
 
 Shapes: N tokens, H heads, D head_dim, P rotated pairs.
 """

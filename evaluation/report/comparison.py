@@ -1,0 +1,137 @@
+"""One figure of all methods at all lengths: what every table, file and curve is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.measures.registry import MEASURES
+from evaluation.result import Extrapolation
+
+BPB_TITLE = "Bits per byte of the same text, with growing context"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods compared by one figure.
+
+    Attributes:
+        measure: a name in `MEASURES`.
+        figure: which of its figures this is.
+        lengths: the columns.
+        values, ci95: method -> a value, and an interval, for each length; None where not run.
+        reasons: method -> length as text -> why not.
+        best: min, max, or None where neither is better.
+        form: how a value is written.
+    """
+
+    measure: str
+    figure: str
+    title: str
+    lengths: list[int]
+    values: dict[str, list[float | None]]
+    ci95: dict[str, list[list[float] | None]]
+    reasons: dict[str, dict[str, str]]
+    best: Callable[..., float] | None
+    form: str
+
+    def written(self, value: float) -> str:
+        """A value in the comparison's form; what is rounded to zero has no sign."""
+        text = self.form.format(value)
+        return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
+
+    def winners(self, column: int) -> set[str]:
+        """The best methods of a length, as written; none where nothing sets them apart."""
+        column_of = {name: values[column] for name, values in self.values.items()}
+        measured = {name: value for name, value in column_of.items() if value is not None}
+        written = {name: self.written(value) for name, value in measured.items()}
+        if self.best is None or len(set(written.values())) < 2:
+            return set()
+        best = self.written(self.best(measured.values()))
+        return {name for name, text in written.items() if text == best}
+
+    def reason_lines(self) -> list[str]:
+        """`- at LENGTHS (METHODS): why`, those that share a reason on one line."""
+        lines = []
+        unrun: dict[str, dict[str, list[str]]] = {}  # why -> length -> methods
+        for name, reasons in self.reasons.items():
+            for length, why in reasons.items():
+                unrun.setdefault(why, {}).setdefault(length, []).append(name)
+        for why, by_length in unrun.items():
+            for names in dict.fromkeys(map(tuple, by_length.values())):
+                lengths = ", ".join(n for n, here in by_length.items() if tuple(here) == names)
+                whose = "" if len(names) == len(self.values) else f" ({', '.join(names)})"
+                lines.append(f"- at {lengths}{whose}: {why}")
+        return lines
+
+
+def comparisons(result: Extrapolation) -> list[Comparison]:
+    """One for each measure: bits per byte for the loss, the headline figure for the others."""
+    found = []
+    if "loss" in result.protocol.get("measures", ("loss",)):
+        found.append(loss_comparison(result, "bpb", "ci95", BPB_TITLE))
+    return found + [_measure_comparison(result, measure) for measure in result.measures]
+
+
+def loss_comparison(
+    result: Extrapolation, figure: str, ci95: str | None, title: str, form: str = "{:.3f}"
+) -> Comparison:
+    """One of the loss's figures, at every length; `ci95` names its interval."""
+    none: list[Any] = [None] * len(result.lengths)
+    methods = result.methods.items()
+    return Comparison(
+        measure="loss",
+        figure=figure,
+        title=title,
+        lengths=result.lengths,
+        values={name: figures.get(figure, none) for name, figures in methods},
+        ci95={name: none if ci95 is None else figures.get(ci95, none) for name, figures in methods},
+        reasons=result.reasons,
+        best=min,
+        form=form,
+    )
+
+
+def _measure_comparison(result: Extrapolation, measure: str) -> Comparison:
+    """At the lengths where it was measured, or was to be."""
+    kind = MEASURES[measure]
+    by_method = result.measures[measure]
+    reasons = result.unmeasured.get(measure, {})
+    there = {int(n) for methods in (by_method, reasons) for at in methods.values() for n in at}
+    lengths = [n for n in result.lengths if n in there]
+    figures = {name: [by.get(str(n)) for n in lengths] for name, by in by_method.items()}
+    return Comparison(
+        measure=measure,
+        figure=kind.figure,
+        title=f"{measure}: {kind.line}",
+        lengths=lengths,
+        values={
+            name: [None if f is None else kind.headline(f) for f in row]
+            for name, row in figures.items()
+        },
+        ci95={
+            name: [None if f is None else _interval(f) for f in row]
+            for name, row in figures.items()
+        },
+        reasons=reasons,
+        best=kind.best,
+        form=kind.form,
+    )
+
+
+def _interval(figures: dict[str, Any]) -> list[float] | None:
+    """That of the headline; the measure `positions` has one for each bucket instead."""
+    found = figures.get("ci95")
+    return found if found and isinstance(found[0], float) else None
+
+
+def scored(result: Extrapolation) -> str:
+    """How much text the loss is that of."""
+    p = result.protocol
+    return f"{p['target_tokens']} tokens in each of {p['passages']} passages"
+
+
+def times(length: int, train_length: int) -> str:
+    """A length in training lengths."""
+    return f"{length / train_length:.3g}"
