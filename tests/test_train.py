@@ -13,8 +13,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from commands import TINY, command, command_here, write_text
 from training.callbacks.checkpoints import read_checkpoint
 
-pytestmark = pytest.mark.xdist_group("train")  # one run for all
-
 
 def events(directory: Path) -> EventAccumulator:
     """Everything in the event files of one directory."""

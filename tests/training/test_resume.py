@@ -12,8 +12,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from commands import TINY, command, command_here, write_text
 
-pytestmark = pytest.mark.xdist_group("resume")  # the same runs for all
-
 # With dropout and accumulation: random numbers and micro-batches must resume as well.
 OPTIONS = (
     *TINY,
