@@ -1,4 +1,10 @@
-"""What every test file shares: GPU tests are skipped where there is no GPU."""
+"""What every test file shares: one thread in each process, GPU tests skipped without a GPU."""
+
+import os
+
+# Read when torch is imported, here and in the processes that tests start. Inductor's own processes
+# would have to import torch first, which takes longer than what the tests compile.
+os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +13,11 @@ import pytest
 import torch
 
 from commands import write_text
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """No worker processes beside a GPU: its tests would disturb each other's times."""
+    return 0 if torch.cuda.is_available() else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

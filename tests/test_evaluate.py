@@ -34,12 +34,17 @@ def save(
     torch.save(contents, path / "checkpoints/best.ckpt")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    write_text(tmp_path / "text.txt")
-    save(tmp_path / "a", 0)
-    save(tmp_path / "b", 1)
-    return tmp_path
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with checkpoints that differ in what their names say."""
+    home = tmp_path_factory.mktemp("evaluate")
+    write_text(home / "text.txt")
+    save(home / "a", 0)
+    save(home / "b", 1)
+    save(home / "longer", 2, seq_len=64)
+    save(home / "other", 2, corpus="1" * 64)
+    save(home / "alibi", 2, position="alibi")
+    return home
 
 
 def evaluate(home: Path, *arguments: str) -> tuple[int, str, str]:
@@ -103,9 +108,6 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
 def test_what_cannot_be_measured_is_said_in_a_line(
     arguments: tuple, message: str, home: Path
 ) -> None:
-    save(home / "longer", 2, seq_len=64)
-    save(home / "other", 2, corpus="1" * 64)
-    save(home / "alibi", 2, position="alibi")
     before = sorted(home.rglob("*"))
     status, out, err = evaluate(home, *arguments)
     assert (status, out) == (2, "") and len(err.splitlines()) == 1, err

@@ -53,7 +53,15 @@ def test_a_seed_gives_the_same_tokens_and_disturbs_nothing():
     assert len(set(unseeded)) > 1
 
 
-@pytest.mark.parametrize(("temperature", "top_k"), [(1.0, None), (2.0, None), (1.0, 3), (0.5, 4)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k"),
+    [
+        (1.0, None),
+        pytest.param(2.0, None, marks=pytest.mark.slow),
+        pytest.param(1.0, 3, marks=pytest.mark.slow),
+        (0.5, 4),
+    ],
+)
 def test_frequencies_follow_the_softmax(temperature, top_k):
     model, draws = make(), 400
     logits = full_forward(model, PROMPT) / temperature

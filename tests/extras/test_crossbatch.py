@@ -169,7 +169,9 @@ def test_the_best_before_the_step_is_forgotten_and_no_other(step, best, passages
     assert net.blocks[1].attention.passages == passages
 
 
-@pytest.mark.parametrize("stop", [2, 4, 6])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_a_run_resumed_before_at_and_after_that_step_is_the_same(home, whole, stop):
     with pytest.raises(Killed):
         fit(home, f"cut-{stop}", *JOINED, stop=stop)

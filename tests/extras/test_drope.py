@@ -110,7 +110,9 @@ def test_steps_before_the_drop_are_those_of_a_run_that_keeps_them(home: Path, wh
     assert checkpoint(kept.directory)["ropewalk"]["config"]["position"] == "rope"
 
 
-@pytest.mark.parametrize("stop", [2, 4, 6])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_a_run_resumed_before_at_and_after_the_drop_is_the_same(
     home: Path, whole: Run, stop: int
 ) -> None:

@@ -78,7 +78,7 @@ def test_order_matters_only_with_positions():
         assert torch.allclose(model(x)[:, -1], model(swapped)[:, -1], atol=1e-9) == same
 
 
-@pytest.mark.parametrize("backend", ["pytorch", "triton"])
+@pytest.mark.parametrize("backend", ["pytorch", pytest.param("triton", marks=pytest.mark.slow)])
 def test_it_overfits_one_batch(backend):
     torch.manual_seed(0)
     model = Transformer(TransformerConfig(**{**SMALL, "backend": backend}))
@@ -221,7 +221,9 @@ def test_autocast_trains_and_decodes():
 
 
 @pytest.mark.parametrize("backend", ["pytorch", "triton"])
-@pytest.mark.parametrize("variant", [{}, {"n_kv_heads": 2, "qk_norm": True}])
+@pytest.mark.parametrize(
+    "variant", [pytest.param({}, marks=pytest.mark.slow), {"n_kv_heads": 2, "qk_norm": True}]
+)
 def test_it_compiles_in_one_graph(backend, variant):
     torch._dynamo.reset()
     eager, x = make(torch.float32, backend=backend, **variant), tokens()

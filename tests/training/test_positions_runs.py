@@ -10,6 +10,7 @@ from commands import TINY, command_here, write_text
 from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
 SHORT = (*TINY, "data.path=text.txt", "trainer.max_steps=4", "trainer.val_check_interval=4")
+UNMEASURED = ("evaluation.lengths=[32]", "evaluation.methods=[none]")  # as little as can be
 
 
 def train(home: Path, name: str, *options: str) -> Path:
@@ -67,8 +68,10 @@ def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> Non
 
 def test_positions_are_dropped_and_changed_with_init_from(tmp_path: Path) -> None:
     """DroPE: train with RoPE, then without positions; what belongs to neither is said."""
-    rope = train(tmp_path, "rope")
-    nope = train(tmp_path, "nope", "init_from=rope", "position=nope", "optimizer.lr=1e-12")
+    rope = train(tmp_path, "rope", *UNMEASURED)
+    nope = train(
+        tmp_path, "nope", "init_from=rope", "position=nope", "optimizer.lr=1e-12", *UNMEASURED
+    )
     one, other = (network_weights(read_checkpoint(find_checkpoint(run))) for run in (rope, nope))
     assert one.keys() == other.keys()
     for key in one:
@@ -76,10 +79,12 @@ def test_positions_are_dropped_and_changed_with_init_from(tmp_path: Path) -> Non
     identity = read_checkpoint(find_checkpoint(nope))["ropewalk"]
     assert identity["config"]["position"] == "nope"
 
-    learned = train(tmp_path, "learned", "init_from=nope", "position=learned", "model.ssmax=true")
+    learned = train(
+        tmp_path, "learned", "init_from=nope", "position=learned", "model.ssmax=true", *UNMEASURED
+    )
     fresh = network_weights(read_checkpoint(find_checkpoint(learned))).keys() - other.keys()
     assert sorted(fresh) == ["blocks.0.attention.ssmax.scale", "position_embedding.weight"]
-    again = train(tmp_path, "again", "init_from=learned", "position=rope")
+    again = train(tmp_path, "again", "init_from=learned", "position=rope", *UNMEASURED)
     assert network_weights(read_checkpoint(find_checkpoint(again))).keys() == one.keys()
 
 

@@ -20,6 +20,7 @@ OPTIONS = (
     "trainer.val_check_interval=5",
     "data.path=text.txt",
     "callbacks=none",
+    "evaluation.lengths=[32,64]",
 )
 
 
@@ -97,7 +98,7 @@ def test_event_files_have_every_step_once(resumed: Path) -> None:
     assert steps == list(range(1, 21))
 
 
-def test_a_wrong_random_number_would_be_seen(home: Path) -> None:
+def test_a_wrong_random_number_would_be_seen(home: Path, monkeypatch) -> None:
     """Negative control: the lost run resumed without the seeding of dropout ends elsewhere."""
     shutil.copytree(home / "lost", home / "unseeded")
     (home / "unseed.py").write_text(
@@ -110,7 +111,8 @@ def test_a_wrong_random_number_would_be_seen(home: Path) -> None:
         "            pl_module.step_losses.clear() if batch_idx % 2 == 0 else None)\n"
     )
     extra = ("resume=unseeded", "+callbacks.unseed._target_=unseed.Unseed")
-    done = command("train.py", *extra, cwd=home, python_path=home)
+    monkeypatch.syspath_prepend(home)
+    done = command_here("train.py", *extra, cwd=home)
     assert done.returncode == 0, done.stderr
     assert metrics(home / "unseeded") != metrics(home / "whole")
 
@@ -137,7 +139,7 @@ def test_what_cannot_change_half_way_is_refused(home: Path, change: str) -> None
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(home: Path) -> None:
     (home / "early/.hydra").mkdir(parents=True)
     (home / "early/metrics.jsonl").write_text('{"step": 1, "train/loss": 99.0}\n')
-    done = command("train.py", *OPTIONS, "run_dir=early", "resume=auto", cwd=home)
+    done = command_here("train.py", *OPTIONS, "run_dir=early", "resume=auto", cwd=home)
     assert done.returncode == 0, done.stderr
     assert metrics(home / "early") == metrics(home / "whole")
 
@@ -163,7 +165,7 @@ def test_resume_auto_finds_the_run_and_takes_changes(home: Path) -> None:
 
 
 def test_a_changed_model_is_refused(home: Path) -> None:
-    done = command("train.py", "resume=lost", "model.d_model=64", cwd=home)
+    done = command_here("train.py", "resume=lost", "model.d_model=64", cwd=home)
     assert done.returncode == 2
     assert "model.d_model=64" in done.stderr and "32" in done.stderr
     assert "Traceback" not in done.stderr
@@ -181,11 +183,15 @@ def test_another_text_is_refused(home: Path) -> None:
     assert done.returncode == 2 and "the text is another one" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_the_run_and_says_how_to_go_on(number: int, tmp_path: Path) -> None:
     write_text(tmp_path / "text.txt")
     (tmp_path / "signaller.py").write_text(
-        "import os\nimport lightning as L\n\n"
+        "import os\nimport signal\nimport lightning as L\n\n"
+        # As in a terminal; where tests run in a shell's background, it is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n\n"
         "class Signaller(L.Callback):\n"
         "    def on_train_batch_end(self, trainer, *_):\n"
         "        if trainer.global_step == 7:\n"

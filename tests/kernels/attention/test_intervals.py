@@ -150,8 +150,9 @@ def test_wide_heads_slopes_of_another_shape_and_gradients_are_refused():
 @pytest.mark.parametrize(
     ("data", "passes", "seq_len", "instruction"),
     [
-        ("bf16", 2, 128, "wgmma.mma_async"),  # both on tensor cores
-        pytest.param("bf16", 1, 1, "mma.sync", marks=pytest.mark.slow),
+        # both on tensor cores
+        pytest.param("bf16", 2, 128, "wgmma.mma_async", marks=pytest.mark.slow),
+        ("bf16", 1, 1, "mma.sync"),
         pytest.param("fp32", 2, 128, "fma.rn.f32", marks=pytest.mark.slow),
     ],
 )
@@ -206,8 +207,8 @@ def fused_calls(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "position_map"),
     [
-        ({}, LeakyReRope(8, 4)),
-        ({}, MeanReRope(8, 15)),
+        pytest.param({}, LeakyReRope(8, 4), marks=pytest.mark.slow),
+        pytest.param({}, MeanReRope(8, 15), marks=pytest.mark.slow),
         ({}, DualChunk(12, 4)),
         ({"window": 7, "pattern": ["window-nope", "full"]}, None),
         ({"position": "alibi"}, None),

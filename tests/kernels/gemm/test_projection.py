@@ -69,15 +69,26 @@ def test_the_operator_gives_the_same(by_one_operator, interleaved, dtype):
     assert_equal(results, expected)
 
 
-def test_second_derivatives_of_the_operator(by_one_operator):
+def assert_derivatives(fast_mode: bool) -> None:
     x, weight = made(dtype=torch.float64, heads=(2, 1), tokens=(1, 3), width=3, head_dim=4)
     arguments = {"backend": "triton", "interleaved": False, "attention_factor": 1.2}
 
     def function(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         return rope_qkv(x, 2, 1, **arguments, weight=weight)
 
-    assert torch.autograd.gradcheck(function, (x, weight))
-    assert torch.autograd.gradgradcheck(function, (x, weight))
+    assert torch.autograd.gradcheck(function, (x, weight), fast_mode=fast_mode)
+    assert torch.autograd.gradgradcheck(function, (x, weight), fast_mode=fast_mode)
+
+
+def test_derivatives_of_the_operator_in_a_random_direction(by_one_operator):
+    """One for all inputs together, which a derivative that is wrong anywhere is seen in."""
+    assert_derivatives(fast_mode=True)
+
+
+@pytest.mark.slow
+def test_second_derivatives_of_the_operator(by_one_operator):
+    """By each input alone."""
+    assert_derivatives(fast_mode=False)
 
 
 @pytest.mark.parametrize("frozen", [0, 1])

@@ -260,6 +260,7 @@ def test_triton_is_imported_by_the_first_rotation_only_and_says_so_in_one_line()
     assert len(output.splitlines()) == 1 and "interpreter" in output
 
 
+@pytest.mark.slow  # other tests import both in their own process
 def test_transformers_imports_beside_this_package():
     """Hugging Face has a package called kernels too, and transformers looks for it."""
     python("import kernels, transformers; from transformers import LlamaConfig, LlamaForCausalLM")
@@ -283,7 +284,7 @@ def test_the_kernel_of_few_tokens_compiles_for_a_gpu(launches, monkeypatch):
     assert ".target sm_90" in ptx and "sin.approx" in ptx
 
 
-@pytest.mark.parametrize("kv_heads", [1, 4])
+@pytest.mark.parametrize("kv_heads", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_kernels_of_many_tokens_compile_for_a_gpu(launches, monkeypatch, kv_heads):
     """Those that a GPU trains with: a program for each of q, k and v, or, where k has few heads,
     one for q and k together, and backward one for all three."""
@@ -307,7 +308,10 @@ def test_the_kernels_of_many_tokens_compile_for_a_gpu(launches, monkeypatch, kv_
         assert ".target sm_90" in compiled_for_a_gpu(launch, tensors, "bf16")
 
 
-@pytest.mark.parametrize("data, dtype", [("bf16", torch.float32), ("fp64", torch.float64)])
+@pytest.mark.parametrize(
+    "data, dtype",
+    [("bf16", torch.float32), pytest.param("fp64", torch.float64, marks=pytest.mark.slow)],
+)
 def test_the_kernels_compile_for_a_gpu_on_a_machine_without_one(launches, data, dtype):
     """After the interpreter ran, too: it patches triton.language, and has to put it back."""
     q, k, qkv = Q.to(dtype), K.to(dtype), QKV[:1].to(dtype).requires_grad_()

@@ -24,10 +24,8 @@ def tensors(device: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ..
     return q, k, torch.tensor([[7, -100000]], device=device)
 
 
-@everywhere
-@pytest.mark.parametrize("rope", ROPES)
-@pytest.mark.parametrize("interleaved", [True, False])
-def test_gradcheck_and_gradgradcheck(rope, device, interleaved):
+def differentiable(rope, device: str, interleaved: bool):
+    """A function and the q and k to differentiate it by."""
     q, k, positions = tensors(device)
 
     def function(q, k):
@@ -40,8 +38,28 @@ def test_gradcheck_and_gradgradcheck(rope, device, interleaved):
             attention_factor=1.2,
         )
 
-    assert gradcheck(function, (q, k), check_forward_ad=True)
-    assert gradgradcheck(function, (q, k))
+    return function, (q, k)
+
+
+@everywhere
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_derivatives_in_a_random_direction(rope, device, interleaved):
+    """One for all inputs together, which a derivative that is wrong anywhere is seen in."""
+    function, tensors = differentiable(rope, device, interleaved)
+    assert gradcheck(function, tensors, check_forward_ad=True, fast_mode=True)
+    assert gradgradcheck(function, tensors, fast_mode=True)
+
+
+@pytest.mark.slow
+@everywhere
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_gradcheck_and_gradgradcheck(rope, device, interleaved):
+    """By each input alone."""
+    function, tensors = differentiable(rope, device, interleaved)
+    assert gradcheck(function, tensors, check_forward_ad=True)
+    assert gradgradcheck(function, tensors)
 
 
 @everywhere
@@ -157,7 +175,9 @@ def loss_and_gradients(function, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
 
 @everywhere
 @pytest.mark.parametrize("rope", ROPES)
-@pytest.mark.parametrize("frequencies", ["theta", "inv_freq", "phases"])
+@pytest.mark.parametrize(
+    "frequencies", ["theta", pytest.param("inv_freq", marks=pytest.mark.slow), "phases"]
+)
 def test_compiled_in_one_graph(rope, device, frequencies):
     q, k, positions = tensors(device)
     options = {

@@ -99,8 +99,11 @@ def test_only_some_inputs_want_a_gradient(backend, device, frozen):
     "case",
     [
         Case((2, 1), 4, 4, 1, 2, "", factor=1.2),
-        Case((2, 1), 6, 4, 1, 2, "q", interleaved=False, where="positions"),
-        Case((2, 1), 4, 4, 1, 2, "k", where="offsets"),
+        pytest.param(
+            Case((2, 1), 6, 4, 1, 2, "q", interleaved=False, where="positions"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(Case((2, 1), 4, 4, 1, 2, "k", where="offsets"), marks=pytest.mark.slow),
         Case((2, 1), 6, 4, 2, 2, "qk", factor=1.2, layout="transposed"),
     ],
 )
@@ -154,7 +157,7 @@ def test_checkpointing(backend, device):
 @pytest.mark.parametrize(
     "case",
     [
-        Case(where="offsets", head_dim=10, rotary_dim=6),
+        pytest.param(Case(where="offsets", head_dim=10, rotary_dim=6), marks=pytest.mark.slow),
         Case(norms="", where="cu_seqlens", batch=1, layout="transposed", interleaved=False),
     ],
 )
