@@ -26,7 +26,9 @@ class Windows:
     """The windows of one kind in a batch, and the random words for what is written into them."""
 
     text: np.ndarray  # int64 (N, L)
-    other: np.ndarray  # int64 (N, L): for each of them another window's text (in a batch of two up)
+    other: (
+        np.ndarray
+    )  # int64 (N, L): for each of them another window's text (in a batch of two or more)
     words: np.ndarray  # uint64 (N, WORDS)
     seed: int
     step: int
@@ -76,26 +78,32 @@ def register(key: str) -> Callable[[type[Task]], type[Task]]:
 
 def share_problems(shares: Mapping[str, Any], seq_len: int, batch_size: int) -> list[str]:
     """A line for each rule that the shares, by key, break. Keys and sizes are valid ones."""
-    shares, problems = {key: shares[key] for key in KINDS if key in shares}, []
-    for key, share in shares.items():
-        number = isinstance(share, (int, float)) and not isinstance(share, bool)
-        if not number or not 0 <= share <= 1:
-            problems.append(f"data.{key}={share}: must be a number from 0 to 1; try 0.2")
-        elif share and seq_len < (least := KINDS[key].least):
-            problems.append(
-                f"data.seq_len={seq_len}: must be at least {least} with data.{key}={share}, "
-                f"whose task is that long; try data.seq_len=256 or data.{key}=0"
-            )
+    given = {key: shares[key] for key in KINDS if key in shares}
+    problems = [line for key in given for line in _share_problems(key, given[key], seq_len)]
     if not problems:
-        for key, share in shares.items():
-            problems += KINDS[key].problems(share, batch_size) if share else []
-    if not problems and sum(shares.values()) > 1:
-        given = ", ".join(f"data.{key}={share}" for key, share in shares.items() if share)
+        written = [key for key in given if given[key]]
+        problems = [line for key in written for line in KINDS[key].problems(given[key], batch_size)]
+    if not problems and sum(given.values()) > 1:
+        listed = ", ".join(f"data.{key}={share}" for key, share in given.items() if share)
         problems.append(
-            f"{given}: are shares of the same windows, so their sum must be at most 1; "
+            f"{listed}: are shares of the same windows, so their sum must be at most 1; "
             "try 0.2 for each"
         )
     return problems
+
+
+def _share_problems(key: str, share: Any, seq_len: int) -> list[str]:
+    """A line if a share is no share, or if windows are too short for the task."""
+    number = isinstance(share, (int, float)) and not isinstance(share, bool)
+    if not number or not 0 <= share <= 1:
+        return [f"data.{key}={share}: must be a number from 0 to 1; try 0.2"]
+    least = KINDS[key].least
+    if share == 0 or seq_len >= least:
+        return []
+    return [
+        f"data.seq_len={seq_len}: must be at least {least} with data.{key}={share}, whose task is "
+        f"that long; try data.seq_len=256 or data.{key}=0"
+    ]
 
 
 class Mixture:

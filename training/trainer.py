@@ -1,4 +1,4 @@
-"""Lightning's Trainer for a run: its settings, its loggers, and the order of its callbacks."""
+"""Lightning's Trainer for a run: its settings and its loggers."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def build_trainer(
     automatic = "bf16-mixed" if device.type == "cuda" else "32-true"
     changed = {
         "precision": automatic if settings["precision"] == "auto" else settings["precision"],
-        # Lightning counts micro-batches there.
+        # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
     partial = instantiate({**settings, **changed, "_partial_": True})
@@ -75,9 +75,9 @@ def build_loggers(
 
 
 class ValidateLast(L.Callback):
-    """Lets a full validation follow the last step, wherever the interval falls."""
+    """Makes a full validation follow the last step, whatever the interval is."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Lightning validates once more when it has been told to stop."""
+        """Stop after the last step, since Lightning validates once more when it is told to."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True
