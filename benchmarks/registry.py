@@ -1,84 +1,71 @@
-"""The parts of the benchmark, in the order in which they run, and the keys that each reads."""
+"""The parts of the benchmark, in the order in which they run, and the keys that each reads.
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+A part is imported when it runs: what a key must be is known without torch.
+"""
 
-from benchmarks.bench import Bench
-from benchmarks.cells import CELLS
-from benchmarks.parts.accuracy import accuracy
-from benchmarks.parts.grid import grid, length
-from benchmarks.parts.host import host
-from benchmarks.parts.projection import projection
-from benchmarks.parts.remap import remap
-from benchmarks.parts.segments import segments
-from benchmarks.parts.step import VARIANTS, step
-from benchmarks.peers import PEERS
-from common.rules import integer
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from common.rules import Rule, at_least, integer, list_of, one_of
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
 
 NO_GPU = "not measured: it needs a CUDA GPU, and there is none here"
-LENGTH = integer(1, 2**20)
 
 
 class Part(NamedTuple):
-    """`run(settings, bench)` gives plain data; `reads` are the keys that mean something to it."""
+    """A function in a module of `benchmarks.parts`; `reads`: the keys that mean something to it."""
 
-    run: Callable[[Mapping[str, Any], Bench], dict[str, Any]]
+    module: str
     reads: tuple[str, ...]
     needs_gpu: bool = False
 
 
 PARTS: dict[str, Part] = {
-    "grid": Part(grid, ("cells", "peers", "rounds")),
-    "host": Part(host, ("cells", "peers", "host_calls"), needs_gpu=True),
+    "grid": Part("grid", ("cells", "peers", "rounds")),
+    "host": Part("host", ("cells", "peers", "host_calls"), needs_gpu=True),
     "step": Part(
-        step, ("step_batch", "step_variants", "step_repeats", "step_rounds"), needs_gpu=True
+        "step", ("step_batch", "step_variants", "step_repeats", "step_rounds"), needs_gpu=True
     ),
-    "segments": Part(segments, ("rounds",), needs_gpu=True),
-    "projection": Part(projection, ("rounds",), needs_gpu=True),
-    "remap": Part(remap, ("rounds",), needs_gpu=True),
-    "length": Part(length, ("lengths", "peers", "rounds")),
-    "accuracy": Part(accuracy, ()),
+    "segments": Part("segments", ("rounds",), needs_gpu=True),
+    "projection": Part("projection", ("rounds",), needs_gpu=True),
+    "remap": Part("remap", ("rounds",), needs_gpu=True),
+    "length": Part("grid", ("lengths", "peers", "rounds")),
+    "accuracy": Part("accuracy", ()),
 }
-_CHOICES = {"parts": PARTS, "cells": CELLS, "peers": PEERS, "step_variants": VARIANTS}
 
 
 def run_part(name: str, settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
     """What a part measures, or {"skipped": why} where this machine cannot."""
     if PARTS[name].needs_gpu and bench.device.type != "cuda":
         return {"skipped": NO_GPU}
-    return PARTS[name].run(settings, bench)
+    run = getattr(import_module(f"benchmarks.parts.{PARTS[name].module}"), name)
+    return run(settings, bench)
 
 
-def problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each list of `settings` that is none, is empty, or holds what it cannot."""
-    lines = _wrong_list("lengths", settings["lengths"], LENGTH.holds, LENGTH.text, 512)
-    for key, names in _CHOICES.items():
-        values = settings[key]
-        known = tuple(names)
-        typed = [str(v) for v in values if v not in known] if isinstance(values, list) else []
-        near = difflib.get_close_matches(typed[0], known, n=1) if typed else []
-        rule = f"one of {', '.join(known)}"
-        lines += _wrong_list(key, values, known.__contains__, rule, (near or known)[0])
-    return lines
+def rules(choices: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rule of every key. `choices`: the default config, whose lists hold all there is."""
+    names = {key: tuple(choices[key]) for key in ("parts", "cells", "peers", "step_variants")}
+    return {key: list_of(one_of(all_, all_[0])) for key, all_ in names.items()} | {
+        "lengths": list_of(integer(1, 2**20, 512)),
+        "rounds": at_least(1, 50),
+        "host_calls": at_least(1, 10000),
+        "step_batch": at_least(1, 64),
+        "step_repeats": at_least(1, 10),
+        "step_rounds": at_least(1, 5),
+    }
 
 
-def _wrong_list(
-    key: str, values: object, holds: Callable[[Any], bool], rule: str, example: object
-) -> list[str]:
-    is_list = isinstance(values, list)
-    if is_list and values and all(map(holds, values)):
-        return []
-    shown = f"[{','.join(map(str, values))}]" if is_list else "null" if values is None else values
-    return [f"{key}={shown}: must be a list of one or more, each {rule}; try {key}=[{example}]"]
-
-
-def unread(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line for each of the user's overrides that no chosen part reads."""
+def unread(settings: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
+    """A line for each of the user's overrides, by key, that no chosen part reads."""
     chosen = [name for name in PARTS if name in settings["parts"]]
     readers = {key: [n for n, part in PARTS.items() if key in part.reads] for key in settings}
     return [
         f"{override}: only parts={'/'.join(readers[key])} reads it; leave it out"
-        for override in overrides
-        if readers.get(key := override.split("=")[0]) and not set(readers[key]) & set(chosen)
+        for key, override in typed.items()
+        if readers.get(key) and not set(readers[key]) & set(chosen)
     ]

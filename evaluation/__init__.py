@@ -2,22 +2,29 @@
 
 result = measure_extrapolation(model, documents, token_bytes, train_length=256)
 write_report(result, "runs/x")     # extrapolation.json, .csv, .md, .png
+
+What is asked for is checked without torch; the rest is imported when it is asked for.
 """
 
-from evaluation.cells import CELLS, Cells
-from evaluation.extrapolation import (
-    Extrapolation,
-    Subject,
-    describe,
-    measure_checkpoints,
-    measure_extrapolation,
-    precision_of,
-)
+from typing import TYPE_CHECKING
+
+from common.lazy import importing
 from evaluation.measures.registry import MEASURES
-from evaluation.report.report import figure, log_tensorboard, write_report
-from evaluation.report.tables import legend, table, tables
-from evaluation.settings import Settings, check_lengths_fit, check_settings
+from evaluation.settings import Settings, check_lengths_fit, check_settings, setting_problems
 from methods.method import METHODS, Method, check_possible, parse_method
+
+if TYPE_CHECKING:
+    from evaluation.cells import CELLS, Cells
+    from evaluation.extrapolation import (
+        Extrapolation,
+        Subject,
+        describe,
+        measure_checkpoints,
+        measure_extrapolation,
+        precision_of,
+    )
+    from evaluation.report.report import figure, log_tensorboard, write_report
+    from evaluation.report.tables import legend, table, tables
 
 __all__ = [
     "CELLS",
@@ -39,7 +46,21 @@ __all__ = [
     "measure_extrapolation",
     "parse_method",
     "precision_of",
+    "setting_problems",
     "table",
     "tables",
     "write_report",
 ]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "evaluation.cells": ["CELLS", "Cells"],
+        "evaluation.extrapolation": [
+            *("Extrapolation", "Subject", "describe", "precision_of"),
+            *("measure_checkpoints", "measure_extrapolation"),
+        ],
+        "evaluation.report.report": ["figure", "log_tensorboard", "write_report"],
+        "evaluation.report.tables": ["legend", "table", "tables"],
+    },
+)

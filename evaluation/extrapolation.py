@@ -13,8 +13,13 @@ from data import Tokenizer
 from evaluation.aggregate import Results, loss_figures, measure_figures
 from evaluation.cells import Cells, Key
 from evaluation.grid import Place, Plan, cost, plan_cells, run_cells
-from evaluation.measures.loss import MAX_TOKENS_PER_BATCH, passages_for_longest
-from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES, Material
+from evaluation.measures.loss import passages_for_longest
+from evaluation.measures.registry import (
+    DEFAULT_MEASURES,
+    MAX_TOKENS_PER_BATCH,
+    MEASURES,
+    Material,
+)
 from evaluation.settings import TRIALS, Settings, check_settings
 from evaluation.statistics import INTERVAL_RESAMPLES
 from methods.method import DEFAULT_METHODS

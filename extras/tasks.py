@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from common.rules import number, problems
 from data.passkey import STATEMENT, TRAINING_KEYS, draw_keys, draw_names, statements
 
 MOST_KEYS = 5  # in a window, each stated and asked for
@@ -67,28 +68,27 @@ LEAST = {
 
 def mixture_problems(shares: Mapping[str, Any], seq_len: int, batch_size: int) -> list[str]:
     """A line for each rule on the shares, by kind, that is broken. The sizes are valid ones."""
-    problems = []
+    lines = problems(shares, dict.fromkeys(shares, number(0, 1, 0.2)), "data.")
+    if lines:
+        return lines
     for name, share in shares.items():
-        number = isinstance(share, (int, float)) and not isinstance(share, bool)
-        if not number or not 0 <= share <= 1:
-            problems.append(f"data.{name}={share}: must be a number from 0 to 1; try 0.2")
-        elif share and seq_len < LEAST[name]:
-            problems.append(
+        if share and seq_len < LEAST[name]:
+            lines.append(
                 f"data.seq_len={seq_len}: must be at least {LEAST[name]} with data.{name}={share}, "
                 f"whose task is that long; try data.seq_len=256 or data.{name}=0"
             )
-    if not problems and shares["splices"] and batch_size == 1:
-        problems.append(
+    if not lines and shares["splices"] and batch_size == 1:
+        lines.append(
             f"data.splices={shares['splices']}: begins windows with others of the same batch, but "
             "data.batch_size=1; try data.batch_size=8 or data.splices=0"
         )
-    if not problems and sum(shares.values()) > 1:
+    if not lines and sum(shares.values()) > 1:
         given = ", ".join(f"data.{name}={share}" for name, share in shares.items() if share)
-        problems.append(
+        lines.append(
             f"{given}: are shares of the same windows, so their sum must be at most 1; "
             "try 0.2 for each"
         )
-    return problems
+    return lines
 
 
 def mix(windows: np.ndarray, mixture: Mixture, seed: int, step: int, rank: int) -> None:

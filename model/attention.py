@@ -14,7 +14,8 @@ from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.fused_attention import can_fuse, window_attention
-from model.positions import EMBEDDED, alibi_bias, alibi_slopes
+from model.layers import EMBEDDED
+from model.positions import alibi_bias, alibi_slopes
 from model.score_scaling import log_n_scaled
 from model.scores import Bias, Rules, attend_in_blocks, broadcastable, causal_mask
 from model.sharpening import ScalableSoftmax

@@ -22,8 +22,5 @@ def flops_per_token(config: TransformerConfig, seq_len: int) -> int:
     activations and the rotation are left out, and so are the other passages of `model.crossbatch`,
     which only a part of the steps and of the batch reads.
     """
-    seen = 0
-    for layer in config.layers:
-        near = config.n_heads - layer.far_heads
-        seen += near * min(layer.window or seq_len, seq_len) + layer.far_heads * seq_len
+    seen = sum(config.n_heads * min(layer.window or seq_len, seq_len) for layer in config.layers)
     return 6 * matmul_parameters(config) + 12 * config.head_width * seen

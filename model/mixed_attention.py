@@ -19,19 +19,9 @@ from model.config import TransformerConfig
 from model.layers import Layer
 
 
-def make_attention(config: TransformerConfig, layer: Layer) -> "RoPEAttention | MixedAttention":
+def make_attention(config: TransformerConfig, layer: Layer) -> RoPEAttention:
     """The attention of one layer of a Transformer."""
-    if not layer.far_heads:
-        return _attention(config, layer, config.n_heads)
-    near = layer._replace(far_heads=0)
-    far = Layer(window=None, position="nope")
-    return MixedAttention(
-        _attention(config, near, config.n_heads - layer.far_heads),
-        _attention(config, far, layer.far_heads),
-    )
-
-
-def _attention(config: TransformerConfig, layer: Layer, n_heads: int) -> RoPEAttention:
+    n_heads = config.n_heads
     kind: Callable[..., RoPEAttention] = RoPEAttention
     if config.crossbatch and layer.is_far:
         kind = partial(CrossBatchAttention, passages=config.crossbatch)

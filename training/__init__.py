@@ -1,12 +1,27 @@
-"""Training: the Lightning module, optimizers, callbacks, checkpoints, a run from its config."""
+"""Training: the Lightning module, optimizers, callbacks, checkpoints, a run from its config.
+
+Names are imported when they are asked for, since they need torch and lightning.
+"""
 
 import logging
 import warnings
+from typing import TYPE_CHECKING
 
-from training.prepare import pick_device, prepare
-from training.run import Interrupted, Run, trainer_problems
+from common.lazy import importing
 
-__all__ = ["Interrupted", "Run", "pick_device", "prepare", "trainer_problems"]
+if TYPE_CHECKING:
+    from training.prepare import pick_device
+    from training.run import Interrupted, Run, trainer_problems
+
+__all__ = ["Interrupted", "Run", "pick_device", "trainer_problems"]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "training.prepare": ["pick_device"],
+        "training.run": ["Interrupted", "Run", "trainer_problems"],
+    },
+)
 
 # What Lightning says of tips, TPUs and its own deprecations helps nobody here.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-MAX_TOKENS_PER_BATCH = 16_384
+from evaluation.measures.registry import MAX_TOKENS_PER_BATCH
+
 ENOUGH_PASSAGES = 4  # with fewer of them a length is left out; the shortest makes do with one
 
 

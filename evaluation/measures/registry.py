@@ -7,21 +7,24 @@ Shapes: P passages, S context, T target tokens.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
-from data import Tokenizer
-from evaluation.measures.loss import same_target_nll
-from methods.method import Method
+from common.rules import list_of, one_of, problems, refuse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from data import Tokenizer
+    from methods.method import Method
 
 Figures = dict[str, Any]
 
+MAX_TOKENS_PER_BATCH = 16_384  # inputs of one forward
 DISTRACTORS = 4
 FEW_PASSAGES = 4  # for measures that keep every score, or decode token by token
 _DECODED_TOKEN = 16  # a token by itself takes about as long as so many of a batch
@@ -97,6 +100,8 @@ def _short(lengths: list[int], train_length: int) -> list[int]:
 
 
 def _loss(model: nn.Module, task: Task) -> Figures:
+    from evaluation.measures.loss import same_target_nll
+
     m = task.material
     nll = same_target_nll(
         model,
@@ -276,6 +281,8 @@ MEASURES: dict[str, Measure] = {
     ),
 }
 DEFAULT_MEASURES = ("loss",)
+_MEASURES = list_of(one_of([*MEASURES, "all"], "loss"))
+MEASURES_RULE = _MEASURES._replace(holds=lambda value: value == "all" or _MEASURES.holds(value))
 
 
 def check_measures(measures: Sequence[str] | str) -> list[str]:
@@ -283,15 +290,5 @@ def check_measures(measures: Sequence[str] | str) -> list[str]:
 
     Raises ValueError for one that does not exist.
     """
-    if measures == "all" or measures == ["all"]:
-        return list(MEASURES)
-    works = "for instance [loss,passkey], or all"
-    if not isinstance(measures, (list, tuple)) or not measures:
-        raise ValueError(f"measures={measures}: must be a list of at least one; {works}")
-    for name in measures:
-        if not isinstance(name, str) or name not in MEASURES:
-            close = difflib.get_close_matches(str(name), MEASURES, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            there_are = f"There are: {', '.join(MEASURES)}, or all"
-            raise ValueError(f"measures=[{name}]: no such measure; {hint}{there_are}")
-    return [name for name in MEASURES if name in measures]
+    refuse(problems({"measures": measures}, {"measures": MEASURES_RULE}))
+    return [name for name in MEASURES if name in measures or "all" in measures]

@@ -13,7 +13,7 @@ import benchmarks.parts.host
 import benchmarks.parts.remap
 import benchmarks.parts.segments
 import benchmarks.parts.step
-from benchmarks import Bench, PartProgress, run_part, tables
+from benchmarks import Bench, PartProgress, run_part
 from benchmarks.cells import CELLS, Cell
 from benchmarks.oracle import exact_cos_sin
 from benchmarks.parts.grid import greatest_error
@@ -23,6 +23,7 @@ from benchmarks.parts.segments import cu_seqlens
 from benchmarks.parts.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
 from benchmarks.peers import PEERS, Peer
 from benchmarks.plots import pictures
+from benchmarks.tables import tables
 from benchmarks.timing import Timing, WallClock, interleaved, measure, median_ratio
 from kernels import inverse_frequencies, rope_pytorch
 from methods.bend import remapped_attention

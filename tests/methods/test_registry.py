@@ -16,7 +16,7 @@ from methods.maps import (
     attended,
 )
 from methods.method import applied
-from methods.registry import REMAPS, remap_of
+from methods.registry import REMAPS, example_of, remap_of
 from tiny_extrapolation import DOCUMENT, TRAIN_LENGTH, measure, tiny
 
 
@@ -64,9 +64,9 @@ def test_what_is_no_method_is_refused_in_one_line(name, message):
 def test_each_method_says_in_a_line_what_it_does():
     for name, remapping in REMAPS.items():
         assert parse_method(name).line.endswith(remapping.stated)
-        line = parse_method(f"{name}@{remapping.example}+logn").line
+        line = parse_method(f"{name}@{example_of(name)}+logn").line
         assert "{" not in line and "ln(keys seen)" in line
-        assert all(number in line for number in remapping.example.split("x"))
+        assert all(number in line for number in example_of(name).split("x"))
 
 
 @pytest.mark.parametrize("train_length", [4, 16, 100, 512])
