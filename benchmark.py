@@ -6,19 +6,23 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cli import run_command
-from cli.command import COMMAND, plain
+from cli import Overrides, plain, refuse, run_command
+from cli.command import COMMAND
 
 
-def main(composed: DictConfig, overrides: list[str]) -> None:
+def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure the parts that were asked for; leave the results in `output_dir`."""
-    from benchmarks import PartProgress, new_bench, problems, unread
-    from cli.environment import environment
-    from cli.rules import check
+    from benchmarks import rules, unread
+    from cli.compose import composed as compose
+    from cli.keys import BENCHMARK, key_problems
 
-    config = plain(composed)
-    wrong = problems(config)
-    check(config, wrong or unread(config, overrides))
+    config, all_there_is = plain(composed), plain(compose("benchmark"))
+    wrong = key_problems(config, BENCHMARK | rules(all_there_is))
+    refuse(wrong or unread(config, overrides.typed))
+
+    from benchmarks import PartProgress, new_bench  # from here on torch is loaded
+    from cli.environment import environment
+
     directory = results_directory(config["output_dir"])
     bench = new_bench(config["rounds"], config["seed"], PartProgress())
     surroundings = environment(bench.device, COMMAND)
@@ -32,7 +36,8 @@ def run(report: dict[str, Any], bench: Any, directory: Path) -> None:
     """Run part after part; what one has found is shown and written before the next begins."""
     from rich.console import Console
 
-    from benchmarks import PARTS, run_part, tables, write_pictures, write_report
+    from benchmarks import PARTS, run_part, write_pictures, write_report
+    from benchmarks.tables import tables
 
     config = report["config"]
     console = Console()

@@ -4,8 +4,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cli import run_command, user_errors
-from cli.command import plain
+from cli import Overrides, plain, refuse, run_command, user_errors
 
 SETTINGS = (
     *("lengths", "methods", "measures", "passages"),
@@ -14,27 +13,33 @@ SETTINGS = (
 SOURCE_KEYS = ("data.corpus", "data.path")
 
 
-def main(composed: DictConfig, overrides: list[str]) -> None:
+def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
-    from cli.extrapolate import extrapolate_all
-    from cli.rules import check
-    from cli.rundir import evaluation_directory
-    from cli.subjects import Subjects, checkpoint_paths
-    from evaluation import CELLS, Cells, check_lengths_fit, check_possible, check_settings
-    from training import pick_device
+    from cli.keys import EVALUATE, key_problems
+    from data.corpora import corpus_problems
+    from evaluation import check_lengths_fit, check_possible, check_settings, setting_problems
 
     config = plain(composed)
-    check(config, ignored(overrides))
+    asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
+    lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
+    refuse(lines + (corpus_problems(other["corpus"], other["path"]) if other else []))
+
+    from cli.extrapolate import extrapolate_all  # from here on torch is loaded
+    from cli.rundir import evaluation_directory
+    from cli.subjects import Subjects, checkpoint_paths
+    from evaluation import CELLS, Cells
+    from training import pick_device
+
     with user_errors():
         paths = checkpoint_paths(config["checkpoint"])
         device = pick_device(config["accelerator"], "accelerator")
-        chosen = Subjects(paths, device, same_corpus=config.get("data") is None)
+        chosen = Subjects(paths, device, same_corpus=other is None)
         train_length = chosen.first.config["data"]["seq_len"]
-        settings = check_settings(train_length, **{key: config[key] for key in SETTINGS})
-        if any(override.startswith("methods=") for override in overrides):
+        settings = check_settings(train_length, **asked)
+        if overrides.of("methods"):
             for subject in chosen.subjects:
                 check_possible(config["methods"], subject.config, train_length)
-        source = {**(config.get("data") or chosen.first.config["data"]), "split": config["split"]}
+        source = {**(other or chosen.first.config["data"]), "split": config["split"]}
         documents = held_out_documents(chosen.first.tokenizer, source)
         check_lengths_fit(config["lengths"], documents)
         identity = chosen.identity(settings, documents, source)
@@ -65,12 +70,12 @@ def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
     return [tokenizer.encode(text) for text in texts]
 
 
-def ignored(overrides: list[str]) -> list[str]:
+def ignored(overrides: Overrides) -> list[str]:
     """Keys of `data` that only training reads: everything but where the text comes from."""
     return [
         f"{override}: the checkpoint decides that; only data, data.corpus and data.path count here"
-        for override in overrides
-        if override.startswith("data.") and override.split("=")[0] not in SOURCE_KEYS
+        for key, override in overrides.typed.items()
+        if key.startswith("data.") and key not in SOURCE_KEYS
     ]
 
 

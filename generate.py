@@ -1,24 +1,31 @@
 """Text from a checkpoint, streamed as it comes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from cli import run_command, user_errors
-from cli.command import plain
+from cli import Overrides, plain, refuse, run_command, user_errors
+
+if TYPE_CHECKING:
+    from data import Tokenizer
 
 
-def main(composed: DictConfig, overrides: list[str]) -> None:
+def main(composed: DictConfig, overrides: Overrides) -> None:
     """Print the prompt and its continuation."""
-    import torch
+    from cli.keys import GENERATE, key_problems
 
-    from cli.checkpoint import load_trained
-    from cli.rules import check
+    config = plain(composed)
+    refuse(key_problems(config, GENERATE))
+
+    import torch  # from here on: mistakes above are answered at once
+
+    from cli.trained import load_trained
     from model import generate
     from training import pick_device
 
-    config = plain(composed)
-    check(config)
     with user_errors():
         device = pick_device(config["accelerator"], "accelerator")
         trained = load_trained(config["checkpoint"], device)
@@ -40,7 +47,7 @@ def main(composed: DictConfig, overrides: list[str]) -> None:
     print()
 
 
-def pieces(tokenizer: object, tokens: Iterator[int]) -> Iterator[str]:
+def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
     """Text as it becomes whole: a character of several byte tokens waits for its last."""
     pending: list[int] = []
     for token in tokens:

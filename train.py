@@ -5,20 +5,23 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cli import UserError, run_command, user_errors
+from cli import Overrides, UserError, run_command, user_errors
 from cli.command import COMMAND, seconds_since_start
-from common.files import write_json
 
 
-def main(composed: DictConfig, overrides: list[str]) -> float:
+def main(composed: DictConfig, overrides: Overrides) -> float:
     """One run. Returns its best validation loss, which is what a sweep compares."""
-    from cli.environment import environment
-    from cli.plan import plan_run  # from here on torch is loaded: --help needs none of it
-    from cli.rundir import claim, save_config
-    from evaluation import check_lengths_fit
-    from training import Run, prepare
+    from cli.plan import plan_run
 
     plan = plan_run(composed, overrides)
+
+    from cli.environment import environment  # from here on torch is loaded
+    from cli.rundir import claim, save_config
+    from common.files import write_json
+    from evaluation import check_lengths_fit
+    from training import Run
+    from training.prepare import prepare
+
     with user_errors():
         prepared = prepare(plan.config, plan.checkpoint)
         lengths = plan.config["evaluation"]["lengths"]
@@ -26,7 +29,7 @@ def main(composed: DictConfig, overrides: list[str]) -> float:
 
     # Everything that can be wrong has been tried: now write.
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, prepared.config, overrides)
+    save_config(directory, prepared.config, overrides.lines)
     write_json(directory / "environment.json", environment(prepared.device, COMMAND))
     resumed = plan.run is not None
     return fit_and_measure(Run(prepared, directory, plan.checkpoint, resumed))

@@ -13,22 +13,38 @@ Reading order:
     rotation_error.py  how far from exact a rotation is; exact_rotation.py: what is exact
     bench.py           what every part is run with; part_progress.py: how far it is
     report.py          tables, benchmark.json, pictures; tables.py and plots.py: how they look
+
+What is asked for is checked without torch; the rest is imported when it is asked for.
 """
 
-from benchmarks.bench import Bench, new_bench
-from benchmarks.part_progress import PartProgress
-from benchmarks.registry import PARTS, problems, run_part, unread
-from benchmarks.report import tables, write_pictures, write_report
+from typing import TYPE_CHECKING
+
+from benchmarks.registry import PARTS, rules, run_part, unread
+from common.lazy import importing
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench, new_bench
+    from benchmarks.part_progress import PartProgress
+    from benchmarks.report import tables, write_pictures, write_report
 
 __all__ = [
     "PARTS",
     "Bench",
     "PartProgress",
     "new_bench",
-    "problems",
+    "rules",
     "run_part",
     "tables",
     "unread",
     "write_pictures",
     "write_report",
 ]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "benchmarks.bench": ["Bench", "new_bench"],
+        "benchmarks.part_progress": ["PartProgress"],
+        "benchmarks.report": ["tables", "write_pictures", "write_report"],
+    },
+)

@@ -1,19 +1,21 @@
-"""The parts of the benchmark, in the order in which they run, and the keys that each reads."""
+"""The parts of the benchmark, in the order in which they run, and the keys that each reads.
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+A part is imported when it runs: what a key must be is known without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks.bench import Bench
-from benchmarks.parts.step import VARIANTS
-from benchmarks.peers import PEERS
-from benchmarks.shapes import SHAPES
-from common.rules import integer
+from common.rules import Rule, at_least, integer, list_of, one_of
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
 
 NO_GPU = "not measured: it needs a CUDA GPU, and there is none here"
-LENGTH = integer(1, 2**20)
 
 
 class Part(NamedTuple):
@@ -33,12 +35,6 @@ PARTS: dict[str, Part] = {
     "length": Part(("lengths", "peers", "rounds")),
     "accuracy": Part(()),
 }
-_CHOICES: dict[str, Mapping[str, Any]] = {
-    "parts": PARTS,
-    "cells": SHAPES,
-    "peers": PEERS,
-    "step_variants": VARIANTS,
-}
 
 
 def run_part(name: str, settings: Mapping[str, Any], bench: Bench) -> dict[str, Any]:
@@ -53,36 +49,25 @@ def part_module(name: str) -> ModuleType:
     return import_module(f"benchmarks.parts.{name}")
 
 
-def problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each list of `settings` that is none, is empty, or holds what it cannot."""
-    lines = _wrong_list("lengths", settings["lengths"], LENGTH.holds, LENGTH.text, 512)
-    for key, names in _CHOICES.items():
-        values = settings[key]
-        known = tuple(names)
-        typed = [str(v) for v in values if v not in known] if isinstance(values, list) else []
-        near = difflib.get_close_matches(typed[0], known, n=1) if typed else []
-        rule = f"one of {', '.join(known)}"
-        lines += _wrong_list(key, values, known.__contains__, rule, (near or known)[0])
-    return lines
+def rules(choices: Mapping[str, Any]) -> dict[str, Rule]:
+    """The rule of every key. `choices`: the default config, whose lists hold all there is."""
+    names = {key: tuple(choices[key]) for key in ("parts", "cells", "peers", "step_variants")}
+    return {key: list_of(one_of(all_, all_[0])) for key, all_ in names.items()} | {
+        "lengths": list_of(integer(1, 2**20, 512)),
+        "rounds": at_least(1, 50),
+        "host_calls": at_least(1, 10000),
+        "step_batch": at_least(1, 64),
+        "step_repeats": at_least(1, 10),
+        "step_rounds": at_least(1, 5),
+    }
 
 
-def _wrong_list(
-    key: str, values: object, holds: Callable[[Any], bool], rule: str, example: object
-) -> list[str]:
-    if isinstance(values, list) and values and all(map(holds, values)):
-        return []
-    shown = "null" if values is None else values
-    if isinstance(values, list):
-        shown = f"[{','.join(map(str, values))}]"
-    return [f"{key}={shown}: must be a list of one or more, each {rule}; try {key}=[{example}]"]
-
-
-def unread(settings: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line for each of the user's overrides that no chosen part reads."""
+def unread(settings: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
+    """A line for each of the user's overrides, by key, that no chosen part reads."""
     chosen = [name for name in PARTS if name in settings["parts"]]
     readers = {key: [n for n, part in PARTS.items() if key in part.reads] for key in settings}
     return [
         f"{override}: only parts={'/'.join(readers[key])} reads it; leave it out"
-        for override in overrides
-        if readers.get(key := override.split("=")[0]) and not set(readers[key]) & set(chosen)
+        for key, override in typed.items()
+        if readers.get(key) and not set(readers[key]) & set(chosen)
     ]

@@ -1,9 +1,11 @@
 """What the entry points share: composing and validating a config, errors, progress, checkpoints.
 
-Light on purpose: `--help` and `--cfg job` answer without importing torch.
+Light on purpose: `--help`, `--cfg job` and wrong values are answered without importing torch.
 """
 
 from cli.command import run_command
-from cli.errors import UserError, user_errors
+from cli.compose import plain
+from cli.errors import UserError, refuse, user_errors
+from cli.overrides import Overrides
 
-__all__ = ["UserError", "run_command", "user_errors"]
+__all__ = ["Overrides", "UserError", "plain", "refuse", "run_command", "user_errors"]

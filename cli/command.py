@@ -2,7 +2,7 @@
 
 Hydra's output directory and logging are off (configs/command.yaml), so that nothing is written
 before the whole config has been found right. Whatever the user got wrong, in Hydra's grammar or in
-ours, leaves in the same form: one or two lines on stderr, exit status 2.
+ours, leaves in the same form: a line or two for each mistake on stderr, exit status 2.
 """
 
 import io
@@ -12,20 +12,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cli.compose import CONFIGS, check_overrides, explain
 from cli.errors import UserError
-from cli.overrides import check_overrides, explain, quote_verbatim
+from cli.help import help_text
+from cli.overrides import Overrides, split_arguments
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
-CONFIGS = Path(__file__).parent.parent / "configs"
-
 
 _job_start = [time.time()]
 
@@ -35,7 +34,7 @@ def seconds_since_start() -> float:
     return time.time() - _job_start[0]
 
 
-def run_command(task: Callable[[DictConfig, list[str]], Any], config_name: str) -> None:
+def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
@@ -64,37 +63,35 @@ def _refuse(error: UserError) -> NoReturn:
 
 
 def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
+    lines, flags = split_arguments(sys.argv[1:])
+    typed = Overrides(lines)
+    check_overrides(typed, flags, config_name)
+
     def job(config: DictConfig) -> Any:
         composing.clear()
         try:
-            return task(config, list(HydraConfig.get().overrides.task))
+            return task(config, Overrides(HydraConfig.get().overrides.task))
         except UserError as error:
             _refuse(error)  # here: Hydra would print a line of its own about any Exception
+        except OmegaConfBaseException as error:
+            _refuse(UserError(explain(error, typed, config_name)))
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         finally:
             _job_start[0] = time.time()
 
-    arguments = [quote_verbatim(argument) for argument in sys.argv[1:]]
-    check_overrides(arguments, CONFIGS, config_name)
     # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.
-    typed = [a for a in arguments if "=" in a and not a.startswith("-")]
-    flags = [a for a in arguments if a not in typed]
-    sys.argv[1:] = [f"hydra.sweep.dir={scratch}", *typed, *flags]
+    sys.argv[1:] = [f"hydra.sweep.dir={scratch}", *lines, *flags]
     composing = [True]
     try:
+        if {"-h", "--help"} & set(flags):
+            print(help_text(config_name, lines))
+            return
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()
     except (UserError, SystemExit):
         raise
     except Exception as error:
-        if not composing and not isinstance(error, OmegaConfBaseException):
+        if not composing:
             raise
-        raise UserError(explain(error, arguments, CONFIGS, config_name)) from error
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain dictionaries, lists and scalars."""
-    container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return container
+        raise UserError(explain(error, typed, config_name)) from error

@@ -1,7 +1,6 @@
-"""Mistakes of the user, told in one or two lines and exit status 2."""
+"""Mistakes of the user, told in a line for each and exit status 2."""
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -18,9 +17,7 @@ def user_errors() -> Iterator[None]:
         raise UserError(str(error)) from error
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`; did you mean X?` for the option nearest to `word` (lr: optimizer.lr), or nothing."""
-    options = list(options)
-    inner = [option for option in options if option.endswith(f".{word}")]
-    nearest = inner or difflib.get_close_matches(word, options, n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+def refuse(lines: Sequence[str]) -> None:
+    """Raise a UserError of these lines, if there are any."""
+    if lines:
+        raise UserError("\n       ".join(lines))  # below the first one, which follows "error: "

@@ -11,9 +11,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command import CONFIGS, plain
+from cli.compose import CONFIGS, flatten, plain
 from cli.errors import UserError
-from cli.overrides import flatten
+from cli.overrides import Overrides, values_of
 from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
@@ -26,14 +26,17 @@ FIXED = ("trainer.accumulate_grad_batches",)
 MEANINGLESS = ("run_dir", "name", "init_from")
 
 
-def find_run(resume: str, run_dir: str | None, name: str) -> tuple[Path, Path] | None:
-    """The run directory and the checkpoint that `resume` means; None: `auto` starts afresh."""
-    if resume == "auto":
-        runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
-        for run in runs:
-            if (run / LAST).is_file() and not (run / RESULTS).exists():
-                return run, run / LAST
-        return None
+def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
+    """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`."""
+    runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
+    for run in runs:
+        if (run / LAST).is_file() and not (run / RESULTS).exists():
+            return run, run / LAST
+    return None
+
+
+def find_run(resume: str) -> tuple[Path, Path]:
+    """The run directory and the checkpoint that a path means; UserError where it is none."""
     path = Path(resume)
     if path.is_file():
         run, checkpoint = path.resolve().parent.parent, path
@@ -47,7 +50,7 @@ def find_run(resume: str, run_dir: str | None, name: str) -> tuple[Path, Path] |
     return run, checkpoint
 
 
-def resumed_config(today: DictConfig, overrides: list[str], run: Path) -> dict[str, Any]:
+def resumed_config(today: DictConfig, overrides: Overrides, run: Path) -> dict[str, Any]:
     """The run's own config under today's changes. UserError where one of them cannot be made."""
     saved = OmegaConf.load(run / CLAIM / "config.yaml")
     assert isinstance(saved, DictConfig)
@@ -72,11 +75,10 @@ def _phases(config: dict[str, Any], today: DictConfig) -> Any:
     )
 
 
-def check_meaningful(resume: str, overrides: list[str]) -> None:
+def check_meaningful(resume: str, overrides: Overrides) -> None:
     """Refuse keys that a run named by its path would ignore."""
-    for override in overrides:
-        if resume != "auto" and override.split("=")[0] in MEANINGLESS:
-            raise UserError(f"{override}: has no effect with resume={resume}; leave it out")
+    for override in overrides.of(*MEANINGLESS):
+        raise UserError(f"{override}: has no effect with resume={resume}; leave it out")
 
 
 def check_unfinished(run: Path, step: int, max_steps: int) -> None:
@@ -110,11 +112,11 @@ def _is_object(node: Any) -> bool:
     return isinstance(node, dict) and "_target_" in node
 
 
-def typed_keys(overrides: list[str], now: dict[str, Any]) -> list[str]:
+def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
     """The leaves of today's config that the user set: by name, or by choosing a group's option."""
-    keys = []
-    for override in overrides:
-        name, _, value = override.lstrip("+").partition("=")
+    keys: list[str] = []
+    for override in overrides.parsed:
+        name, value = override.key_or_group, values_of(override)[0]
         option = CONFIGS / name / f"{value}.yaml"
         if option.is_file():
             content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cli.errors import UserError
+from common.files import write_text
 
 RUNS = Path("runs")
 CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
@@ -49,10 +50,8 @@ def claim(run_dir: str | None, name: str) -> Path:
 
 def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -> None:
     """`.hydra/config.yaml` and `.hydra/overrides.yaml`, as Hydra itself would write them."""
-    (directory / CLAIM / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
-    (directory / CLAIM / "overrides.yaml").write_text(
-        OmegaConf.to_yaml(overrides), encoding="utf-8"
-    )
+    write_text(directory / CLAIM / "config.yaml", OmegaConf.to_yaml(config))
+    write_text(directory / CLAIM / "overrides.yaml", OmegaConf.to_yaml(overrides))
 
 
 def evaluation_directory(run: Path, output_dir: str | None) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cli.checkpoint import Trained, load_trained
+from cli.trained import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
 from evaluation.passages import passages_for_longest
 from model import Transformer

@@ -1,97 +1,170 @@
-"""The rules that settings keep, each with its text, so that every error reads alike.
+"""What a value must be, and how it is said that it is not.
 
-An error line is `key=value: must be <rule>; <a value that works>`.
+A rule has a text, which follows "must be", a test, and a value that works. The rules of a room
+stand in a table, by key, beside the settings that they rule, and `problems` goes through it. Every
+line reads alike:
+
+    key=value: must be <rule>; try key=<a value that works>
 """
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-    """A rule on one value: its text, as it follows "must be", and its test."""
+    """A rule on one value: its text, its test, and what works in the place of a wrong value."""
 
     text: str
-    holds: Callable[[object], bool]
+    holds: Callable[[Any], bool]
+    works: Callable[[Any], object]
 
 
-def integer(low: int, high: int) -> Rule:
+Rules = Mapping[str, Rule]
+
+
+def problems(values: Mapping[str, object], rules: Rules, prefix: str = "") -> list[str]:
+    """A line for each of `values` that breaks its rule; what is not there is not asked for.
+
+    `prefix` stands before every key: `model.` for the keys of a group.
+    """
+    return [
+        f"{prefix}{key}={shown(value)}: must be {rule.text}; "
+        f"try {prefix}{key}={shown(rule.works(value))}"
+        for key, rule in rules.items()
+        if key in values and not rule.holds(value := values[key])
+    ]
+
+
+def refuse(lines: Collection[str]) -> None:
+    """Raise a ValueError of these lines, if there are any."""
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
+def shown(value: object) -> str:
+    """A value as it is typed on a command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    return "null" if value is None else str(value)
+
+
+# The rules
+
+
+def of(text: str, holds: Callable[[Any], bool], example: object) -> Rule:
+    """A rule with one example for all wrong values."""
+    return Rule(text, holds, lambda _: example)
+
+
+def integer(low: int, high: int, example: object) -> Rule:
     """An integer in [low, high]; a bool is not one."""
-    return Rule(f"an integer from {low} to {high}", lambda v: _is_int(v) and low <= v <= high)
-
-
-def even(low: int, high: int) -> Rule:
-    """An even integer in [low, high]."""
-    within = integer(low, high)
-    return Rule(f"an even integer from {low} to {high}", lambda v: within.holds(v) and v % 2 == 0)
-
-
-def number(low: float, high: float) -> Rule:
-    """A finite real number in [low, high]."""
-    return Rule(f"a number from {low:g} to {high:g}", lambda v: _is_real(v) and low <= v <= high)
-
-
-def above(low: float) -> Rule:
-    """A finite real number greater than `low`."""
-    return Rule(f"a finite number above {low:g}", lambda v: _is_real(v) and v > low)
-
-
-def numbers_above(low: float) -> Rule:
-    """A list of finite real numbers, each greater than `low`."""
-    return Rule(
-        f"a list of finite numbers above {low:g}",
-        lambda v: isinstance(v, list | tuple) and all(_is_real(x) and x > low for x in v),
+    return of(
+        f"an integer from {low} to {high}", lambda v: _is_int(v) and low <= v <= high, example
     )
 
 
-BOOLEAN = Rule("true or false", lambda v: isinstance(v, bool))
+def at_least(low: int, example: object) -> Rule:
+    """An integer from `low` to one that nothing here reaches, 2^40."""
+    return integer(low, 2**40, example)._replace(text=f"an integer of at least {low}")
+
+
+def even(low: int, high: int, example: object) -> Rule:
+    """An even integer in [low, high]."""
+    within = integer(low, high, example)
+    return of(
+        f"an even integer from {low} to {high}", lambda v: within.holds(v) and v % 2 == 0, example
+    )
+
+
+def number(low: float, high: float, example: object) -> Rule:
+    """A finite real number in [low, high]."""
+    return of(
+        f"a number from {low:g} to {high:g}", lambda v: _is_real(v) and low <= v <= high, example
+    )
+
+
+def above(low: float, example: object) -> Rule:
+    """A finite real number greater than `low`."""
+    return of(f"a finite number above {low:g}", lambda v: _is_real(v) and v > low, example)
+
+
+BOOLEAN = of("true or false", lambda v: isinstance(v, bool), "true")
+
+
+def text(example: str) -> Rule:
+    """A text that is more than spaces."""
+    return of("text", lambda v: isinstance(v, str) and bool(v.strip()), example)
+
+
+def one_of(names: Iterable[str], example: str) -> Rule:
+    """One of these names; the nearest of them works, else `example`."""
+    names = tuple(names)
+    return Rule(
+        f"one of {', '.join(names)}",
+        lambda v: isinstance(v, str) and v in names,
+        lambda v: nearest(v, names) or example,
+    )
 
 
 def optional(rule: Rule) -> Rule:
     """None, or what `rule` asks for."""
-    return Rule(f"null or {rule.text}", lambda v: v is None or rule.holds(v))
+    return rule._replace(text=f"null or {rule.text}", holds=lambda v: v is None or rule.holds(v))
 
 
-def broken(key: str, value: object, rule: Rule, example: object) -> list[str]:
-    """The error line for a value that breaks its rule, as a list of one; else an empty list."""
-    if rule.holds(value):
-        return []
-    shown = "null" if value is None else value
-    return [f"{key}={shown}: must be {rule.text}; try {key}={example}"]
+def list_of(rule: Rule) -> Rule:
+    """A list of one or more, each as `rule` asks; what works keeps those that are right."""
+
+    def works(value: Any) -> list[object]:
+        values = value if isinstance(value, list | tuple) and value else [value]
+        right = [v if rule.holds(v) else rule.works(v) for v in values]
+        return [v for i, v in enumerate(right) if v not in right[:i]]
+
+    return Rule(
+        f"a list of one or more, each {rule.text}",
+        lambda v: isinstance(v, list | tuple) and len(v) > 0 and all(map(rule.holds, v)),
+        works,
+    )
 
 
-def among(key: str, known: Iterable[str], prefix: str = "") -> str:
-    """What to say of a key that does not exist: the nearest one that does, or all of them."""
-    known = tuple(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"there is {', '.join(known)}"
+# Names that do not exist
 
 
-def misnamed(key: str, value: object, names: Iterable[str], default: str) -> list[str]:
-    """As `broken`, for a value that must be one of `names`; the example is the nearest of them."""
+def nearest(word: object, names: Iterable[str]) -> str | None:
+    """The name that `word` was meant to be: `optimizer.lr` for lr, `yarn` for yarm; or None."""
     names = tuple(names)
-    if isinstance(value, str) and value in names:
-        return []
-    near = difflib.get_close_matches(str(value), names, n=1) or [default]
-    return [f"{key}={value}: must be one of {', '.join(names)}; try {key}={near[0]}"]
+    inner = [name for name in names if name.endswith(f".{word}")]
+    near = inner or difflib.get_close_matches(str(word), names, n=1)
+    return near[0] if near else None
 
 
-def known(
-    config: Mapping[str, object], group: str, keys: Iterable[str], problems: list[str]
-) -> dict[str, object]:
-    """The settings of `config[group]` whose keys exist; the others go into `problems`."""
+def among(word: object, names: Iterable[str], prefix: str = "") -> str:
+    """What to say of a name that does not exist: the nearest one that does, or all of them."""
+    names = tuple(names)
+    near = nearest(word, names)
+    return f"did you mean {prefix}{near}?" if near else f"there is {', '.join(names)}"
+
+
+def unknown(given: Iterable[str], names: Collection[str], prefix: str = "") -> list[str]:
+    """A line for each given key that is none of `names`."""
+    return [
+        f"{prefix}{key}: there is no such key; {among(key, names, prefix)}"
+        for key in given
+        if key not in names
+    ]
+
+
+def group_of(
+    config: Mapping[str, object], group: str, keys: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """The settings of `config[group]` whose keys exist, and a line for each of the others."""
     settings = config.get(group, {})
     if not isinstance(settings, Mapping):
-        problems.append(f"{group}={settings!r}: must be a group of settings; leave it out")
-        return {}
-    problems += [
-        f"{group}.{key}: there is no such key; {among(str(key), keys, f'{group}.')}"
-        for key in settings
-        if key not in keys
-    ]
-    return {key: value for key, value in settings.items() if key in keys}
+        return {}, [f"{group}={shown(settings)}: must be a group of settings; leave it out"]
+    known = {key: value for key, value in settings.items() if key in keys}
+    return known, unknown(settings, keys, f"{group}.")
 
 
 def _is_int(value: object) -> bool:

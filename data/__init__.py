@@ -4,8 +4,9 @@
 seconds, and everything else here is done without them.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
+from common.lazy import importing
 from data.corpora import CORPORA, SEPARATOR, Corpus, load_corpus
 from data.tokenizers import (
     TOKENIZERS,
@@ -15,6 +16,9 @@ from data.tokenizers import (
     build_tokenizer,
     tokenizer_from_state,
 )
+
+if TYPE_CHECKING:
+    from data.module import TextDataModule
 
 __all__ = [
     "CORPORA",
@@ -31,10 +35,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `TextDataModule` on first use (PEP 562)."""
-    if name == "TextDataModule":
-        from data.module import TextDataModule
-
-        return TextDataModule
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = importing(__name__, {"data.module": ["TextDataModule"]})

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.checks import unknown_name
+from common.rules import one_of, problems, refuse
 from data.download import OnProgress, fetch, pinned_files
 from data.textfiles import read_texts
 
@@ -49,19 +49,20 @@ def join_documents(documents: list[str]) -> str:
     return SEPARATOR.join(documents)
 
 
-def check_corpus(name: Any, path: Any) -> None:
-    """ValueError if there is no such corpus, or if it is given a path wrongly."""
-    if name not in tuple(CORPORA):  # not a look-up: what a config holds may have no hash
-        raise unknown_name("data.corpus", name, "corpus", CORPORA)
+def corpus_problems(name: Any, path: Any) -> list[str]:
+    """A line if there is no such corpus, or if it is given a path wrongly."""
+    if lines := problems({"data.corpus": name}, {"data.corpus": one_of(sorted(CORPORA), "stdlib")}):
+        return lines
     if name == "text" and path is None:
-        raise ValueError(
+        return [
             "data.path=null: data.corpus=text needs a file, a folder or a glob, "
             "e.g. data=text data.path=notes.txt"
-        )
+        ]
     if name != "text" and path is not None:
-        raise ValueError(
+        return [
             f"data.path={path}: data.corpus={name} reads no path; use data=text data.path={path}"
-        )
+        ]
+    return []
 
 
 def load_corpus(
@@ -75,7 +76,7 @@ def load_corpus(
     Raises:
         ValueError: unknown name, wrong path, unusable text, failed download.
     """
-    check_corpus(name, path)
+    refuse(corpus_problems(name, path))
     splits = CORPORA[name](path=path, on_progress=on_progress)
     digest = hashlib.sha256()
     for split in ("train", "validation"):

@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from common.rules import among
+from common.rules import refuse
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import map_tokens
-from data.checks import integer_problem
-from data.corpora import SEPARATOR, check_corpus, join_documents, load_corpus
+from data.corpora import SEPARATOR, join_documents, load_corpus
 from data.download import DownloadProgress
-from data.tasks import KINDS, Mixture, share_problems
-from data.tokenizers import Tokenizer, build_tokenizer, check_tokenizer
+from data.settings import data_problems, task_problems
+from data.tasks import Mixture
+from data.tokenizers import Tokenizer, build_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
-# Of the config group `data`, beside the shares of tasks
-KEYS = ("corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
 
 MakeBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
@@ -107,47 +105,10 @@ class TextDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.shares = shares
         self._prepared = False
-        if problems := self._problems():
-            raise ValueError("\n".join(problems))
-
-    def _problems(self) -> list[str]:
-        problems = [
-            integer_problem("data.seq_len", self.seq_len, 1, 256),
-            integer_problem("data.batch_size", self.batch_size, 1, 8),
-            integer_problem("data.num_workers", self.num_workers, 0, 0),
-            integer_problem("seed", self.seed, 0, 0),
-        ]
-        if self.val_tokens is not None:
-            rule = integer_problem("data.val_tokens", self.val_tokens, 2, 65536)
-            problems.append(rule and f"{rule}, or null for the whole split")
-            if problems[0] is None and rule is None and self.val_tokens <= self.seq_len:
-                problems.append(
-                    f"data.seq_len={self.seq_len}: must be less than data.val_tokens="
-                    f"{self.val_tokens}; try data.seq_len={min(self.val_tokens - 1, 256)},"
-                    " or more data.val_tokens (null: all there are)"
-                )
-        unknown = self._unknown_shares()
-        problems += unknown
-        if problems[0] is None and problems[1] is None and not unknown:
-            problems += share_problems(self.shares, self.seq_len, self.batch_size)
-        for check in (
-            partial(check_corpus, self.corpus, self.path),
-            partial(check_tokenizer, self.tokenizer_name),
-        ):
-            try:
-                check()
-            except ValueError as error:
-                problems.append(str(error))
-        return [problem for problem in problems if problem]
-
-    def _unknown_shares(self) -> list[str]:
-        keys = [*KEYS, *KINDS]
-        where = "" if KINDS else " (tasks are there after `import extras`)"
-        return [
-            f"data.{key}: there is no such key; {among(key, keys, 'data.')}{where}"
-            for key in self.shares
-            if key not in KINDS
-        ]
+        settings = {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
+        settings |= {"corpus": corpus, "path": path, "tokenizer": tokenizer}
+        settings |= {"num_workers": num_workers, **shares}
+        refuse(data_problems(settings, seed) + task_problems(settings))
 
     def prepare(self) -> None:
         """Load and tokenize the corpus, or map its cached ids; a second call does nothing.

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from common.rules import number, problems
 from data.tokenizers import Tokenizer
 
 # Random words of a window for the task in it. A constant: with any other number every window of
@@ -78,32 +79,23 @@ def register(key: str) -> Callable[[type[Task]], type[Task]]:
 
 def share_problems(shares: Mapping[str, Any], seq_len: int, batch_size: int) -> list[str]:
     """A line for each rule that the shares, by key, break. Keys and sizes are valid ones."""
-    given = {key: shares[key] for key in KINDS if key in shares}
-    problems = [line for key in given for line in _share_problems(key, given[key], seq_len)]
-    if not problems:
-        written = [key for key in given if given[key]]
-        problems = [line for key in written for line in KINDS[key].problems(given[key], batch_size)]
-    if not problems and sum(given.values()) > 1:
-        listed = ", ".join(f"data.{key}={share}" for key, share in given.items() if share)
-        problems.append(
+    if lines := problems(shares, dict.fromkeys(KINDS, number(0, 1, 0.2)), "data."):
+        return lines
+    given = {key: shares[key] for key in KINDS if shares.get(key)}
+    for key, share in given.items():
+        if seq_len < (least := KINDS[key].least):
+            lines.append(
+                f"data.seq_len={seq_len}: must be at least {least} with data.{key}={share}, whose "
+                f"task is that long; try data.seq_len=256 or data.{key}=0"
+            )
+        lines += KINDS[key].problems(share, batch_size)
+    if not lines and sum(given.values()) > 1:
+        listed = ", ".join(f"data.{key}={share}" for key, share in given.items())
+        lines.append(
             f"{listed}: are shares of the same windows, so their sum must be at most 1; "
             "try 0.2 for each"
         )
-    return problems
-
-
-def _share_problems(key: str, share: Any, seq_len: int) -> list[str]:
-    """A line if a share is no share, or if windows are too short for the task."""
-    number = isinstance(share, (int, float)) and not isinstance(share, bool)
-    if not number or not 0 <= share <= 1:
-        return [f"data.{key}={share}: must be a number from 0 to 1; try 0.2"]
-    least = KINDS[key].least
-    if share == 0 or seq_len >= least:
-        return []
-    return [
-        f"data.seq_len={seq_len}: must be at least {least} with data.{key}={share}, whose task is "
-        f"that long; try data.seq_len=256 or data.{key}=0"
-    ]
+    return lines
 
 
 class Mixture:

@@ -5,12 +5,12 @@ A tokenizer's `state()` is a plain dict of strings, which a checkpoint carries a
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data.checks import unknown_name
+from common.rules import one_of, problems, refuse
 
 MAX_CHARACTERS = 65_536  # as many as uint16 ids can tell apart
 
@@ -125,12 +125,7 @@ class CharTokenizer:
 
 
 TOKENIZERS = (ByteTokenizer.name, CharTokenizer.name)
-
-
-def check_tokenizer(name: Any) -> None:
-    """ValueError, with what there is, if `name` is no tokenizer."""
-    if name not in TOKENIZERS:
-        raise unknown_name("data.tokenizer", name, "tokenizer", TOKENIZERS)
+TOKENIZER = {"data.tokenizer": one_of(TOKENIZERS, "byte")}
 
 
 def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
@@ -139,7 +134,7 @@ def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
     Raises:
         ValueError: no such tokenizer, or texts that it cannot be built on.
     """
-    check_tokenizer(name)
+    refuse(problems({"data.tokenizer": name}, TOKENIZER))
     if name == ByteTokenizer.name:
         return ByteTokenizer()
     return CharTokenizer(set().union(*texts))
@@ -147,7 +142,7 @@ def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
 
 def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
     """The tokenizer whose `state()` this is; ValueError for a name that there is not."""
-    check_tokenizer(state.get("name"))
+    refuse(problems({"data.tokenizer": state.get("name")}, TOKENIZER))
     if state["name"] == ByteTokenizer.name:
         return ByteTokenizer()
     return CharTokenizer(state["characters"])

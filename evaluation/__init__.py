@@ -16,20 +16,27 @@ Reading order:
     result.py         the result as plain data
     extrapolation.py  all of it in order
     report/           tables, files, pictures, TensorBoard
+
+What is asked for is checked without torch; the rest is imported when it is asked for.
 """
 
-from evaluation.cells import CELLS, Cells
-from evaluation.extrapolation import measure_checkpoints, measure_extrapolation
+from typing import TYPE_CHECKING
+
+from common.lazy import importing
 from evaluation.measures.registry import MEASURES
-from evaluation.precision import precision_of
-from evaluation.report.figures import figure
-from evaluation.report.files import write_report
-from evaluation.report.tensorboard import log_tensorboard
-from evaluation.report.terminal import legend, table, tables
-from evaluation.result import Extrapolation
-from evaluation.settings import Settings, check_lengths_fit, check_settings
-from evaluation.subject import Subject, describe
+from evaluation.settings import Settings, check_lengths_fit, check_settings, setting_problems
 from methods.method import METHODS, Method, check_possible, parse_method
+
+if TYPE_CHECKING:
+    from evaluation.cells import CELLS, Cells
+    from evaluation.extrapolation import measure_checkpoints, measure_extrapolation
+    from evaluation.precision import precision_of
+    from evaluation.report.figures import figure
+    from evaluation.report.files import write_report
+    from evaluation.report.tensorboard import log_tensorboard
+    from evaluation.report.terminal import legend, table, tables
+    from evaluation.result import Extrapolation
+    from evaluation.subject import Subject, describe
 
 __all__ = [
     "CELLS",
@@ -51,7 +58,23 @@ __all__ = [
     "measure_extrapolation",
     "parse_method",
     "precision_of",
+    "setting_problems",
     "table",
     "tables",
     "write_report",
 ]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "evaluation.cells": ["CELLS", "Cells"],
+        "evaluation.extrapolation": ["measure_checkpoints", "measure_extrapolation"],
+        "evaluation.precision": ["precision_of"],
+        "evaluation.report.figures": ["figure"],
+        "evaluation.report.files": ["write_report"],
+        "evaluation.report.tensorboard": ["log_tensorboard"],
+        "evaluation.report.terminal": ["legend", "table", "tables"],
+        "evaluation.result": ["Extrapolation"],
+        "evaluation.subject": ["Subject", "describe"],
+    },
+)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from common.rules import at_least, list_of, optional, problems, refuse
 from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
-from evaluation.measures.registry import DEFAULT_MEASURES, check_measures
-from methods.method import DEFAULT_METHODS, Method, check_methods
+from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES_RULE, check_measures
+from methods.method import DEFAULT_METHODS, Method, check_methods, method_problems
 
 MULTIPLES = (1, 2, 4, 8)  # of the training length, where no lengths are asked for
 TRIALS = 110  # 10 at each of 11 depths
+RULES = {
+    "lengths": optional(list_of(at_least(1, 256))),
+    "measures": MEASURES_RULE,
+    "passages": at_least(1, 16),
+    "target_tokens": optional(at_least(1, 128)),
+    "trials": at_least(1, 110),
+    "max_tokens_per_batch": at_least(1, 4096),
+}
 
 
 @dataclass(frozen=True)
@@ -58,21 +68,42 @@ def check_settings(
 
     ValueError for what is out of range, so that this is known before a model has been trained.
     """
-    _check_count("passages", passages)
-    _check_count("trials", trials)
-    _check_count("max_tokens_per_batch", max_tokens_per_batch)
-    lengths = _check_lengths(lengths, train_length)
-    target_tokens = _check_target_tokens(target_tokens, lengths, train_length)
+    sizes = {"passages": passages, "target_tokens": target_tokens, "trials": trials}
+    sizes["max_tokens_per_batch"] = max_tokens_per_batch
+    given = {"lengths": lengths, "methods": methods, "measures": measures, **sizes}
+    refuse(problems({"train_length": train_length}, {"train_length": at_least(1, 256)}))
+    refuse(setting_problems(given, train_length))
+    lengths = _lengths(lengths, train_length)
     return Settings(
         train_length,
         lengths,
         check_methods(methods),
         check_measures(measures),
         passages,
-        target_tokens,
+        max(1, min(train_length // 2, 256, lengths[0])) if target_tokens is None else target_tokens,
         trials,
         max_tokens_per_batch,
     )
+
+
+def setting_problems(
+    settings: Mapping[str, Any], train_length: int | None = None, prefix: str = ""
+) -> list[str]:
+    """A line for each broken rule on the keyword arguments of `check_settings`, by key.
+
+    `train_length`: None where it is not known yet. `prefix`: of the keys in a config.
+    """
+    lines = problems(settings, RULES, prefix) + method_problems(settings["methods"], prefix)
+    targets = settings["target_tokens"]
+    if lines or targets is None or (train_length is None and settings["lengths"] is None):
+        return lines
+    lengths = _lengths(settings["lengths"], train_length or 1)
+    if targets <= lengths[0]:
+        return []
+    return [
+        f"{prefix}target_tokens={targets}: must be at most the shortest of lengths={lengths}, "
+        f"since the same targets are scored at all of them; valid: 1 to {lengths[0]}"
+    ]
 
 
 def check_lengths_fit(
@@ -91,34 +122,5 @@ def check_lengths_fit(
         )
 
 
-def _check_count(key: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{key}={value}: must be a whole number, at least 1; for instance 16")
-
-
-def _check_lengths(lengths: Sequence[int] | None, train_length: int) -> list[int]:
-    _check_count("train_length", train_length)
-    works = [multiple * train_length for multiple in MULTIPLES]
-    if lengths is None:
-        return works
-    if not isinstance(lengths, (list, tuple)):
-        raise ValueError(f"lengths={lengths}: must be a list; for instance {works}")
-    wrong = [n for n in lengths if isinstance(n, bool) or not isinstance(n, int) or n < 1]
-    if wrong or not lengths:
-        shown = ", ".join(map(str, wrong))
-        raise ValueError(
-            f"lengths=[{shown}]: must be whole numbers of tokens, at least 1; for instance {works}"
-        )
-    return sorted(set(lengths))
-
-
-def _check_target_tokens(target_tokens: int | None, lengths: list[int], train_length: int) -> int:
-    if target_tokens is None:
-        return max(1, min(train_length // 2, 256, lengths[0]))
-    _check_count("target_tokens", target_tokens)
-    if target_tokens > lengths[0]:
-        raise ValueError(
-            f"target_tokens={target_tokens}: must be at most the shortest of lengths={lengths},"
-            f" since the same targets are scored at all of them; valid: 1 to {lengths[0]}"
-        )
-    return target_tokens
+def _lengths(lengths: Sequence[int] | None, train_length: int) -> list[int]:
+    return sorted(set(lengths or [multiple * train_length for multiple in MULTIPLES]))

@@ -10,7 +10,7 @@ all passages are drawn at random.
 Shapes: B batch, S sequence, C d_model, G passages read as one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from common.rules import broken, integer
+from common.rules import at_least, problems
 from model import RoPEAttention, TransformerConfig
 from model.cache import LayerCache
 from model.layers import Layer
@@ -27,8 +27,7 @@ from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
 
-_STEP = integer(0, 2**40)._replace(text="an integer of at least 0")
-_SIZE = integer(1, 2**40)
+RULES = {"crossbatch_from": at_least(0, 0)}
 
 
 class CrossBatchAttention(RoPEAttention):
@@ -120,24 +119,20 @@ class JoinPassages(Phase):
             return []
         return [("train", f"{self.passages} passages read as one from step {self.start:,} on")]
 
-    def problems(self, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    def problems(self, config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
         """The step must be one of the run's, and the passages must fill a batch."""
-        lines = broken("crossbatch_from", self.start, _STEP, 0)
+        lines = problems({"crossbatch_from": self.start}, RULES)
         if self.passages is None:
-            typed = [o for o in overrides if o.startswith("crossbatch_from=")]
             ignored = "has no effect without model.crossbatch; leave it out"
-            return lines + [f"{override}: {ignored}" for override in typed]
-        steps, size = config["trainer"]["max_steps"], config["data"]["batch_size"]
-        if not lines and isinstance(steps, int):
-            lines = _step_problems(self.start, steps)
-        if _SIZE.holds(size) and _is_model(config):
-            lines += _batch_problems(self.passages, size)
-        return lines
+            override = typed.get("crossbatch_from")
+            return lines + ([f"{override}: {ignored}"] if override else [])
+        lines = lines or _step_problems(self.start, config["trainer"]["max_steps"])
+        return lines + _batch_problems(self.passages, config["data"]["batch_size"])
 
 
 def _step_problems(start: int, steps: int) -> list[str]:
     """A line where no step follows `start`."""
-    if start < steps or steps < 1:
+    if start < steps:
         return []
     return [
         f"crossbatch_from={start}: must be below trainer.max_steps={steps}, so that some steps "
@@ -155,12 +150,3 @@ def _batch_problems(passages: int, size: int) -> list[str]:
         f"model.crossbatch={passages}: twice as many passages must divide data.batch_size={size}, "
         f"half of which is read passage by passage; try {works}"
     ]
-
-
-def _is_model(config: Mapping[str, Any]) -> bool:
-    """Whether there is a model of this config; what is wrong with it is said elsewhere."""
-    try:
-        TransformerConfig.from_config(config, vocab_size=256)
-    except ValueError:
-        return False
-    return True

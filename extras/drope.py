@@ -4,19 +4,19 @@ Gelberg et al., "Extending the Context of Pretrained LLMs by Dropping Their Posi
 Embeddings", arXiv:2512.12167. Optimizer and schedule go on as they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
 
-from common.rules import broken, integer, optional
+from common.rules import at_least, optional, problems
 from model import ScalingConfig, Transformer
 from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
 
-_STEP = optional(integer(1, 2**40)._replace(text="an integer of at least 1"))
+RULES = {"drop_positions_at": optional(at_least(1, 400))}
 
 
 def without_positions(config: dict[str, Any]) -> dict[str, Any]:
@@ -74,33 +74,30 @@ class DropPositions(Phase):
         """Of the model: the step."""
         return [] if self.at is None else [("model", f"dropped at step {self.at:,}")]
 
-    def problems(self, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    def problems(self, config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
         """The step must be one, and tell of a model and of steps that are there."""
-        if lines := broken("drop_positions_at", self.at, _STEP, 400):
+        if lines := problems({"drop_positions_at": self.at}, RULES):
             return lines
-        steps = config["trainer"]["max_steps"]
-        if self.at is None or not isinstance(steps, int):
-            return []
-        return _tied_problems(self.at, steps, config)
+        return [] if self.at is None else _tied_problems(self.at, config)
 
 
-def _tied_problems(at: int, steps: int, config: Mapping[str, Any]) -> list[str]:
+def _tied_problems(at: int, config: Mapping[str, Any]) -> list[str]:
     """Every broken rule that ties `drop_positions_at` to other keys."""
-    problems = []
+    steps, lines = config["trainer"]["max_steps"], []
     if config["position"] != "rope":
-        problems.append(
+        lines.append(
             f"drop_positions_at={at}: has no effect with position={config['position']}, only "
             "rotary positions can be dropped; leave one of them out"
         )
     if config["model"]["crossbatch"] is not None:
-        problems.append(
+        lines.append(
             f"drop_positions_at={at}: cannot go with model.crossbatch, which heads that dropped "
             "their positions would not follow; leave it out, or set model.crossbatch=null"
         )
     if at >= steps:
         works = f"drop_positions_at={steps * 7 // 8}" if steps > 1 else "null"
-        problems.append(
+        lines.append(
             f"drop_positions_at={at}: must be below trainer.max_steps={steps}, so that some steps "
             f"follow; try {works}"
         )
-    return problems
+    return lines

@@ -21,9 +21,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from common.rules import broken, integer
-
-_COUNT = integer(1, 2**31)
+from common.rules import refuse
+from methods.rules import number_problems
 
 
 class Pass(NamedTuple):
@@ -74,7 +73,7 @@ class ReRope:
     window: int
 
     def __post_init__(self) -> None:
-        _check(window=(self.window, 128))
+        refuse(number_problems("rerope", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """min(Δ, window)."""
@@ -100,12 +99,7 @@ class MeanReRope:
     longest: int
 
     def __post_init__(self) -> None:
-        _check(window=(self.window, 128), longest=(self.longest, 255))
-        if self.longest < self.window:
-            raise ValueError(
-                f"longest={self.longest}: must be at least window={self.window}; "
-                f"try longest={2 * self.window - 1}"
-            )
+        refuse(number_problems("mean-rerope", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """Δ within the window, the middle of the distances beyond."""
@@ -131,7 +125,7 @@ class LeakyReRope:
     leak: int
 
     def __post_init__(self) -> None:
-        _check(window=(self.window, 128), leak=(self.leak, 16))
+        refuse(number_problems("leaky-rerope", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """Δ up to `window`, and `leak` times slower beyond."""
@@ -160,7 +154,7 @@ class SelfExtend:
     window: int
 
     def __post_init__(self) -> None:
-        _check(group=(self.group, 8), window=(self.window, 128))
+        refuse(number_problems("self-extend", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """Δ up to `window`, a difference of groups beyond."""
@@ -191,12 +185,7 @@ class DualChunk:
     local: int
 
     def __post_init__(self) -> None:
-        _check(chunk=(self.chunk, 192), local=(self.local, 32))
-        if 2 * self.local >= self.chunk:
-            raise ValueError(
-                f"local={self.local}: must be below half of chunk={self.chunk}; "
-                f"try local={max(1, self.chunk // 6)}"
-            )
+        refuse(number_problems("dual-chunk", vars(self)))
 
     @property
     def stride(self) -> int:
@@ -245,7 +234,7 @@ class Window:
     window: int
 
     def __post_init__(self) -> None:
-        _check(window=(self.window, 256))
+        refuse(number_problems("window", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """Δ."""
@@ -268,7 +257,7 @@ class Sinks:
     window: int
 
     def __post_init__(self) -> None:
-        _check(sinks=(self.sinks, 4), window=(self.window, 252))
+        refuse(number_problems("sinks", vars(self)))
 
     def relative(self, i: Tensor, j: Tensor) -> Tensor:
         """Δ within the window, and to the sinks as far as the end of the cache."""
@@ -297,13 +286,3 @@ def _near(window: int) -> Pass:
 def _far(window: int, query: Callable[[Tensor], Tensor], key: Callable[[Tensor], Tensor]) -> Pass:
     """Another rotation, from the window on."""
     return Pass(query, key, lambda i: (torch.zeros_like(i), i - window + 1))
-
-
-def _check(**settings: tuple[object, int]) -> None:
-    lines = [
-        line
-        for name, (value, example) in settings.items()
-        for line in broken(name, value, _COUNT, example)
-    ]
-    if lines:
-        raise ValueError("\n".join(lines))

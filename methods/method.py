@@ -16,20 +16,20 @@ work on a model.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from common.rules import Rule, number
-from methods.registry import LEAST_TRAIN_LENGTH, MAPS, line_of, settings_of
-from model import TransformerConfig, rope_frequencies
+from common.rules import Rule, nearest, number, refuse, shown
+from methods.registry import LEAST_TRAIN_LENGTH, MAPS, example_of, line_of, settings_of
+from model.config import TransformerConfig
+from model.frequencies import rope_frequencies
 
 DEFAULT_METHODS = ("none", "linear", "ntk", "yarn")
 
 _BY_LENGTH = "context / training length"
-_FACTOR = number(1, 1e12)
+_FACTOR = number(1, 1e12, 8)
 CROP = "crop"
 _CROP = "the model as trained, restricted to the last training length of tokens: a control"
 _LOGN = "scores times ln(keys seen) / ln(training length) beyond it"
@@ -42,7 +42,6 @@ class _Scaling(NamedTuple):
     unnumbered: str = _BY_LENGTH
     numbered: str = "{}"  # what stands for a number
     number: Rule | None = _FACTOR  # what the number must be; None: the method takes none
-    example: str = "8"
 
 
 METHODS: dict[str, _Scaling] = {
@@ -63,8 +62,7 @@ METHODS: dict[str, _Scaling] = {
     "proportional": _Scaling(
         "the fastest {} of the pairs turn, the others stand",
         unnumbered="(those with a whole turn in the training length)",
-        number=Rule("the share of pairs that turn, from 0 to 1", number(0, 1).holds),
-        example="0.25",
+        number=number(0, 1, 0.25)._replace(text="the share of pairs that turn, from 0 to 1"),
     ),
 }
 
@@ -139,7 +137,7 @@ class Method:
         if self.logn and config.ssmax:
             return "scores grow with log n already: the model has ssmax"
         if self.map and not self.settings and train_length < LEAST_TRAIN_LENGTH:
-            example = f"{self.map}@{MAPS[self.map].example}"
+            example = f"{self.map}@{example_of(self.map)}"
             return f"train_length={train_length}: too short for the rule; name numbers, {example}"
         if self.scaling == "longrope" and config.scaling.method != "longrope":
             return (
@@ -232,8 +230,8 @@ def parse_method(name: str) -> Method:
 
 
 def _nearest(name: str, kind: str) -> str:
-    close = difflib.get_close_matches(kind, _names(), n=1)
-    hint = f"did you mean {str(name).replace(kind, close[0], 1)}? " if close else ""
+    near = nearest(kind, _names())
+    hint = f"did you mean {str(name).replace(kind, near, 1)}? " if near else ""
     return f"{hint}There are: {', '.join(_names())}"
 
 
@@ -251,23 +249,35 @@ def _number(scaling: str, text: str) -> float:
         value = math.nan
     if not kind.number.holds(value):
         raise ValueError(
-            f"what follows the @ must be {kind.number.text}; try {scaling}@{kind.example}"
+            f"what follows the @ must be {kind.number.text}; "
+            f"try {scaling}@{kind.number.works(text)}"
         )
     return value
 
 
+def method_problems(methods: Any, prefix: str = "") -> list[str]:
+    """A line for each of the key `methods` that does not exist, or one where it is no list."""
+    if not isinstance(methods, list | tuple) or not methods:
+        return [
+            f"{prefix}methods={shown(methods)}: must be a list of one or more; "
+            f"try {prefix}methods=[none,yarn]. There are: {', '.join(_names())}"
+        ]
+    lines = []
+    for name in methods:
+        try:
+            parse_method(name)
+        except ValueError as error:
+            lines.append(f"{prefix}{error}")
+    return lines
+
+
 def check_methods(methods: Sequence[str]) -> list[Method]:
     """The methods without repeats, in the order given; ValueError for one that does not exist."""
-    if not isinstance(methods, (list, tuple)):
-        raise ValueError(f"methods={methods}: must be a list; for instance [none,yarn]")
-    if not methods:
-        raise ValueError(f"methods=[]: at least one is needed; there are: {', '.join(_names())}")
+    refuse(method_problems(methods))
     return list(dict.fromkeys(map(parse_method, methods)))
 
 
 def check_possible(methods: Sequence[str], config: TransformerConfig, train_length: int) -> None:
     """ValueError, a line for each method that cannot be used on a model of this config."""
     reasons = {m.name: m.refusal(config, train_length) for m in check_methods(methods)}
-    lines = [f"methods=[{name}]: {reason}" for name, reason in reasons.items() if reason]
-    if lines:
-        raise ValueError("\n".join(lines))
+    refuse([f"methods=[{name}]: {reason}" for name, reason in reasons.items() if reason])

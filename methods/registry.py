@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from methods.maps import (
-    DualChunk,
-    LeakyReRope,
-    MeanReRope,
-    PositionMap,
-    ReRope,
-    SelfExtend,
-    Sinks,
-    Window,
-)
+from common.rules import refuse
+from methods.rules import NUMBERS, number_problems
+
+if TYPE_CHECKING:
+    from methods.maps import PositionMap
 
 _Settings = tuple[int, ...]
 
@@ -28,12 +23,10 @@ _Settings = tuple[int, ...]
 class MapMethod(NamedTuple):
     """A class of `methods.maps` as a method."""
 
-    make: Callable[..., PositionMap]
-    fields: tuple[str, ...]  # what the numbers after the @ are, in order, joined by an x
+    kind: str  # the class
     rule: Callable[[int, int], _Settings]  # context and training length -> settings
     line: str  # what it does, with the fields by name
     stated: str  # the rule in words, the fields in capitals
-    example: str
     plain_within: bool  # whether what the rule gives is plain RoPE up to L
 
     @property
@@ -60,66 +53,52 @@ def _sinks(_: int, train_length: int) -> _Settings:
 
 MAPS: dict[str, MapMethod] = {
     "rerope": MapMethod(
-        ReRope,
-        ("window",),
+        "ReRope",
         lambda _, train_length: (train_length // 2,),
         "distances above {window} read as {window}",
         "WINDOW = half the training length",
-        "128",
         plain_within=False,
     ),
     "mean-rerope": MapMethod(
-        MeanReRope,
-        ("window", "longest"),
+        "MeanReRope",
         lambda _, train_length: (train_length // 2, train_length - 1),
         "distances from {window} on scored by the mean over all from {window} to {longest}",
         "WINDOW = half the training length, LONGEST = the longest distance in it",
-        "128x255",
         plain_within=False,
     ),
     "leaky-rerope": MapMethod(
-        LeakyReRope,
-        ("window", "leak"),
+        "LeakyReRope",
         _leaky,
         "distances above {window} grow {leak} times slower",
         "WINDOW = half the training length, the least LEAK that keeps within that length",
-        "128x16",
         plain_within=True,
     ),
     "self-extend": MapMethod(
-        SelfExtend,
-        ("group", "window"),
+        "SelfExtend",
         _self_extend,
         "distances from {window} on counted in groups of {group} tokens",
         "WINDOW = a quarter of the training length, the least GROUP that keeps within two thirds",
-        "8x64",
         plain_within=True,
     ),
     "dual-chunk": MapMethod(
-        DualChunk,
-        ("chunk", "local"),
+        "DualChunk",
         lambda _, train_length: (3 * train_length // 4, max(1, train_length // 8)),
         "positions numbered anew in each chunk, distances kept for {local} tokens, at most {chunk}",
         "CHUNK = 3/4, LOCAL = 1/8 of the training length",
-        "192x32",
         plain_within=False,
     ),
     "window": MapMethod(
-        Window,
-        ("window",),
+        "Window",
         lambda _, train_length: (train_length,),
         "a control: the last {window} tokens are seen, nothing before them",
         "WINDOW = the training length",
-        "256",
         plain_within=True,
     ),
     "sinks": MapMethod(
-        Sinks,
-        ("sinks", "window"),
+        "Sinks",
         _sinks,
         "a control: the first {sinks} and the last {window} tokens are seen, numbered without gap",
         "SINKS = 4, WINDOW = the rest of the training length",
-        "4x252",
         plain_within=True,
     ),
 }
@@ -128,28 +107,36 @@ LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
 
 def settings_of(name: str, text: str) -> _Settings:
     """The numbers that follow the @ of `name`; ValueError, less the key, where they are wrong."""
-    method = MAPS[name]
-    words = "x".join(field.upper() for field in method.fields)
+    fields = NUMBERS[name]
     parts = text.split("x")
-    if len(parts) != len(method.fields) or not all(part.isdecimal() for part in parts):
-        example = f"{name}@{method.example}"
-        raise ValueError(f"what follows the @ must be {words}, whole numbers; try {example}")
+    if len(parts) != len(fields) or not all(part.isdecimal() for part in parts):
+        words = "x".join(field.upper() for field in fields)
+        raise ValueError(
+            f"what follows the @ must be {words}, whole numbers; try {name}@{example_of(name)}"
+        )
     settings = tuple(map(int, parts))
-    method.make(*settings)
+    refuse(number_problems(name, dict(zip(fields, settings, strict=True))))
     return settings
+
+
+def example_of(name: str) -> str:
+    """Numbers that may follow the @ of `name`."""
+    return "x".join(map(str, NUMBERS[name].values()))
 
 
 def line_of(name: str, settings: _Settings) -> str:
     """What the map does, for a legend."""
     method = MAPS[name]
     if settings:
-        shown = dict(zip(method.fields, settings, strict=True))
-        return method.line.format(**shown)
-    words = {field: field.upper() for field in method.fields}
+        return method.line.format(**dict(zip(NUMBERS[name], settings, strict=True)))
+    words = {field: field.upper() for field in NUMBERS[name]}
     return f"{method.line.format(**words)}; {method.stated}"
 
 
 def map_of(name: str, settings: _Settings, *, context: int, train_length: int) -> PositionMap:
     """The map for a length."""
+    from methods import maps  # which imports torch
+
     method = MAPS[name]
-    return method.make(*(settings or method.rule(context, train_length)))
+    make = getattr(maps, method.kind)
+    return make(*(settings or method.rule(context, train_length)))

@@ -1,10 +1,18 @@
-"""The network: its config, rotary frequencies and their scalings, attention, the transformer."""
+"""The network: its config, rotary frequencies and their scalings, attention, the transformer.
 
-from model.attention import RoPEAttention
-from model.config import ScalingConfig, TransformerConfig
-from model.frequencies import rope_frequencies
-from model.generate import generate
-from model.transformer import Transformer
+Config, rules and frequencies' settings need no torch; the rest is imported when it is asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from common.lazy import importing
+
+if TYPE_CHECKING:
+    from model.attention import RoPEAttention
+    from model.config import ScalingConfig, TransformerConfig
+    from model.frequencies import rope_frequencies
+    from model.generation import generate
+    from model.transformer import Transformer
 
 __all__ = [
     "RoPEAttention",
@@ -14,3 +22,14 @@ __all__ = [
     "generate",
     "rope_frequencies",
 ]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "model.attention": ["RoPEAttention"],
+        "model.config": ["ScalingConfig", "TransformerConfig"],
+        "model.frequencies": ["rope_frequencies"],
+        "model.generation": ["generate"],
+        "model.transformer": ["Transformer"],
+    },
+)

@@ -5,40 +5,51 @@ arXiv:2104.09864). The methods stand in `model.scalings`; here is the function t
 is given and calls one.
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 from common.rules import (
     BOOLEAN,
     above,
     among,
-    broken,
+    at_least,
     even,
-    integer,
-    misnamed,
+    list_of,
     number,
-    numbers_above,
+    one_of,
+    problems,
+    refuse,
 )
-from model.scalings import SCALINGS, Frequencies
+from model.scalings import SCALINGS
+
+if TYPE_CHECKING:
+    from model.scalings import Frequencies
 
 # factor=None is seq_len / train_length
 _STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
 _NEEDS_TRAIN_LENGTH = ("dynamic", "ntk-by-parts", "yarn", "longrope", "llama3")
-_LENGTH = integer(1, 2**40)
-_RULES = {  # the rule of every setting, and a value that keeps it
-    "factor": (number(1, 1e12), 4.0),
-    "train_length": (_LENGTH, 256),
-    "beta_fast": (above(0), 32.0),
-    "beta_slow": (above(0), 1.0),
-    "attention_factor": (above(0), 1.0),
-    "mscale": (above(0), 1.0),
-    "mscale_all_dim": (above(0), 1.0),
-    "truncate": (BOOLEAN, "true"),
-    "short_factor": (numbers_above(0), "[1.0, 1.0, ...]"),
-    "long_factor": (numbers_above(0), "[1.0, 1.5, ...]"),
-    "low_freq_factor": (above(0), 1.0),
-    "high_freq_factor": (above(0), 4.0),
-    "partial_rotary_factor": (number(0, 1), 0.25),
+_LISTS = ("short_factor", "long_factor")
+RULES = {
+    "rotary_dim": even(2, 512, 64),
+    "theta": above(0, 10000.0),
+    "method": one_of(SCALINGS, "yarn"),
+    "seq_len": at_least(1, 1024),
+    "factor": number(1, 1e12, 4.0),
+    "train_length": at_least(1, 256),
+    "beta_fast": above(0, 32.0),
+    "beta_slow": above(0, 1.0),
+    "attention_factor": above(0, 1.0),
+    "mscale": above(0, 1.0),
+    "mscale_all_dim": above(0, 1.0),
+    "truncate": BOOLEAN,
+    "short_factor": list_of(above(0, 1.0)),
+    "long_factor": list_of(above(0, 1.5)),
+    "low_freq_factor": above(0, 1.0),
+    "high_freq_factor": above(0, 4.0),
+    "partial_rotary_factor": number(0, 1, 0.25),
 }
 
 
@@ -50,7 +61,7 @@ def rope_frequencies(
     seq_len: int | None = None,
     train_length: int | None = None,
     factor: float | None = None,
-    **options: object,
+    **options: Any,
 ) -> Frequencies:
     """The frequencies of a rotary embedding under a scaling method.
 
@@ -64,70 +75,94 @@ def rope_frequencies(
     option that the method does not use, or a value out of range.
     """
     settings = {"train_length": train_length, "factor": factor, **options}
-    problems = broken("rotary_dim", rotary_dim, even(2, 512), 64)
-    problems += broken("theta", theta, above(0), 10000.0)
-    problems += scaling_problems(method, settings, seq_len=seq_len)
-    if problems:
-        raise ValueError("\n".join(problems))
+    lines = problems({"rotary_dim": rotary_dim, "theta": theta}, RULES)
+    width = None if lines else rotary_dim
+    refuse(lines + scaling_problems(method, settings, seq_len=seq_len, rotary_dim=width))
     given = {name: value for name, value in settings.items() if value is not None}
     return SCALINGS[method](**given)(theta, rotary_dim, seq_len)
 
 
 def scaling_problems(
-    method: object, settings: Mapping[str, object], *, seq_len: object = None
+    method: Any,
+    settings: Mapping[str, Any],
+    *,
+    seq_len: int | None = None,
+    rotary_dim: int | None = None,
+    typed: Callable[[str], str] = str,
 ) -> list[str]:
-    """Every broken rule of a scaling, a line each; `settings` are train_length, factor, options."""
-    problems = misnamed("method", method, SCALINGS, "yarn")
-    if problems:
-        return problems
+    """Every broken rule of a scaling, a line each; needs no torch.
+
+    `settings`: train_length, factor and options. `rotary_dim`: None where it is not known, so that
+    the lengths of lists are not checked. `typed`: what the user calls a setting.
+    """
+    if wrong := problems({typed("method"): method}, {typed("method"): RULES["method"]}):
+        return wrong
     known = [field.name for field in fields(SCALINGS[method])]
     given = {name: value for name, value in settings.items() if value is not None}
+    lines = []
     for name, value in given.items():
         if name in known:
-            rule, example = _RULES[name]
-            problems += broken(name, value, rule, example)
+            lines += problems({typed(name): value}, {typed(name): RULES[name]})
         else:
-            problems.append(f"{name}={value!r}: {method} does not use it; {among(name, known)}")
+            lines.append(f"{typed(name)}={value!r}: {method} does not use it; {among(name, known)}")
     if seq_len is not None:
-        problems += broken("seq_len", seq_len, _LENGTH, 1024)
-    return problems or _missing(method, given, seq_len) + _conflicts(given)
+        lines += problems({"seq_len": seq_len}, RULES)
+    missing = _missing(method, given, seq_len is not None, typed)
+    return lines or missing + _conflicts(method, given, typed) + _lengths(given, rotary_dim, typed)
 
 
-def _missing(method: str, given: Mapping[str, object], seq_len: object) -> list[str]:
+def _missing(
+    method: str, given: Mapping[str, Any], has_length: bool, typed: Callable[[str], str]
+) -> list[str]:
     """What the method cannot do without."""
-    problems = []
+    lines, length = [], typed("train_length")
     if method in _NEEDS_TRAIN_LENGTH and "train_length" not in given:
-        problems.append(
-            f"train_length=None: {method} needs the length that the model was trained at; try "
-            "train_length=256"
+        lines.append(
+            f"{length}=None: {method} needs the length that the model was trained at; "
+            f"try {length}=256"
         )
-    if (
-        method in _STRETCHED
-        and "factor" not in given
-        and (seq_len is None or "train_length" not in given)
-    ):
-        problems.append(
-            f"factor=None: {method} needs it, or seq_len and train_length; try factor=4.0"
+    by_length = has_length and "train_length" in given
+    if method in _STRETCHED and "factor" not in given and not by_length:
+        factor = typed("factor")
+        lines.append(
+            f"{factor}=None: {method} needs it, or seq_len and train_length; try {factor}=4.0"
         )
     if method == "longrope":
-        lists = [name for name in ("short_factor", "long_factor") if name not in given]
-        problems += [
-            f"{name}=None: longrope needs a list, a number for each pair" for name in lists
+        lines += [
+            f"{typed(name)}=None: longrope needs a list, a number for each pair"
+            for name in _LISTS
+            if name not in given
         ]
         if given.get("train_length") == 1:
-            problems.append("train_length=1: longrope divides by its logarithm; use 2 or more")
-    return problems
+            lines.append(f"{length}=1: longrope divides by its logarithm; use 2 or more")
+    return lines
 
 
-def _conflicts(given: Mapping[str, object]) -> list[str]:
+def _conflicts(method: str, given: Mapping[str, Any], typed: Callable[[str], str]) -> list[str]:
     """Options that do not go together, of which one would be ignored or divided by zero."""
-    problems = []
+    lines, mscale = [], typed("mscale")
+    values: dict[str, Any] = {
+        field.name: field.default for field in fields(SCALINGS[method])
+    } | dict(given)
     if ("mscale" in given) != ("mscale_all_dim" in given):
-        problems.append("mscale, mscale_all_dim: one is given without the other; give both or none")
+        lines.append(f"{mscale}, mscale_all_dim: one is given without the other; give both or none")
     if "mscale" in given and "attention_factor" in given:
-        problems.append("mscale: is not used beside attention_factor; give one of them")
+        lines.append(f"{mscale}: is not used beside attention_factor; give one of them")
     for low, high in (("beta_slow", "beta_fast"), ("low_freq_factor", "high_freq_factor")):
-        lower, upper = (given.get(name, _RULES[name][1]) for name in (low, high))
-        if lower >= upper:
-            problems.append(f"{high}={upper!r}: must be above {low}={lower!r}")
-    return problems
+        if low in values and values[low] >= values[high]:
+            lines.append(f"{typed(high)}={values[high]!r}: must be above {low}={values[low]!r}")
+    return lines
+
+
+def _lengths(
+    given: Mapping[str, Any], rotary_dim: int | None, typed: Callable[[str], str]
+) -> list[str]:
+    """Lists that have not a number for each pair."""
+    if rotary_dim is None:
+        return []
+    return [
+        f"{typed(name)}=<{len(given[name])} numbers>: must have one for each of the "
+        f"{rotary_dim // 2} pairs of rotary_dim={rotary_dim}"
+        for name in _LISTS
+        if name in given and len(given[name]) != rotary_dim // 2
+    ]

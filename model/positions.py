@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from kernels import rope_phases
 
-POSITIONS = ("rope", "nope", "alibi", "sinusoidal", "learned")
-EMBEDDED = ("sinusoidal", "learned")  # added to the embedding; no layer knows of them
 SINUSOIDAL_THETA = 10000.0
 
 

@@ -9,15 +9,23 @@ multiplied by its square.
 Shapes: d = rotary_dim; inv_freq is (d/2,), float64, on the CPU.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kernels import inverse_frequencies
+    Frequencies = tuple[Tensor, float]
 
-Frequencies = tuple[Tensor, float]
+
+def inverse_frequencies(rotary_dim: int, theta: float) -> Tensor:
+    """`kernels.inverse_frequencies`; torch is imported here, so that the settings need none."""
+    import kernels
+
+    return kernels.inverse_frequencies(rotary_dim, theta)
 
 
 @dataclass(frozen=True)
@@ -93,9 +101,9 @@ class Yarn:
     def __call__(self, theta: float, rotary_dim: int, seq_len: int | None) -> Frequencies:
         factor = _stretch(self.factor, seq_len, self.train_length)
         low, high = self._ramp(theta, rotary_dim)
-        pair = torch.arange(rotary_dim // 2, dtype=torch.float64, device="cpu")
-        interpolated = ((pair - low) / (high - low)).clamp(0, 1)
         inv_freq = inverse_frequencies(rotary_dim, theta)
+        pair = inv_freq.new_tensor(range(rotary_dim // 2))
+        interpolated = ((pair - low) / (high - low)).clamp(0, 1)
         inv_freq = inv_freq / factor * interpolated + inv_freq * (1 - interpolated)
         return inv_freq, self._temperature(factor)
 
@@ -122,6 +130,7 @@ class Yarn:
             return float(self.attention_factor)
         if self.mscale is None:
             return 0.1 * math.log(factor) + 1
+        assert self.mscale_all_dim is not None  # both are given, or none
         scale = 0.1 * math.log(factor)
         assert self.mscale_all_dim is not None  # `model.frequencies` asks for both
         return (scale * self.mscale + 1) / (scale * self.mscale_all_dim + 1)
@@ -163,15 +172,9 @@ class LongRope:
 
     def __call__(self, theta: float, rotary_dim: int, seq_len: int | None) -> Frequencies:
         seq_len = seq_len or self.train_length
-        for name in ("short_factor", "long_factor"):
-            if len(getattr(self, name)) != rotary_dim // 2:
-                raise ValueError(
-                    f"{name}=<{len(getattr(self, name))} numbers>: must have one for each of the "
-                    f"{rotary_dim // 2} pairs of rotary_dim={rotary_dim}"
-                )
         divisors = self.long_factor if seq_len > self.train_length else self.short_factor
-        divisors = torch.tensor(divisors, dtype=torch.float64, device="cpu")
-        return inverse_frequencies(rotary_dim, theta) / divisors, self._temperature(seq_len)
+        inv_freq = inverse_frequencies(rotary_dim, theta)
+        return inv_freq / inv_freq.new_tensor(divisors), self._temperature(seq_len)
 
     def _temperature(self, seq_len: int) -> float:
         if self.attention_factor is not None:
@@ -213,7 +216,7 @@ class Proportional:
         return inv_freq, 1.0
 
 
-SCALINGS = {
+SCALINGS: dict[str, Any] = {  # by name: the classes above
     "none": NoScaling,
     "linear": Linear,
     "ntk": Ntk,

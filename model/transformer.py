@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.rules import broken, integer, optional
+from common.rules import integer, optional, problems, refuse
 from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
 from model.cache import KVCache, LayerCache
@@ -230,9 +230,8 @@ class Transformer(nn.Module):
         changes below the training length. Raises ValueError for a length without a logarithm to
         divide by.
         """
-        problems = broken("train_length", train_length, optional(integer(2, 2**40)), 256)
-        if problems:
-            raise ValueError("\n".join(problems))
+        rules = {"train_length": optional(integer(2, 2**40, 256))}
+        refuse(problems({"train_length": train_length}, rules))
         for attention in self.attentions():
             attention.set_score_scaling(train_length)
 

@@ -59,7 +59,7 @@ MISTAKES = [
     (["parts=grid"], "parts=grid", "list", "parts=[grid]"),
     (["parts=[gird]"], "parts=[gird]", "try parts=[grid]"),
     (["cells=[64x1x32x8x128]"], "cells=[64x1x32x8x128]", "try cells=[64x1x32x8x128-bf16]"),
-    (["peers=[copi,liger]"], "peers=[copi,liger]", "try peers=[copy]"),
+    (["peers=[copi,liger]"], "peers=[copi,liger]", "try peers=[copy,liger]"),
     (["lengths=[0]"], "lengths=[0]", "integer", "lengths=[512]"),
     (["step_variants=null"], "step_variants=null", "step_variants=[nope]"),
     (["rounds=0"], "rounds=0", "at least 1"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from cli.command import plain
+from cli.compose import plain
 from cli.subjects import checkpoint_paths
 from commands import ROOT, command_here, write_text
 from model import Transformer, TransformerConfig
@@ -101,8 +101,8 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
         (("checkpoint=[a,a/checkpoints/best.ckpt]",), "holds the same as one before it"),
         (("checkpoint=a", "split=report"), "split=report: data.corpus=text keeps no text for it"),
         (("checkpoint=a", "split=test"), "split=test"),
-        (("checkpoint=a", "measures=[passkeys]"), "did you mean passkey?"),
-        (("checkpoint=a", "trials=0"), "trials=0: must be a whole number, at least 1"),
+        (("checkpoint=a", "measures=[passkeys]"), "try measures=[passkey]"),
+        (("checkpoint=a", "trials=0"), "trials=0: must be an integer of at least 1"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(

@@ -1,14 +1,29 @@
-"""Training: the Lightning module, optimizers, callbacks, checkpoints, a run from its config."""
+"""Training: the Lightning module, optimizers, callbacks, checkpoints, a run from its config.
+
+Names are imported when they are asked for, since they need torch and lightning.
+"""
 
 import logging
 import warnings
+from typing import TYPE_CHECKING
 
-from training.device import pick_device
-from training.prepare import prepare
-from training.run import Interrupted, Run
-from training.trainer import trainer_problems
+from common.lazy import importing
 
-__all__ = ["Interrupted", "Run", "pick_device", "prepare", "trainer_problems"]
+if TYPE_CHECKING:
+    from training.device import pick_device
+    from training.run import Interrupted, Run
+    from training.trainer import trainer_problems
+
+__all__ = ["Interrupted", "Run", "pick_device", "trainer_problems"]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "training.device": ["pick_device"],
+        "training.run": ["Interrupted", "Run"],
+        "training.trainer": ["trainer_problems"],
+    },
+)
 
 # Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -1,23 +1,38 @@
 """AdamW with weight decay on matrices only, and the learning rate as a function of the step."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from common.rules import above, at_least, number
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import AdamW
+    from torch.optim.lr_scheduler import LambdaLR
+
+RULES = {
+    "lr": above(0, 0.001),
+    "final_lr_fraction": number(0, 1, 0.1),
+    "warmup_steps": at_least(0, 30),
+    "weight_decay": number(0, 1e6, 0.1),
+    "beta1": number(0, 1 - 1e-12, 0.9),
+    "beta2": number(0, 1 - 1e-12, 0.95),
+}
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The keys under `optimizer`."""
+    """The keys under `optimizer`; their defaults stand in configs/optimizer."""
 
     lr: float
-    final_lr_fraction: float = 0.1
-    warmup_steps: int = 0
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.95
+    final_lr_fraction: float
+    warmup_steps: int
+    weight_decay: float
+    beta1: float
+    beta2: float
 
 
 def lr_factor(step: int, max_steps: int, warmup_steps: int, final_fraction: float) -> float:
@@ -39,6 +54,9 @@ def build_optimizer(
 
     Matrices decay; vectors (norm weights) do not, as in GPT-2's and nanoGPT's training.
     """
+    from torch.optim import AdamW  # here, so that the rules above need no torch
+    from torch.optim.lr_scheduler import LambdaLR
+
     parameters = [p for p in net.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},

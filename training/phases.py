@@ -5,7 +5,7 @@ arguments. While those are null it does nothing. Nothing but that file knows a p
 must be known of one before a run begins, it says itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -15,8 +15,11 @@ from hydra.utils import instantiate
 class Phase(L.Callback):
     """A phase of training, and what it says of a run before it begins."""
 
-    def problems(self, config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-        """A line for every rule on the phase's keys that is broken; `overrides`: as typed."""
+    def problems(self, config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
+        """A line for every rule on the phase's keys that is broken.
+
+        The other values of `config` are right; `typed` are the user's overrides, by key.
+        """
         return []
 
     def final_config(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -37,15 +40,12 @@ def build_phases(config: Mapping[str, Any]) -> list[Phase]:
     return [instantiate(settings) for settings in config["phases"].values()]
 
 
-def phase_problems(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """A line for every rule on the keys of phases that is broken."""
-    typed = [override for override in overrides if override.startswith("phases.")]
-    if typed:
-        return [
-            f"{override}: is set by another key; configs/phases/default.yaml says which"
-            for override in typed
-        ]
-    return [line for phase in build_phases(config) for line in phase.problems(config, overrides)]
+def phase_problems(config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
+    """A line for every rule on the keys of phases that is broken; `typed`: overrides, by key."""
+    if own := [override for key, override in typed.items() if key.startswith("phases")]:
+        rule = "is set by another key; configs/phases/default.yaml says which"
+        return [f"{override}: {rule}" for override in own]
+    return [line for phase in build_phases(config) for line in phase.problems(config, typed)]
 
 
 def final_config(config: dict[str, Any]) -> dict[str, Any]:

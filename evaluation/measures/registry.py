@@ -6,13 +6,13 @@ all measures are known without torch.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from common.rules import list_of, one_of, problems, refuse
 from evaluation.measures.measure import Material, Measure, Task
 from evaluation.measures.pooling import Figures, counted_together, worst_decoding
 
@@ -220,6 +220,8 @@ MEASURES: dict[str, Measure] = {
     ),
 }
 DEFAULT_MEASURES = ("loss",)
+_MEASURES = list_of(one_of([*MEASURES, "all"], "loss"))
+MEASURES_RULE = _MEASURES._replace(holds=lambda value: value == "all" or _MEASURES.holds(value))
 
 
 def check_measures(measures: Sequence[str] | str) -> list[str]:
@@ -227,15 +229,5 @@ def check_measures(measures: Sequence[str] | str) -> list[str]:
 
     Raises ValueError for one that does not exist.
     """
-    if measures == "all" or measures == ["all"]:
-        return list(MEASURES)
-    works = "for instance [loss,passkey], or all"
-    if not isinstance(measures, (list, tuple)) or not measures:
-        raise ValueError(f"measures={measures}: must be a list of at least one; {works}")
-    for name in measures:
-        if not isinstance(name, str) or name not in MEASURES:
-            close = difflib.get_close_matches(str(name), MEASURES, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            there_are = f"There are: {', '.join(MEASURES)}, or all"
-            raise ValueError(f"measures=[{name}]: no such measure; {hint}{there_are}")
-    return [name for name in MEASURES if name in measures]
+    refuse(problems({"measures": measures}, {"measures": MEASURES_RULE}))
+    return [name for name in MEASURES if name in measures or "all" in measures]

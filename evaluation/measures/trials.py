@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.rules import at_least, problems, refuse
 from evaluation.precision import autocast
 
 
 def check_trials(trials: int) -> None:
     """ValueError unless `trials` is a whole number, at least 1."""
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise ValueError(f"trials={trials}: must be a whole number, at least 1; for instance 100")
+    refuse(problems({"trials": trials}, {"trials": at_least(1, 110)}))
 
 
 def spread_cuts(

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cli.command import plain
-from cli.overrides import group_options
+from cli.compose import group_options, plain
+from cli.overrides import Overrides
 from cli.plan import plan_run
 from commands import ROOT, command
 
 CONFIGS = ROOT / "configs"
 GROUPS = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir()]
-OPTIONS = [(group, option) for group in GROUPS for option in group_options(CONFIGS, group)]
+OPTIONS = [(group, option) for group in GROUPS for option in group_options(group)]
 # What an option cannot do without.
 NEEDS = {
     ("data", "text"): ["data.path=x.txt"],
@@ -37,7 +37,7 @@ def test_option_composes_and_is_valid(group: str, option: str, monkeypatch, tmp_
     overrides = [f"{group}={option}", *NEEDS.get((group, option), [])]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("train", overrides)
-    planned = plan_run(config, overrides).config
+    planned = plan_run(config, Overrides(overrides)).config
     assert planned["name"]
     assert plain(config)["model"]["n_layers"] >= 1
 

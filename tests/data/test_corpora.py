@@ -215,9 +215,17 @@ def test_paths_that_lead_nowhere(
 @pytest.mark.parametrize(
     "name, path, said",
     [
-        ("stlib", None, "data.corpus=stlib: no such corpus; did you mean stdlib?"),
-        (None, None, "data.corpus=None: no such corpus; there are: books, shakespeare, stdlib"),
-        (["text"], None, "no such corpus"),
+        (
+            "stlib",
+            None,
+            "must be one of books, shakespeare, stdlib, text; try data.corpus=stdlib",
+        ),
+        (
+            None,
+            None,
+            "data.corpus=null: must be one of books, shakespeare, stdlib, text; try ",
+        ),
+        (["text"], None, "data.corpus=[text]: must be one of"),
         ("stdlib", "x.txt", "data.path=x.txt: data.corpus=stdlib reads no path; use data=text"),
         ("text", None, "data.path=null: data.corpus=text needs a file"),
     ],

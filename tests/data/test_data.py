@@ -1,5 +1,6 @@
 """Batches and the data module: pure functions of numbers, every validation target once."""
 
+import inspect
 import itertools
 import random
 from collections import Counter
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import OmegaConf
 
+from commands import ROOT
 from data import TextDataModule
 from data.batches import batch, count_validation_batches, validation_batch
 
@@ -277,20 +280,27 @@ def test_lightning_resumes_at_the_next_batch(text_file: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "settings, said",
     [
-        ({"seq_len": 0}, "data.seq_len=0: must be an integer of at least 1, e.g. data.seq_len=256"),
+        ({"seq_len": 0}, "data.seq_len=0: must be an integer of at least 1; try data.seq_len=256"),
         ({"seq_len": 1.5}, "data.seq_len=1.5: "),
         ({"seq_len": True}, "data.seq_len=True: "),
         ({"seq_len": "long"}, "data.seq_len=long: "),
-        ({"seq_len": None}, "data.seq_len=None: "),
+        ({"seq_len": None}, "data.seq_len=null: "),
         ({"batch_size": -1}, "data.batch_size=-1: "),
         ({"num_workers": -1}, "data.num_workers=-1: "),
         ({"seed": -1}, "seed=-1: "),
         ({"val_tokens": 256}, "data.seq_len=256: must be less than data.val_tokens=256; try "),
-        ({"val_tokens": 1}, "data.val_tokens=1: must be an integer of at least 2"),
+        ({"val_tokens": 1}, "data.val_tokens=1: must be null or an integer of at least 2"),
         ({"val_tokens": float("nan")}, "data.val_tokens=nan: "),
-        ({"tokenizer": "bit"}, "data.tokenizer=bit: no such tokenizer"),
-        ({"tokenizer": []}, "data.tokenizer=[]: no such tokenizer"),
-        ({"corpus": "book"}, "data.corpus=book: no such corpus; did you mean books?"),
+        (
+            {"tokenizer": "bit"},
+            "data.tokenizer=bit: must be one of byte, char; try data.tokenizer=byte",
+        ),
+        ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char"),
+        (
+            {"corpus": "book"},
+            "data.corpus=book: must be one of books, shakespeare, stdlib, text; try data.corpus="
+            "books",
+        ),
         ({"corpus": "text"}, "data.path=null: "),
         ({"path": "x.txt"}, "data.path=x.txt: data.corpus=stdlib reads no path"),
     ],
@@ -300,6 +310,15 @@ def test_settings_that_are_refused(settings: dict, said: str) -> None:
         TextDataModule(**settings)
     assert str(error.value).startswith(said)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_the_defaults_are_those_of_the_config_files() -> None:
+    """They stand twice, for those who build a module by themselves."""
+    defaults = inspect.signature(TextDataModule).parameters
+    config = OmegaConf.load(ROOT / "configs/data/_base.yaml")
+    stated = {key: defaults[key].default for key in config if key in defaults}
+    assert {"corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens"} <= set(stated)
+    assert stated.items() <= dict(config).items()
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cli.checkpoint import load_trained
 from cli.errors import UserError
+from cli.trained import load_trained
 from extras.drope import DropPositions, drop_positions, without_positions
 from model import Transformer, TransformerConfig
 from runs import Killed, assert_same, checkpoint, fit

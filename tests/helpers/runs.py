@@ -6,11 +6,13 @@ import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
 
+from cli.overrides import Overrides
 from cli.plan import plan_run
 from cli.rundir import claim, save_config
 from commands import ROOT, TINY
-from training import Run, prepare
+from training import Run
 from training.callbacks.checkpoints import read_checkpoint
+from training.prepare import prepare
 
 SETTINGS = (
     *TINY,
@@ -47,7 +49,7 @@ def fit(home: Path, name: str, *options: str, stop: int | None = None) -> Run:
     if not any(option.startswith("resume=") for option in options):
         overrides.append(f"run_dir={home / name}")
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        plan = plan_run(compose("train", overrides), overrides)
+        plan = plan_run(compose("train", overrides), Overrides(overrides))
     prepared = prepare(plan.config, plan.checkpoint)
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
     save_config(directory, prepared.config, overrides)

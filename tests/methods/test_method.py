@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from cli.command import plain
+from cli.compose import plain
 from evaluation import METHODS, Method, check_possible, measure_extrapolation, parse_method
 from evaluation.measures.loss import same_target_nll
 from evaluation.passages import choose_passages

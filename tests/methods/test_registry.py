@@ -18,7 +18,7 @@ from methods.maps import (
     Window,
     attended,
 )
-from methods.registry import MAPS, map_of
+from methods.registry import MAPS, example_of, map_of
 from tiny_extrapolation import DOCUMENT, TRAIN_LENGTH, measure, tiny
 
 
@@ -66,9 +66,9 @@ def test_what_is_no_method_is_refused_in_one_line(name, message):
 def test_each_method_says_in_a_line_what_it_does():
     for name, method in MAPS.items():
         assert parse_method(name).line.endswith(method.stated)
-        line = parse_method(f"{name}@{method.example}+logn").line
+        line = parse_method(f"{name}@{example_of(name)}+logn").line
         assert "{" not in line and "ln(keys seen)" in line
-        assert all(number in line for number in method.example.split("x"))
+        assert all(number in line for number in example_of(name).split("x"))
 
 
 @pytest.mark.parametrize("train_length", [4, 16, 100, 512])

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from kernels import BACKENDS
 from model import ScalingConfig, Transformer, TransformerConfig
+from model import config as model_config
 from model.flops import flops_per_token
 from model.scalings import SCALINGS
 
@@ -54,6 +55,11 @@ def test_files_hold_every_key_and_build(model, rope):
         "scaling",
     }
     TransformerConfig.from_config(config, vocab_size=256)
+
+
+def test_the_names_of_backends_are_those_of_the_kernels():
+    """They stand in model.config too, where torch is not imported."""
+    assert ("auto", *BACKENDS) == model_config.BACKENDS
 
 
 def test_rope_files_differ_in_the_backend_alone():
@@ -213,13 +219,17 @@ def test_rotary_dim_has_a_limit():
         ({"n_layers": None}, "model.n_layers=null: must be an integer"),
         ({"dropout": 1.0}, "model.dropout=1.0"),
         ({"theta": math.inf}, "rope.theta=inf"),
-        ({"mlp": ["gelu"]}, "model.mlp=['gelu']"),
+        ({"mlp": ["gelu"]}, "model.mlp=[gelu]"),
         ({"scaling": ScalingConfig("linear")}, "scaling.factor=None: linear needs"),
         ({"scaling": ScalingConfig("none", factor=2.0)}, "scaling.factor=2.0: none does not"),
         ({"scaling": ScalingConfig(options=[1])}, "scaling.options=[1]: must be"),
         ({"scaling": ScalingConfig(options={"factor": 1})}, "scaling.options.factor: belongs"),
         (
-            {"scaling": ScalingConfig("longrope", 2, 8, {"short_factor": [1], "long_factor": [1]})},
+            {
+                "scaling": ScalingConfig(
+                    "longrope", 2, 8, {"short_factor": [1], "long_factor": [1.0] * 16}
+                )
+            },
             "scaling.options.short_factor=",
         ),
         (
@@ -244,10 +254,22 @@ def test_from_config_names_unknown_keys_beside_other_problems():
         TransformerConfig.from_config(config, 10)
     lines = str(error.value).splitlines()
     assert lines[0] == "model.d_modle: there is no such key; did you mean model.d_model?"
-    assert lines[1].startswith("rope=None")
+    assert lines[1].startswith("rope=null")
     assert lines[2].endswith("did you mean scaling.method?")
     assert lines[3].startswith("model.n_heads=5")
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize("value", [1, 0, False])
+def test_a_key_that_was_removed_is_read_over_where_it_is_null(value):
+    old = composed()
+    old["model"]["far_heads"] = None  # as in checkpoints of revision a2e66d8
+    assert TransformerConfig.from_config(old, 256) == TransformerConfig.from_config(composed(), 256)
+    old["model"] |= {"far_heads": value, "pattern": ["mixed"], "window": 8}
+    with pytest.raises(ValueError) as error:
+        TransformerConfig.from_config(old, 256)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"model.far_heads={value}: mixed layers were removed")
 
 
 def test_defaults_follow_the_widths_when_a_config_is_replaced():

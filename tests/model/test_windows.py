@@ -258,11 +258,20 @@ def test_flops_count_what_a_window_shows():
     [
         ({"window": 0}, "model.window=0: must be null or an integer from 1"),
         ({"window": math.inf}, "model.window=inf"),
-        ({"pattern": "window"}, "model.pattern=window: must be null or a list of 1 to n_layers=2"),
+        (
+            {"pattern": "window"},
+            "model.pattern=window: must be null or a list of one or more, each one of full",
+        ),
         ({"pattern": []}, "model.pattern=[]: must be null or a list"),
         ({"pattern": ["full"] * 3}, "model.pattern=[full,full,full]: must be null or a list of 1"),
-        ({"pattern": ["full", "windwo"]}, "model.pattern=[full,windwo]: each must be one of full"),
-        ({"pattern": ["full", 3]}, "model.pattern=[full,3]: each must be one of full"),
+        (
+            {"pattern": ["full", "windwo"]},
+            "model.pattern=[full,windwo]: must be null or a list of one or more, each one of full",
+        ),
+        (
+            {"pattern": ["full", 3]},
+            "model.pattern=[full,3]: must be null or a list of one or more, each one of full",
+        ),
         ({"pattern": ["full", "window"]}, "model.pattern=[full,window]: needs the length"),
         ({"pattern": ["full"], "window": 8}, "model.window=8: no layer of model.pattern=[full]"),
         ({"pattern": ["full-nope"]}, "model.pattern=[full-nope]: leaves no layer for position="),

@@ -2,19 +2,24 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch._dynamo.testing
+from omegaconf import OmegaConf
 from torch import nn
 
+from commands import ROOT
 from training.callbacks import throughput
 from training.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
 from training.callbacks.throughput import WARMUP_STEPS, StepTimer, peak_flops
 from training.metrics_file import cut_back
 from training.module import LanguageModule, mean_nll
 from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
+
+OPTIMIZER = OptimizerConfig(**OmegaConf.load(ROOT / "configs/optimizer/adamw.yaml"))
 
 
 def test_learning_rate_warms_up_then_falls_to_its_last_fraction() -> None:
@@ -32,7 +37,7 @@ def test_the_loss_is_compiled_with_the_network_but_in_no_cuda_graph(monkeypatch)
     net, compiled = nn.Embedding(5, 5), []
     module = LanguageModule(
         net,
-        optimizer=OptimizerConfig(lr=1e-3),
+        optimizer=OPTIMIZER,
         max_steps=1,
         token_bytes=torch.ones(5),
         identity={},
@@ -59,7 +64,7 @@ def test_the_loss_is_compiled_with_the_network_but_in_no_cuda_graph(monkeypatch)
 
 def test_only_matrices_decay() -> None:
     net = nn.Sequential(nn.Linear(4, 3), nn.RMSNorm(3), nn.Embedding(5, 2))
-    optimizer, _ = build_optimizer(net, OptimizerConfig(lr=1e-3, weight_decay=0.5), max_steps=10)
+    optimizer, _ = build_optimizer(net, replace(OPTIMIZER, weight_decay=0.5), max_steps=10)
     decays = {
         id(parameter): group["weight_decay"]
         for group in optimizer.param_groups

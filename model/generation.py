@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from common.rules import broken, integer, number, optional
+from common.rules import problems, refuse
+from model.rules import GENERATION
 from model.transformer import Transformer
 
 
@@ -28,14 +29,10 @@ def generate(
     tokens, and nothing else is disturbed; None draws anew each time. The model is in eval mode
     until the last token, then as it was. Raises ValueError at the call for a value out of range.
     """
-    problems = broken("max_new_tokens", max_new_tokens, integer(1, 2**31), 200)
-    problems += broken("temperature", temperature, number(0, 1e6), 0.8)
-    problems += broken("top_k", top_k, optional(integer(1, 2**31)), 50)
-    problems += broken("seed", seed, optional(integer(0, 2**63 - 1)), 0)
-    problems += _prompt_problems(model, prompt_tokens)
-    problems = problems or _length_problems(model, prompt_tokens.shape[1], max_new_tokens)
-    if problems:
-        raise ValueError("\n".join(problems))
+    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    lines = problems(settings | {"top_k": top_k, "seed": seed}, GENERATION)
+    lines += _prompt_problems(model, prompt_tokens)
+    refuse(lines or _length_problems(model, prompt_tokens.shape[1], max_new_tokens))
     random = torch.Generator()
     if seed is None:
         random.seed()

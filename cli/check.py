@@ -1,0 +1,87 @@
+"""What is wrong with a config of train.py: values first, which need no torch, then the rest."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cli.errors import refuse
+from cli.keys import TRAIN, key_problems
+from cli.overrides import Overrides
+from data.settings import data_problems, task_problems
+from evaluation.settings import setting_problems
+from methods.method import check_possible
+from model.config import TransformerConfig
+
+_ROTATION = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_projection")
+
+
+def check_values(config: dict[str, Any], overrides: Overrides) -> None:
+    """UserError with every wrong value, and every key that was typed and would be ignored."""
+    model = _problems(lambda: model_config(config))
+    data = data_problems(config["data"], config["seed"])
+    length = None if data else config["data"]["seq_len"]  # lengths follow from it
+    evaluation = setting_problems(config["evaluation"], length, "evaluation.")
+    ignored = [] if model else _ignored(config, overrides)
+    refuse([*key_problems(config, TRAIN), *model, *data, *evaluation, *ignored])
+
+
+def check_run(config: dict[str, Any], overrides: Overrides) -> None:
+    """UserError for what only the rooms that import torch know: values are right by now."""
+    import extras  # noqa: F401 (registers the tasks in data)
+    from training import trainer_problems
+    from training.phases import phase_problems
+
+    phases = task_problems(config["data"]) + phase_problems(config, overrides.typed)
+    methods = [] if phases else _impossible_methods(config, overrides)
+    refuse([*trainer_problems(config["trainer"]), *phases, *methods])
+
+
+def model_config(config: dict[str, Any]) -> TransformerConfig:
+    """The model's own; the real vocabulary size comes with the text."""
+    return TransformerConfig.from_config(config, vocab_size=256)
+
+
+def _impossible_methods(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Methods that were typed and that the model, as it is measured, refuses."""
+    from training.phases import final_config
+
+    if not overrides.of("evaluation.methods"):
+        return []
+    measured = final_config(config)
+    methods, length = config["evaluation"]["methods"], config["data"]["seq_len"]
+    lines = _problems(lambda: check_possible(methods, model_config(measured), length))
+    return [f"evaluation.{line}" for line in lines]
+
+
+def _problems(make: Callable[[], Any]) -> list[str]:
+    """The lines of the ValueError that is raised, if one is."""
+    try:
+        make()
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
+
+
+def _ignored(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Keys that the user set and that nothing would read."""
+    if config["position"] == "rope":
+        return _never_fused(config, overrides)
+    return [
+        f"{override}: has no effect with position={config['position']}; leave one of them out"
+        for override in overrides.of(*_ROTATION)
+    ]
+
+
+def _never_fused(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """`rope.fused_projection=true` for a model that no GPU can do that with."""
+    typed = overrides.of("rope.fused_projection")
+    if not typed or not config["rope"]["fused_projection"]:
+        return []
+    model = model_config(config)
+    fits = model.head_width == 64 and model.rotary_dim == 64 and model.d_model % 64 == 0
+    even = model.n_heads % 2 == 0 and model.kv_heads % 2 == 0
+    if fits and even and not model.qk_norm and model.backend != "pytorch":
+        return []
+    return [
+        f"{typed[-1]}: has no effect on this model; it needs heads of 64 that are rotated as a "
+        "whole, even numbers of them, model.qk_norm=false and not rope=pytorch"
+    ]

@@ -1,0 +1,52 @@
+"""What the keys under `data` must be; known without torch and before a text is read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.rules import at_least, optional, problems, unknown
+from data.corpora import corpus_problems
+from data.tasks import KINDS, share_problems
+from data.tokenizers import TOKENIZER
+
+RULES = {
+    "data.seq_len": at_least(1, 256),
+    "data.batch_size": at_least(1, 8),
+    "data.num_workers": at_least(0, 0),
+    "data.val_tokens": optional(at_least(2, 65536)),
+    **TOKENIZER,
+    "seed": at_least(0, 0),
+}
+# Of the config group `data`, beside the shares of tasks
+KEYS = ("corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
+
+
+def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
+    """A line for each broken rule on `KEYS` of the group `data`, all of them given."""
+    lines = problems({f"data.{key}": settings[key] for key in KEYS} | {"seed": seed}, RULES)
+    if not any(line.startswith(("data.seq_len=", "data.val_tokens=")) for line in lines):
+        lines += _length_problems(settings["seq_len"], settings["val_tokens"])
+    return lines + corpus_problems(settings["corpus"], settings["path"])
+
+
+def task_problems(settings: Mapping[str, Any]) -> list[str]:
+    """A line for each broken rule on the shares of tasks, the other keys of the group `data`.
+
+    The kinds of tasks are those that have been registered by now (`data.tasks`).
+    """
+    shares = {key: share for key, share in settings.items() if key not in KEYS}
+    if lines := unknown(shares, (*KEYS, *KINDS), "data."):
+        where = "" if KINDS else " (tasks are there after `import extras`)"
+        return [line + where for line in lines]
+    sizes = {f"data.{key}": settings[key] for key in ("seq_len", "batch_size")}
+    if problems(sizes, RULES):
+        return []  # the shares depend on them
+    return share_problems(shares, settings["seq_len"], settings["batch_size"])
+
+
+def _length_problems(seq_len: int, val_tokens: int | None) -> list[str]:
+    if val_tokens is None or seq_len < val_tokens:
+        return []
+    return [
+        f"data.seq_len={seq_len}: must be less than data.val_tokens={val_tokens}; try "
+        f"data.seq_len={min(val_tokens - 1, 256)}, or more data.val_tokens (null: all there are)"
+    ]

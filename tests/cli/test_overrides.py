@@ -1,0 +1,50 @@
+"""The user's overrides: parsed once, asked by key."""
+
+import pytest
+
+from cli.errors import UserError
+from cli.overrides import Overrides, split_arguments, values_of
+
+
+def test_what_was_typed_is_asked_by_key() -> None:
+    lines, flags = split_arguments(
+        ["model.n_heads=3", "--cfg", "job", "run_dir=my runs/a, b", "+callbacks.x.y=1", "-m"]
+    )
+    assert flags == ["--cfg", "job", "-m"]
+    overrides = Overrides(lines)
+    assert list(overrides.typed) == ["model.n_heads", "run_dir", "callbacks.x.y"]
+    assert overrides.typed["run_dir"] == "run_dir=my runs/a, b"  # without our quotes
+    assert overrides.lines[1] == "run_dir='my runs/a, b'"
+    assert overrides.of("model") == ["model.n_heads=3"]
+    assert overrides.of("callbacks", "run_dir") == ["run_dir=my runs/a, b", "+callbacks.x.y=1"]
+    assert overrides.of("model.n", "mode") == []
+
+
+def test_the_last_word_counts() -> None:
+    assert Overrides(["seed=1", "seed=2"]).typed == {"seed": "seed=2"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("To be, or [not] {to} = be", "To be, or [not] {to} = be"),
+        ("a'b\\", "a'b\\"),
+        ("${y}", "\\${y}"),  # which OmegaConf reads as ${y}
+        ("'quoted'", "quoted"),
+        ('"quoted"', "quoted"),
+        ("null", None),
+    ],
+)
+def test_verbatim_keys_are_taken_as_they_are(typed: str, meant: str | None) -> None:
+    (line,), _ = split_arguments([f"prompt={typed}"])
+    assert values_of(Overrides([line]).parsed[0]) == [meant]
+
+
+def test_a_sweep_has_several_values() -> None:
+    assert values_of(Overrides(["rope=pytorch,triton"]).parsed[0]) == ["pytorch", "triton"]
+
+
+@pytest.mark.parametrize("line", ["model.n_heads", "foo=("])
+def test_what_is_no_override_is_refused(line: str) -> None:
+    with pytest.raises(UserError, match=r"must be key=value|quote a value"):
+        Overrides([line])
