@@ -37,7 +37,7 @@ def run(report: dict[str, Any], bench: Any, directory: Path) -> None:
     from rich.console import Console
 
     from benchmarks import PARTS, run_part, write_pictures, write_report
-    from benchmarks.tables import tables
+    from benchmarks.report import tables
 
     config = report["config"]
     console = Console()

@@ -25,7 +25,7 @@ from common.lazy import importing
 if TYPE_CHECKING:
     from benchmarks.bench import Bench, new_bench
     from benchmarks.part_progress import PartProgress
-    from benchmarks.report import tables, write_pictures, write_report
+    from benchmarks.report import write_pictures, write_report
 
 __all__ = [
     "PARTS",
@@ -34,7 +34,6 @@ __all__ = [
     "new_bench",
     "rules",
     "run_part",
-    "tables",
     "unread",
     "write_pictures",
     "write_report",
@@ -45,6 +44,6 @@ __getattr__ = importing(
     {
         "benchmarks.bench": ["Bench", "new_bench"],
         "benchmarks.part_progress": ["PartProgress"],
-        "benchmarks.report": ["tables", "write_pictures", "write_report"],
+        "benchmarks.report": ["write_pictures", "write_report"],
     },
 )

@@ -19,8 +19,10 @@ from cli.rundir import CLAIM, LAST, RESULTS, RUNS
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and
 # the optimizer's state mean.
-FREE = ("trainer.", "evaluation.", "callbacks.", "logger.", "compile")
-FREE += ("rope.backend", "rope.fused_projection", "data.num_workers", "data.path")
+FREE = (
+    *("trainer.", "evaluation.", "callbacks.", "logger.", "compile"),
+    *("rope.backend", "rope.fused_projection", "data.num_workers", "data.path"),
+)
 FIXED = ("trainer.accumulate_grad_batches",)
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.
 MEANINGLESS = ("run_dir", "name", "init_from")

@@ -105,8 +105,8 @@ class TextDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.shares = shares
         self._prepared = False
-        settings = {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
-        settings |= {"corpus": corpus, "path": path, "tokenizer": tokenizer}
+        settings: dict[str, Any] = {"corpus": corpus, "path": path, "tokenizer": tokenizer}
+        settings |= {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
         settings |= {"num_workers": num_workers, **shares}
         refuse(data_problems(settings, seed) + task_problems(settings))
 

@@ -13,14 +13,14 @@ import benchmarks.parts.host
 import benchmarks.parts.remap
 import benchmarks.parts.segments
 import benchmarks.parts.step
-from benchmarks import Bench, PartProgress, run_part, tables
+from benchmarks import Bench, PartProgress, run_part
 from benchmarks.clocks import WallClock
 from benchmarks.parts.host import call_time
 from benchmarks.parts.remap import NAIVE
 from benchmarks.parts.segments import cu_seqlens
 from benchmarks.parts.step import SIZE, VARIANTS, PeerAttention, build, cross_entropy, train_step
 from benchmarks.peers import PEERS
-from benchmarks.report import pictures
+from benchmarks.report import pictures, tables
 from benchmarks.shapes import SHAPES, Shape
 from methods.bend import rotated
 from methods.bent_attention import bent_attention
