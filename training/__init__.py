@@ -3,8 +3,6 @@
 Names are imported when they are asked for, since they need torch and lightning.
 """
 
-import logging
-import warnings
 from typing import TYPE_CHECKING
 
 from common.lazy import importing
@@ -24,12 +22,3 @@ __getattr__ = importing(
         "training.trainer": ["trainer_problems"],
     },
 )
-
-# Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for message in (
-    r".*treespec, LeafSpec.*",
-    r".*your dataloader is not resumable.*",  # ours is: a batch is a function of its number
-    r".*does not have many workers.*",
-):
-    warnings.filterwarnings("ignore", message=message)

@@ -3,6 +3,8 @@
 `training.run` is the second half.
 """
 
+import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,16 @@ from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import read_checkpoint
 from training.device import check_precision, pick_device
 from training.init_from import load_weights
+
+# Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
+# Its import, above, sets a level and filters of its own.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for message in (
+    r".*treespec, LeafSpec.*",
+    r".*your dataloader is not resumable.*",  # ours is: a batch is a function of its number
+    r".*does not have many workers.*",
+):
+    warnings.filterwarnings("ignore", message=message)
 
 
 @dataclass

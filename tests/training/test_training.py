@@ -1,6 +1,7 @@
 """The parts of the training room, each by itself."""
 
 import json
+import logging
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import torch._dynamo.testing
 from omegaconf import OmegaConf
 from torch import nn
 
+import training.prepare
 from commands import ROOT
 from training.callbacks import throughput
 from training.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
@@ -20,6 +22,10 @@ from training.module import LanguageModule, mean_nll
 from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
 
 OPTIMIZER = OptimizerConfig(**OmegaConf.load(ROOT / "configs/optimizer/adamw.yaml"))
+
+
+def test_lightning_says_little() -> None:
+    assert training.prepare and logging.getLogger("lightning.pytorch").level == logging.WARNING
 
 
 def test_learning_rate_warms_up_then_falls_to_its_last_fraction() -> None:
