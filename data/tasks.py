@@ -27,9 +27,7 @@ class Windows:
     """The windows of one kind in a batch, and the random words for what is written into them."""
 
     text: np.ndarray  # int64 (N, L)
-    other: (
-        np.ndarray
-    )  # int64 (N, L): for each of them another window's text (in a batch of two or more)
+    other: np.ndarray  # int64 (N, L): the text of another window of the batch, if there is one
     words: np.ndarray  # uint64 (N, WORDS)
     seed: int
     step: int
