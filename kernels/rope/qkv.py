@@ -283,10 +283,8 @@ def _dense_like(x: Tensor) -> Tensor:
 
 
 def _dense(norms: Norms) -> Norms:
-    if not norms.exist():
-        return norms
-    q_weight, k_weight = (None if w is None else w.contiguous() for w in norms[:2])
-    return Norms(q_weight, k_weight, norms.eps)
+    q, k, eps = norms
+    return Norms(q if q is None else q.contiguous(), k if k is None else k.contiguous(), eps)
 
 
 def _empty_gradients(dq: Tensor, dk: Tensor, norms: Norms) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,25 +78,15 @@ def rotate_kernel(
         store_heads(k_out, k_out_strides, place, group, first, second, k_tail, K_HEADS, HEAD)
     else:
         rotate_one(
-            q, q_out, q_strides, q_out_strides, place, angle, 0, Q_HEADS, HEAD, SINE, BARRIER
-        )
-        first_of_k: tl.constexpr = Q_HEADS.blocks
+            q, q_out, q_strides, q_out_strides, place, angle, 0, Q_HEADS, HEAD, SINE, BARRIER,
+        )  # fmt: skip
         rotate_one(
-            k,
-            k_out,
-            k_strides,
-            k_out_strides,
-            place,
-            angle,
-            first_of_k,
-            K_HEADS,
-            HEAD,
-            SINE,
+            k, k_out, k_strides, k_out_strides, place, angle, Q_HEADS.blocks, K_HEADS, HEAD, SINE,
             BARRIER,
-        )
+        )  # fmt: skip
         if v is not None:
-            first_of_v: tl.constexpr = Q_HEADS.blocks + K_HEADS.blocks
-            copy_one(v, v_out, v_strides, v_out_strides, place, first_of_v, V_HEADS, HEAD)
+            FIRST_OF_V: tl.constexpr = Q_HEADS.blocks + K_HEADS.blocks
+            copy_one(v, v_out, v_strides, v_out_strides, place, FIRST_OF_V, V_HEADS, HEAD)
 
 
 @triton.jit
@@ -144,7 +134,7 @@ def rotate_one(
 ):
     """Rotate one block of x's heads, if this program is one of x's: from FIRST_GROUP on."""
     first_block = tl.program_id(1) - FIRST_GROUP
-    for i in range(is_a_block(FIRST_GROUP, HEADS)):
+    for i in range(takes_a_block(FIRST_GROUP, HEADS)):
         block = first_block + i
         first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
         if BARRIER:
@@ -155,8 +145,11 @@ def rotate_one(
 
 
 @triton.jit
-def is_a_block(FIRST_GROUP: tl.constexpr, HEADS: tl.constexpr):
-    """1 if this program is one of HEADS.blocks from FIRST_GROUP on, 0 if not: turns of a loop."""
+def takes_a_block(FIRST_GROUP: tl.constexpr, HEADS: tl.constexpr):
+    """1 if this program takes one of the blocks, the first of which is FIRST_GROUP's; otherwise 0.
+
+    That is how often the loop over its blocks turns.
+    """
     group = tl.program_id(1)
     return ((group >= FIRST_GROUP) & (group < FIRST_GROUP + HEADS.blocks)).to(tl.int32)
 
@@ -182,7 +175,7 @@ def copy_one(
 ):
     """Copy one block of x's heads, if this program is one of x's: from FIRST_GROUP on."""
     first_block = tl.program_id(1) - FIRST_GROUP
-    for i in range(is_a_block(FIRST_GROUP, HEADS)):
+    for i in range(takes_a_block(FIRST_GROUP, HEADS)):
         block = first_block + i
         first, second, tail = load_heads(x, strides, place, block, HEADS, HEAD)
         store_heads(out, out_strides, place, block, first, second, tail, HEADS, HEAD)

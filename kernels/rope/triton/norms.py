@@ -14,7 +14,7 @@ Shapes: B batch, S sequence, D head_dim; T tokens, H heads and P pairs of a tile
 import triton
 import triton.language as tl
 
-from .kernel import copy_all, is_a_block, rotate_pairs
+from .kernel import copy_all, rotate_pairs, takes_a_block
 from .tile import (
     cos_sin,
     load_heads,
@@ -72,13 +72,12 @@ def norm_rotate_kernel(
             k, k_weight, k_out, k_strides, k_out_strides, place, turn, eps, K_HEADS, HEAD
         )
     else:
-        first_of_k: tl.constexpr = Q_HEADS.blocks
         norm_rotate_one(
             q, q_weight, q_out, q_strides, q_out_strides, place, angle, eps, 0, Q_HEADS, HEAD, SINE
         )
         norm_rotate_one(
-            k, k_weight, k_out, k_strides, k_out_strides, place, angle, eps, first_of_k, K_HEADS,
-            HEAD, SINE,
+            k, k_weight, k_out, k_strides, k_out_strides, place, angle, eps, Q_HEADS.blocks,
+            K_HEADS, HEAD, SINE,
         )  # fmt: skip
 
 
@@ -125,7 +124,7 @@ def norm_rotate_one(
     if weight_ptr is not None:
         weight = load_weight(weight_ptr, HEAD)
     first_block = tl.program_id(1) - FIRST_GROUP
-    for i in range(is_a_block(FIRST_GROUP, HEADS)):
+    for i in range(takes_a_block(FIRST_GROUP, HEADS)):
         block = first_block + i
         parts = load_heads(x, strides, place, block, HEADS, HEAD)
         turn = cos_sin(angle, HEAD, SINE)  # while the heads are still on their way
