@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import extras  # noqa: F401 (registers the tasks in training windows)
 from cli.errors import refuse
 from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
@@ -17,7 +18,7 @@ _ROTATION = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_proj
 def check_values(config: dict[str, Any], overrides: Overrides) -> None:
     """UserError with every wrong value, and every key that was typed and would be ignored."""
     model = _problems(lambda: model_config(config))
-    data = data_problems(config["data"], config["seed"])
+    data = data_problems(config["data"], config["seed"]) + task_problems(config["data"])
     length = None if data else config["data"]["seq_len"]  # lengths follow from it
     evaluation = setting_problems(config["evaluation"], length, "evaluation.")
     ignored = [] if model else _ignored(config, overrides)
@@ -26,11 +27,10 @@ def check_values(config: dict[str, Any], overrides: Overrides) -> None:
 
 def check_run(config: dict[str, Any], overrides: Overrides) -> None:
     """UserError for what only the rooms that import torch know: values are right by now."""
-    import extras  # noqa: F401 (registers the tasks in data)
     from training import trainer_problems
     from training.phases import phase_problems
 
-    phases = task_problems(config["data"]) + phase_problems(config, overrides.typed)
+    phases = phase_problems(config, overrides.typed)
     methods = [] if phases else _impossible_methods(config, overrides)
     refuse([*trainer_problems(config["trainer"]), *phases, *methods])
 

@@ -22,7 +22,6 @@ from common.rules import at_least, problems
 from model import RoPEAttention, TransformerConfig
 from model.cache import LayerCache
 from model.layers import Layer
-from model.registry import register_attention
 from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
@@ -79,14 +78,14 @@ def set_crossbatch(model: nn.Module, passages: int) -> None:
         attention.passages = passages
 
 
-def _kind(config: TransformerConfig, layer: Layer) -> Callable[..., RoPEAttention] | None:
+def crossbatch_attention(
+    config: TransformerConfig, layer: Layer
+) -> Callable[..., RoPEAttention] | None:
     """Layers without window and positions read several passages where the config says so."""
-    if config.crossbatch is None or layer.window is not None or layer.position != "nope":
+    assert config.crossbatch is not None
+    if layer.window is not None or layer.position != "nope":
         return None
     return partial(CrossBatchAttention, passages=config.crossbatch)
-
-
-register_attention("crossbatch", _kind)
 
 
 class JoinPassages(Phase):

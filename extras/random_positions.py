@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from model import TransformerConfig
-from model.registry import register_positions
 
 
 def random_positions(seq_len: int, span: int, device: torch.device) -> Tensor:
@@ -26,9 +25,6 @@ def random_positions(seq_len: int, span: int, device: torch.device) -> Tensor:
     return torch.rand(span, device=device).topk(seq_len).indices.sort().values
 
 
-def _drawn(config: TransformerConfig, seq_len: int, device: torch.device) -> Tensor | None:
+def drawn_positions(config: TransformerConfig, seq_len: int, device: torch.device) -> Tensor | None:
     span = config.random_positions
     return None if span is None else random_positions(seq_len, span, device)
-
-
-register_positions("random_positions", _drawn)

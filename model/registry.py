@@ -4,21 +4,28 @@ Each stands under the config key of the group `model` that turns it on. The mode
 them; `import extras` registers those of this project.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from model.attention import RoPEAttention
+from common.rules import refuse
 from model.config import TransformerConfig
 from model.layers import Layer
 
-# What makes the attention of a layer, called with the arguments of RoPEAttention; None: the
-# ordinary one does.
-AttentionKind = Callable[[TransformerConfig, Layer], Callable[..., RoPEAttention] | None]
-# Where the tokens of an input stand in training: (config, seq_len, device) -> int64 (S,); None:
-# at 0, 1, ...
-TrainingPositions = Callable[[TransformerConfig, int, torch.device], Tensor | None]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from model.attention import RoPEAttention
+
+    # What makes the attention of a layer, called with the arguments of RoPEAttention; None: the
+    # ordinary one does.
+    AttentionKind = Callable[[TransformerConfig, Layer], Callable[..., RoPEAttention] | None]
+    # Where the tokens of an input stand in training: (config, seq_len, device) -> int64 (S,);
+    # None: at 0, 1, ...
+    TrainingPositions = Callable[[TransformerConfig, int, torch.device], Tensor | None]
+
 
 KEYS = ("crossbatch", "random_positions")  # of the config, for what is registered
 _attention: dict[str, AttentionKind] = {}
@@ -44,13 +51,15 @@ def check_registered(config: TransformerConfig) -> None:
         for key in KEYS
         if (value := getattr(config, key)) is not None and key not in {**_attention, **_positions}
     ]
-    if lines:
-        raise ValueError("\n".join(lines))
+    refuse(lines)
 
 
 def attention_of(config: TransformerConfig, layer: Layer) -> Callable[..., RoPEAttention]:
     """What makes the attention of a layer."""
-    kinds = (kind(config, layer) for kind in _attention.values())
+    from model.attention import RoPEAttention  # which imports torch, as registering does not
+
+    wanted = (kind for key, kind in _attention.items() if getattr(config, key) is not None)
+    kinds = (kind(config, layer) for kind in wanted)
     return next((kind for kind in kinds if kind is not None), RoPEAttention)
 
 
@@ -58,7 +67,7 @@ def training_positions(
     config: TransformerConfig, seq_len: int, device: torch.device
 ) -> Tensor | None:
     """Where the tokens of an input stand in training: (S,); None: at 0, 1, …."""
-    for positions in _positions.values():
-        if (placed := positions(config, seq_len, device)) is not None:
-            return placed
+    for key, positions in _positions.items():
+        if getattr(config, key) is not None:
+            return positions(config, seq_len, device)
     return None

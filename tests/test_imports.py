@@ -20,10 +20,21 @@ COMMANDS = {path.stem for path in ROOT.glob("*.py")}
 OUTSIDE = {"kernels": {"torch", "triton", "numpy"}, "common": set()}
 
 
-def imports(file: Path, root: Path) -> Iterator[str]:
-    """The absolute name of every module that `file` imports, wherever in the file that stands."""
+class OfTypes(ast.NodeTransformer):
+    """Takes out what stands under `if TYPE_CHECKING:` and is never run."""
+
+    def visit_If(self, node: ast.If) -> ast.If | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+
+def imports(file: Path, root: Path, *, of_types: bool = True) -> Iterator[str]:
+    """The absolute name of every module that `file` imports, wherever in the file that stands.
+
+    `of_types`: those that only a type checker reads, too.
+    """
     package = file.relative_to(root).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree if of_types else OfTypes().visit(tree)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -61,7 +72,10 @@ def graph(root: Path) -> dict[str, set[str]]:
         for room in ROOMS
         for file in (root / room).rglob("*.py")
     }
-    named = {module: set(imports(file, root)) & files.keys() for module, file in files.items()}
+    named = {
+        module: set(imports(file, root, of_types=False)) & files.keys()
+        for module, file in files.items()
+    }
     return {
         module: {name for name in names if not any(n.startswith(f"{name}.") for n in names)}
         for module, names in named.items()

@@ -2,8 +2,9 @@
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
-from cli.compose import CONFIGS, composed, plain
+from cli.compose import CONFIGS, composed
 from cli.help import help_text
 
 COMMANDS = ("train", "evaluate", "generate", "benchmark")
@@ -17,7 +18,7 @@ def keys(command: str, *lines: str) -> str:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_is_the_config(command: str) -> None:
     text = keys(command)
-    assert yaml.safe_load(text) == plain(composed(command))
+    assert yaml.safe_load(text) == OmegaConf.to_container(composed(command), resolve=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from cli.command import plain
+from cli.compose import plain
 from cli.errors import UserError
+from cli.overrides import Overrides
 from cli.resume import resumed_config
 from commands import ROOT
 from training.phases import build_phases, final_config, phase_problems
@@ -29,7 +30,7 @@ def resumed(run: Path, *overrides: str, **changed: Any) -> dict[str, Any]:
     saved["callbacks"]["samples"]["_target_"] = "training.samples.Samples"
     (run / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(saved), run / ".hydra/config.yaml")
-    return resumed_config(today(), [], run)
+    return resumed_config(today(), Overrides(), run)
 
 
 def test_objects_of_an_older_revision_are_todays(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_class_that_a_run_names_is_never_used(tmp_path: Path) -> None:
     saved["phases"] = {"join_passages": {"_target_": "os.system", "command": "false"}}
     saved["phases"]["more"] = {"_target_": "os.system", "command": "false"}
     OmegaConf.save(OmegaConf.create(saved), tmp_path / ".hydra/config.yaml")
-    config = resumed_config(today(), [], tmp_path)
+    config = resumed_config(today(), Overrides(), tmp_path)
     assert config["phases"] == plain(today("crossbatch_from=3"))["phases"]
 
 
@@ -61,19 +62,19 @@ def test_a_class_that_a_run_names_is_never_used(tmp_path: Path) -> None:
 def test_every_key_is_fixed_but_those_that_may_change(tmp_path: Path, key: str) -> None:
     resumed(tmp_path)
     with pytest.raises(UserError, match=f"{key}: the run began with .* cannot change half-way"):
-        resumed_config(today(key), [key], tmp_path)
+        resumed_config(today(key), Overrides([key]), tmp_path)
 
 
 @pytest.mark.parametrize("key", ["trainer.max_steps=900", "compile=true", "data.num_workers=2"])
 def test_what_may_change(tmp_path: Path, key: str) -> None:
     resumed(tmp_path)
-    config = OmegaConf.create(resumed_config(today(key), [key], tmp_path))
+    config = OmegaConf.create(resumed_config(today(key), Overrides([key]), tmp_path))
     name, _, value = key.partition("=")
     assert str(OmegaConf.select(config, name)).lower() == value
 
 
 def test_a_phase_is_set_by_its_own_key_alone() -> None:
-    typed = ["phases.drop_positions.at=5"]
-    assert phase_problems(plain(today(*typed)), typed) == [
-        "phases.drop_positions.at=5: is set by another key; configs/phases/default.yaml says which"
+    typed = "phases.drop_positions.at=5"
+    assert phase_problems(plain(today(typed)), Overrides([typed]).typed) == [
+        f"{typed}: is set by another key; configs/phases/default.yaml says which"
     ]

@@ -293,6 +293,6 @@ def test_a_key_that_is_no_task_is_refused(key: str, said: str) -> None:
 
 
 def test_without_the_extras_their_keys_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.module.KINDS", {})
+    monkeypatch.setattr("data.settings.KINDS", {})
     with pytest.raises(ValueError, match=r"data\.passkey: there is no such key.*`import extras`"):
         TextDataModule(passkey=0.1)
