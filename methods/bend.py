@@ -16,8 +16,7 @@ from kernels import rotate
 from methods.bent_attention import bent_attention
 from methods.maps import PositionMap
 from model import RoPEAttention
-from model.cache import LayerCache
-from model.cores import Core, dots
+from model.cores import Call, Core, dots
 from model.fused_attention import fuses
 
 
@@ -63,24 +62,14 @@ class BentCore(Core):
     def __init__(self, position_map: PositionMap, layer: RoPEAttention, ordinary: Core) -> None:
         self.position_map, self.layer, self.ordinary = position_map, layer, ordinary
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         """See `Core`; q and k are not rotated. Raises ValueError for a mask and for positions."""
-        if positions is not None or mask is not None:
+        if call.positions is not None or call.mask is not None:
             raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
         fused = fuses(self.layer.backend, q, k, v)
         return bent_attention(q, k, v, self.position_map, partial(rotated, self.layer), fused=fused)
 
-    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`: each pass scores the keys that it covers."""
         keys = torch.arange(k.shape[1], device=k.device)
         shape = (q.shape[0], q.shape[2], len(rows), len(keys))  # (B, H, N, T)

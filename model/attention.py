@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kernels import rope_phases, rope_qkv
 from model.cache import LayerCache
 from model.config import TransformerConfig
-from model.cores import Core, PlainCore
+from model.cores import Call, Core, PlainCore
 from model.frequencies import rope_frequencies
 from model.layers import EMBEDDED
 from model.sharpening import ScalableSoftmax, log_n_scaled
@@ -144,11 +144,11 @@ class RoPEAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
         dropout = self.dropout if self.training else 0.0
-        y = self.core(q, k, v, mask=mask, positions=positions, cache=cache, dropout=dropout)
+        y = self.core(q, k, v, Call(mask, positions, cache, dropout))  # (B, S, H, D)
         return self.out(y.flatten(-2))
 
     def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, S, H, D), k and v (B, S, Hk, D), normalised and rotated."""
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised, and rotated if the core does not."""
         if self.position != "rope" or self.core.rotates:
             return self._heads(x)
         fused = self.fused_projection

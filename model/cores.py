@@ -10,7 +10,7 @@ and values, D head_dim, N chosen queries.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,32 +19,29 @@ from torch import Tensor
 from model.cache import LayerCache
 
 
+class Call(NamedTuple):
+    """What one call of an attention layer is given beside q, k and v."""
+
+    mask: Tensor | None = None  # as `RoPEAttention.forward` takes it
+    positions: Tensor | None = None  # of the queries, (S,) or (B, S); None: the tokens are counted
+    cache: LayerCache | None = None  # where k and v are kept
+    dropout: float = 0.0  # the share of the weights to drop
+
+
 class Core(Protocol):
     """What `RoPEAttention.core` must do."""
 
     rotates: bool = False  # takes q and k that are not rotated, and rotates them itself
     counts: bool = False  # counts tokens itself, and wants no positions but those of a caller
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         """What the queries q (B, S, H, D) read: (B, S, H, D).
 
-        k and v (B, T, Hk, D) are all tokens so far, of which the queries are the last S. `cache`
-        is where they are kept. `mask` and `positions` are those of `RoPEAttention.forward`;
-        `dropout` is the share of the weights to drop.
+        k and v (B, T, Hk, D) are all tokens so far, of which the queries are the last S.
         """
         ...
 
-    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """The scores of chosen queries over all keys (B, H, N, T), -inf where one sees no key.
 
         q (B, N, H, D) are the queries `rows` (N,) of a whole text, whose keys are k (B, T, Hk, D);
@@ -59,35 +56,26 @@ class PlainCore(Core):
 
     causal: bool
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        """See `Core`; positions are in q and k already."""
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+        """See `Core`; the positions are in q and k already."""
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, S, D), (B, Hk, T, D)
         seq_len, n_keys = q.shape[2], k.shape[2]
-        allowed, causal = None, False
-        # A query after which no key comes needs no causal mask, and SDPA's own one is quicker.
-        if self.causal and seq_len > 1:
-            causal = n_keys == seq_len and mask is None
-            if not causal:
-                key = torch.arange(n_keys, device=q.device)
-                allowed = visible(key[n_keys - seq_len :], key, causal=True)
-        if mask is None:
-            y = _sdpa(q, k, v, allowed, dropout, causal)
-        else:
-            given = broadcastable(mask, (*q.shape[:3], n_keys))
-            y = attend(q, k, v, given if allowed is None else given & allowed, None, dropout)
-        return y.transpose(1, 2)
+        causal = False if seq_len == 1 else self.causal  # after the last query no key comes
+        if call.mask is not None or (causal and n_keys > seq_len):
+            return self._masked(q, k, v, call).transpose(1, 2)
+        return _sdpa(q, k, v, None, call.dropout, causal).transpose(1, 2)
 
-    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+    def _masked(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+        """With a mask, or with keys before the first query: not what SDPA's causal mask knows."""
+        seq_len, n_keys = q.shape[2], k.shape[2]
+        keys = torch.arange(n_keys, device=q.device)
+        seen = visible(keys[n_keys - seq_len :], keys, causal=self.causal)
+        if call.mask is None:
+            return _sdpa(q, k, v, seen, call.dropout)
+        allowed = broadcastable(call.mask, (*q.shape[:3], n_keys)) & seen
+        return attend(q, k, v, allowed, None, call.dropout)
+
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`."""
         seen = visible(rows, torch.arange(k.shape[1], device=k.device), causal=self.causal)
         return dots(q, k).masked_fill(~seen, -torch.inf)

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from model.cache import LayerCache
-from model.cores import Core, PlainCore, attend, broadcastable, dots, visible
+from model.cores import Call, Core, PlainCore, attend, broadcastable, dots, visible
 from model.fused_attention import fuses, window_attention
 from model.positions import alibi_bias, alibi_slopes
 
@@ -37,26 +36,17 @@ class WindowCore(Core):
     window: int
     backend: str = "auto"  # "pytorch": never the fused kernel
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        """See `Core`; positions are in q and k already."""
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
+        """See `Core`; the positions are in q and k already."""
         if k.shape[1] <= self.window:
-            return PlainCore(self.causal)(q, k, v, mask=mask, dropout=dropout)
-        if self.causal and mask is None and not dropout and fuses(self.backend, q, k, v):
+            return PlainCore(self.causal)(q, k, v, call)
+        plain = self.causal and call.mask is None and not call.dropout
+        if plain and fuses(self.backend, q, k, v):
             return window_attention(q, k, v, self.window)
-        rules = Rules.of(q, k, self.causal, self.window, mask)
-        return attend_in_blocks(q, k, v, rules, None, dropout)
+        rules = Rules.of(q, k, self.causal, self.window, call.mask)
+        return attend_in_blocks(q, k, v, rules, None, call.dropout)
 
-    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`."""
         keys = torch.arange(k.shape[1], device=k.device)
         seen = visible(rows, keys, causal=self.causal, window=self.window)
@@ -73,27 +63,17 @@ class AlibiCore(Core):
 
     counts = True
 
-    def __call__(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        *,
-        mask: Tensor | None = None,
-        positions: Tensor | None = None,
-        cache: LayerCache | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         """See `Core`."""
-        counted = positions is None and (cache is None or cache.positions is None)
-        plain = self.causal and mask is None and not dropout and counted
-        if plain and fuses(self.backend, q, k, v):
+        counted = call.positions is None and (call.cache is None or call.cache.positions is None)
+        plain = self.causal and call.mask is None and not call.dropout
+        if plain and counted and fuses(self.backend, q, k, v):
             slopes = alibi_slopes(q.shape[2], q.device)
             return window_attention(q, k, v, self.window, slopes=slopes)
-        rules = Rules.of(q, k, self.causal, self.window, mask)
-        return attend_in_blocks(q, k, v, rules, _bias(q, k, positions, cache), dropout)
+        rules = Rules.of(q, k, self.causal, self.window, call.mask)
+        return attend_in_blocks(q, k, v, rules, _bias(q, k, call), call.dropout)
 
-    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None = None) -> Tensor:
+    def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`."""
         keys = torch.arange(k.shape[1], device=k.device)
         seen = visible(rows, keys, causal=self.causal, window=self.window)
@@ -102,16 +82,16 @@ class AlibiCore(Core):
         return (dots(q, k) + bias).masked_fill(~seen, -torch.inf)
 
 
-def _bias(q: Tensor, k: Tensor, positions: Tensor | None, cache: LayerCache | None) -> Bias:
+def _bias(q: Tensor, k: Tensor, call: Call) -> Bias:
     """ALiBi's bias, by the positions of the queries and of all keys."""
-    at = positions
+    at = call.positions
     if at is None:
         at = torch.arange(k.shape[1] - q.shape[1], k.shape[1], device=q.device)
     keys_at = at
-    if cache is not None:
-        if positions is not None:
-            cache.set_positions(positions)
-        keys_at = cache.key_positions()
+    if call.cache is not None:
+        if call.positions is not None:
+            call.cache.set_positions(call.positions)
+        keys_at = call.cache.key_positions()
     slopes = alibi_slopes(q.shape[2], q.device)
     return lambda queries, keys: alibi_bias(slopes, at[..., queries], keys_at[..., keys])
 
@@ -120,9 +100,9 @@ class Rules(NamedTuple):
     """What a query may attend to. Query s is the token number `past` + s, key t the number t."""
 
     causal: bool
-    past: int = 0
-    window: int | None = None  # itself and window - 1 tokens before it (and after, if not causal)
-    mask: Tensor | None = None  # booleans that broadcast to (B, H, S, T), joined by AND
+    past: int
+    window: int | None  # itself and window - 1 tokens before it (and after, if not causal)
+    mask: Tensor | None  # booleans that broadcast to (B, H, S, T), joined by AND
 
     @classmethod
     def of(

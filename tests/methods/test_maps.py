@@ -272,6 +272,27 @@ def test_short_input_is_the_model_as_trained_and_so_is_a_model_without_a_map():
     assert torch.equal(net(tokens), plain)
 
 
+def test_one_map_takes_the_place_of_another_and_none_is_left():
+    net, tokens = small_model(), torch.randint(0, 32, (2, 40))
+    plain, cores = net(tokens), [layer.core for layer in net.attentions()]
+    bend(net, LeakyReRope(4, 2))
+    bend(net, ReRope(8))
+    bent = net(tokens)
+    bend(net, None)
+    assert [layer.core for layer in net.attentions()] == cores
+    assert torch.equal(net(tokens), plain)
+    bend(net, ReRope(8))
+    assert torch.equal(net(tokens), bent)
+
+
+def test_where_one_layer_cannot_be_bent_none_is():
+    net, tokens = small_model(pattern=["full", "full-nope"]), torch.randint(0, 32, (2, 40))
+    plain = net(tokens)
+    with pytest.raises(ValueError, match="position=nope has no relative positions to bend"):
+        bend(net, ReRope(8))
+    assert torch.equal(net(tokens), plain)
+
+
 def test_a_token_changes_nothing_before_it():
     net, tokens = small_model(), torch.randint(0, 32, (1, 40))
     other = tokens.clone()

@@ -238,6 +238,16 @@ def test_it_compiles_in_one_graph(backend, variant):
     assert set(model.state_dict()) == keys
 
 
+@pytest.mark.parametrize("variant", [{}, {"window": 5}])
+def test_a_compiled_model_takes_any_length(variant):
+    torch._dynamo.reset()
+    eager, compiled = make(torch.float32, **variant), make(torch.float32, **variant)
+    compiled.compile(fullgraph=True, backend="eager", dynamic=True)
+    for seq_len in (S, 7, 1):
+        x = tokens(2, seq_len)
+        torch.testing.assert_close(compiled(x), eager(x), rtol=1e-4, atol=1e-4)
+
+
 def test_a_compiled_model_follows_its_scaling():
     torch._dynamo.reset()
     eager, compiled, x = make(torch.float32), make(torch.float32), tokens()
