@@ -1,6 +1,6 @@
 """Every config file composes and passes the project's own checks; the help answers at once."""
 
-import time
+import os
 from pathlib import Path
 
 import pytest
@@ -46,14 +46,20 @@ def test_there_is_an_experiment() -> None:
     assert ("experiment", "shakespeare") in OPTIONS
 
 
+def processor_seconds() -> float:
+    """What the processes took that were started here, however busy the machine is."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "generate.py"])
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]])
 def test_help_and_config_answer_at_once(script: str, flags: list[str], tmp_path: Path) -> None:
-    started = time.monotonic()
+    started = processor_seconds()
     done = command(script, *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "checkpoint" in done.stdout or "seed" in done.stdout
     if flags == ["--help"]:
         assert f"python {script}" in done.stdout
-    assert time.monotonic() - started < 5
+    assert processor_seconds() - started < 5
     assert list(tmp_path.iterdir()) == []
