@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cli.command import plain
+from cli.compose import plain
 from commands import ROOT
 from training.phases import Phase, build_phases, describe, final_config, phase_problems
 from training.results import hyperparameters
@@ -24,7 +24,7 @@ def test_those_of_a_run_without_any_do_nothing() -> None:
     phases = build_phases(config)
     assert [type(phase).__name__ for phase in phases] == PHASES
     assert final_config(config) == config and describe(config) == []
-    assert phase_problems(config, []) == []
+    assert phase_problems(config, {}) == []
     trainer, module = SimpleNamespace(global_step=0, callbacks=[]), SimpleNamespace(net=None)
     for phase in phases:
         phase.on_train_start(trainer, module)
@@ -54,7 +54,7 @@ def test_any_callback_that_is_a_phase_will_do() -> None:
     """A new one needs its class and its place in configs/phases alone."""
     config = composed() | {"phases": {"mine": {"_target_": "training.phases.Phase"}}}
     assert [type(phase) for phase in build_phases(config)] == [Phase]
-    assert final_config(config) == config and phase_problems(config, []) == []
+    assert final_config(config) == config and phase_problems(config, {}) == []
 
 
 def test_hyperparameters_show_their_keys() -> None:
