@@ -8,48 +8,22 @@ is given and calls one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from common.rules import (
-    BOOLEAN,
-    above,
-    among,
-    at_least,
-    even,
-    list_of,
-    number,
-    one_of,
-    problems,
-    refuse,
-)
-from model.scalings import SCALINGS
+from common.rules import above, among, at_least, even, one_of, problems, refuse
+from model.scalings import SCALINGS, SETTINGS, STRETCHED
 
 if TYPE_CHECKING:
     from model.scalings import Frequencies
 
-# factor=None is seq_len / train_length
-_STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
-_NEEDS_TRAIN_LENGTH = ("dynamic", "ntk-by-parts", "yarn", "longrope", "llama3")
 _LISTS = ("short_factor", "long_factor")
 RULES = {
     "rotary_dim": even(2, 512, 64),
     "theta": above(0, 10000.0),
     "method": one_of(SCALINGS, "yarn"),
     "seq_len": at_least(1, 1024),
-    "factor": number(1, 1e12, 4.0),
-    "train_length": at_least(1, 256),
-    "beta_fast": above(0, 32.0),
-    "beta_slow": above(0, 1.0),
-    "attention_factor": above(0, 1.0),
-    "mscale": above(0, 1.0),
-    "mscale_all_dim": above(0, 1.0),
-    "truncate": BOOLEAN,
-    "short_factor": list_of(above(0, 1.0)),
-    "long_factor": list_of(above(0, 1.5)),
-    "low_freq_factor": above(0, 1.0),
-    "high_freq_factor": above(0, 4.0),
-    "partial_rotary_factor": number(0, 1, 0.25),
+    **SETTINGS,
 }
 
 
@@ -116,13 +90,14 @@ def _missing(
 ) -> list[str]:
     """What the method cannot do without."""
     lines, length = [], typed("train_length")
-    if method in _NEEDS_TRAIN_LENGTH and "train_length" not in given:
+    (needed,) = (f for f in fields(SCALINGS[method]) if f.name == "train_length")
+    if needed.default is MISSING and "train_length" not in given:
         lines.append(
             f"{length}=None: {method} needs the length that the model was trained at; "
             f"try {length}=256"
         )
     by_length = has_length and "train_length" in given
-    if method in _STRETCHED and "factor" not in given and not by_length:
+    if method in STRETCHED and "factor" not in given and not by_length:
         factor = typed("factor")
         lines.append(
             f"{factor}=None: {method} needs it, or seq_len and train_length; try {factor}=4.0"

@@ -15,10 +15,28 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from common.rules import BOOLEAN, above, at_least, list_of, number
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     Frequencies = tuple[Tensor, float]
+
+SETTINGS = {  # the rule of every field below
+    "factor": number(1, 1e12, 4.0),
+    "train_length": at_least(1, 256),
+    "beta_fast": above(0, 32.0),
+    "beta_slow": above(0, 1.0),
+    "attention_factor": above(0, 1.0),
+    "mscale": above(0, 1.0),
+    "mscale_all_dim": above(0, 1.0),
+    "truncate": BOOLEAN,
+    "short_factor": list_of(above(0, 1.0)),
+    "long_factor": list_of(above(0, 1.5)),
+    "low_freq_factor": above(0, 1.0),
+    "high_freq_factor": above(0, 4.0),
+    "partial_rotary_factor": number(0, 1, 0.25),
+}
 
 
 def inverse_frequencies(rotary_dim: int, theta: float) -> Tensor:
@@ -227,6 +245,8 @@ SCALINGS: dict[str, Any] = {  # by name: the classes above
     "llama3": Llama3,
     "proportional": Proportional,
 }
+# Those whose factor=None is seq_len / train_length
+STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
 
 
 def _stretch(factor: float | None, seq_len: int | None, train_length: int | None) -> float:

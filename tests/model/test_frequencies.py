@@ -1,5 +1,6 @@
 """Rotary frequencies against hand-computed values and Hugging Face's functions."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from kernels import rope_phases
 from model import ScalingConfig, Transformer, TransformerConfig, rope_frequencies
-from model.scalings import SCALINGS
+from model.scalings import SCALINGS, SETTINGS
 
 THETA, DIM, TRAINED = 10000.0, 64, 512
 SHORT = [1.0 + 0.01 * i for i in range(DIM // 2)]
@@ -233,3 +234,8 @@ def test_a_model_trains_with_p_rope_from_its_config():
         phases = block.attention.phases
         assert torch.equal(phases[:8], rope_phases(rope_frequencies(DIM)[0])[:8])
         assert (phases[8:] == 0).all()
+
+
+def test_every_setting_of_a_scaling_has_a_rule():
+    names = {field.name for scaling in SCALINGS.values() for field in dataclasses.fields(scaling)}
+    assert names == SETTINGS.keys()
