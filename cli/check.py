@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import extras  # noqa: F401 (registers the tasks in training windows)
+import extras
 from cli.errors import refuse
 from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
@@ -18,11 +18,11 @@ _ROTATION = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_proj
 def check_values(config: dict[str, Any], overrides: Overrides) -> None:
     """UserError with every wrong value, and every key that was typed and would be ignored."""
     model = _problems(lambda: model_config(config))
-    data = data_problems(config["data"], config["seed"]) + task_problems(config["data"])
+    data = data_problems(config["data"]) + task_problems(config["data"])
     length = None if data else config["data"]["seq_len"]  # lengths follow from it
     evaluation = setting_problems(config["evaluation"], length, "evaluation.")
     ignored = [] if model else _ignored(config, overrides)
-    refuse([*key_problems(config, TRAIN), *model, *data, *evaluation, *ignored])
+    refuse([*key_problems(config, TRAIN | extras.RULES), *model, *data, *evaluation, *ignored])
 
 
 def check_run(config: dict[str, Any], overrides: Overrides) -> None:

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from cli.errors import UserError
 from cli.overrides import Overrides, values_of
 from common.rules import nearest
+from model.rules import REMOVED
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-# Lists of objects that are made from their own keywords, so that new keys have a meaning there.
+# Groups of keyword arguments of Lightning's and Hydra's objects: new keys may be added.
 OPEN_GROUPS = ("trainer", "callbacks", "logger", "hydra")
 
 
@@ -72,8 +73,14 @@ def _check_kind(override: Override, config_name: str) -> None:
     key, text = override.key_or_group, override.input_line
     if override.is_delete():
         raise UserError(f"{text}: a key cannot be deleted; set it, e.g. {key}=null")
+    if override.package is not None:
+        raise UserError(f"{text}: a package cannot be chosen; write {key}=…")
+    if key.startswith("phases."):
+        raise UserError(f"{text}: is set by another key; configs/phases/default.yaml says which")
     if _adds(override) and key.split(".")[0].split("/")[0] not in OPEN_GROUPS:
         keys = known_keys(config_name)
+        if override.is_force_add() and key in keys:
+            return
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
     if _is_group(key) and not all(isinstance(v, str) and v[:1] != "_" for v in values_of(override)):
@@ -98,18 +105,24 @@ def explain(error: Exception, overrides: Overrides, config_name: str) -> str:
 def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
     """A line for each key that there is not with the groups that were chosen."""
     chosen = [
-        f"{one.key_or_group}={values_of(one)[0]}"
+        f"{one.key_or_group}={value}"
         for one in overrides.parsed
         if _is_group(one.key_or_group)
+        for value in values_of(one)[:1]
     ]
     there, always = known_keys(config_name, chosen), known_keys(config_name)
+    hydras = composed(config_name, with_hydra=True).hydra
+    there += flatten(OmegaConf.to_container(hydras, resolve=False), "hydra.")
     wrong = [one.key_or_group for one in overrides.parsed if not _adds(one)]
-    return [
-        f"{overrides.typed[key]}: no such key"
-        f"{' with the groups chosen' if key in always else _did_you_mean(key, there)}"
-        for key in dict.fromkeys(wrong)
-        if key not in there and not key.startswith("hydra")
-    ]
+    lines = []
+    for key in (key for key in dict.fromkeys(wrong) if key not in there):
+        hint = f"no such key{_did_you_mean(key, there)}"
+        if key in always:
+            hint = "no such key with the groups chosen"
+        if gone := REMOVED.get(key.removeprefix("model.")):
+            hint = gone
+        lines.append(f"{overrides.typed[key]}: {hint}")
+    return lines
 
 
 def _adds(override: Override) -> bool:

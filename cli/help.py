@@ -32,14 +32,16 @@ def help_text(config_name: str, lines: Sequence[str]) -> str:
     config = composed(config_name, lines, with_hydra=True)
     template, choices = config.hydra.help.template, config.hydra.runtime.choices
     comments = _comments(config_name, choices)
-    groups = [group for group in sorted(map(str, choices)) if (CONFIGS / group).is_dir()]
+    groups = sorted(group for group in map(str, choices) if (CONFIGS / group).is_dir())
+    groups = [group for group in groups if group != "phases"]
     options = [
-        _with(f"{group}: {', '.join(group_options(group))}", comments[group].behind)
+        _commented(f"{group}: {', '.join(group_options(group))}", comments[group].behind)
         for group in groups
     ]
     keys = OmegaConf.to_container(config, resolve=False)
     assert isinstance(keys, dict)
     del keys["hydra"]
+    keys.pop("phases", None)  # set by keys of their own
     shown = "\n".join(_annotated(keys, comments))
     return Template(template).substitute(APP_CONFIG_GROUPS="\n".join(options), CONFIG=shown)
 
@@ -54,13 +56,13 @@ def _annotated(
         comment = comments[f"{at}{key}"]
         lines += [f"{indent}# {line}" for line in comment.above]
         inner = isinstance(value, Mapping) and value
-        line = f"{indent}{key}:" if inner else f"{indent}{key}: {_flow(value)}"
-        lines.append(_with(line, comment.behind))
+        line = f"{indent}{key}:" if inner else f"{indent}{key}: {_one_line(value)}"
+        lines.append(_commented(line, comment.behind))
         lines += _annotated(value, comments, f"{at}{key}.") if inner else []
     return lines
 
 
-def _with(line: str, comment: str) -> str:
+def _commented(line: str, comment: str) -> str:
     """A line with its comment behind it, or above where it is long."""
     if not comment:
         return line
@@ -68,7 +70,7 @@ def _with(line: str, comment: str) -> str:
     return f"{line} # {comment}" if len(line) <= 100 else f"{indent}# {comment}\n{line}"
 
 
-def _flow(value: Any) -> str:
+def _one_line(value: Any) -> str:
     """A value in one line of YAML."""
     if isinstance(value, str) and "\n" in value:
         return json.dumps(value)
@@ -78,14 +80,14 @@ def _flow(value: Any) -> str:
 def _comments(config_name: str, choices: Mapping[Any, Any]) -> dict[str, Comment]:
     """The comments of every file that was composed; of two on one key, that of the later file."""
     found: dict[str, Comment] = defaultdict(Comment)
-    found |= dict(_of_file(CONFIGS / f"{config_name}.yaml", ""))
+    found |= dict(_comments_of_file(CONFIGS / f"{config_name}.yaml", ""))
     for choice, option in choices.items():
         group, _, package = str(choice).partition("@")
         if option is None or not (CONFIGS / group).is_dir():
             continue
         prefix = "" if package or group == "experiment" else f"{group}."
         for file in _with_bases(CONFIGS / group / f"{option}.yaml"):
-            for key, comment in _of_file(file, prefix):
+            for key, comment in _comments_of_file(file, prefix):
                 found[key] = comment._replace(behind=comment.behind or found[key].behind)
     return found
 
@@ -98,7 +100,7 @@ def _with_bases(file: Path) -> Iterator[Path]:
     yield file
 
 
-def _of_file(file: Path, prefix: str) -> Iterator[tuple[str, Comment]]:
+def _comments_of_file(file: Path, prefix: str) -> Iterator[tuple[str, Comment]]:
     """Each key of a file that has a comment, dotted; the file's first lines are its group's."""
     above: list[str] = []
     parents: list[str] = []

@@ -56,6 +56,7 @@ GENERATE = {
     "checkpoint": _CHECKPOINT,
     "prompt": of("text", lambda v: isinstance(v, str) and v != "", "def"),
     **GENERATION,
+    "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
 }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from cli.errors import UserError
@@ -45,7 +45,9 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def values_of(override: Override) -> list[object]:
-    """What an override sets its key to: one value, or all those of a sweep."""
+    """What an override sets its key to: one value, or those that a sweep names one by one."""
+    if isinstance(override.value(), Glob):
+        return []  # Hydra finds the options of a group itself
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.value()]

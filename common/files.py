@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and that survive a power cut."""
 
+import glob
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_what_the_dead_left(path)
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with open(part, "xb") as file:
@@ -46,6 +48,28 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write `content`, indented, to `path`: whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _remove_what_the_dead_left(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left beside it."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*-*.part"):
+        process = part.name.removeprefix(f"{path.name}.").partition("-")[0]
+        with suppress(OSError):
+            if process.isdecimal() and not _is_alive(int(process)):
+                part.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is such a process on this machine, or no way to know."""
+    if os.name != "posix":
+        return True  # there, a signal would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flush_directory(directory: Path) -> None:

@@ -38,6 +38,11 @@ def problems(values: Mapping[str, object], rules: Rules, prefix: str = "") -> li
     ]
 
 
+def broken_keys(values: Mapping[str, object], rules: Rules) -> set[str]:
+    """The keys of `values` that break their rules."""
+    return {key for key, rule in rules.items() if key in values and not rule.holds(values[key])}
+
+
 def refuse(lines: Collection[str]) -> None:
     """Raise a ValueError of these lines, if there are any."""
     if lines:

@@ -1,4 +1,4 @@
-"""Corpora, tokenizers and the Lightning data module; knows nobody else in the house.
+"""Corpora, tokenizers and the Lightning data module; knows nobody but common.
 
 `TextDataModule` is imported when it is first asked for: it needs torch and lightning, which take
 seconds, and everything else here is done without them.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.rules import at_least, optional, problems, unknown
+from common.rules import at_least, broken_keys, optional, problems, unknown
 from data.corpora import corpus_problems
 from data.tasks import KINDS, share_problems
 from data.tokenizers import TOKENIZER
@@ -22,8 +22,9 @@ KEYS = ("corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens", "n
 
 def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
     """A line for each broken rule on `KEYS` of the group `data`, all of them given."""
-    lines = problems({f"data.{key}": settings[key] for key in KEYS} | {"seed": seed}, RULES)
-    if not any(line.startswith(("data.seq_len=", "data.val_tokens=")) for line in lines):
+    values = {f"data.{key}": settings[key] for key in KEYS} | {"seed": seed}
+    lines = problems(values, RULES)
+    if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])
     return lines + corpus_problems(settings["corpus"], settings["path"])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from common.rules import at_least, optional
 from extras import tasks
 from model.config import TransformerConfig
 from model.layers import Layer
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
     from model import RoPEAttention
 
-__all__ = ["tasks"]
+__all__ = ["RULES", "tasks"]
+
+RULES = {  # of the keys that phases of training have (configs/phases)
+    "crossbatch_from": at_least(0, 0),
+    "drop_positions_at": optional(at_least(1, 400)),
+}
 
 
 def _attention(config: TransformerConfig, layer: Layer) -> Callable[..., RoPEAttention] | None:

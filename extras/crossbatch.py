@@ -18,15 +18,12 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from common.rules import at_least, problems
 from model import RoPEAttention, TransformerConfig
 from model.cache import LayerCache
 from model.layers import Layer
 from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
-
-RULES = {"crossbatch_from": at_least(0, 0)}
 
 
 class CrossBatchAttention(RoPEAttention):
@@ -83,7 +80,7 @@ def crossbatch_attention(
 ) -> Callable[..., RoPEAttention] | None:
     """Layers without window and positions read several passages where the config says so."""
     assert config.crossbatch is not None
-    if layer.window is not None or layer.position != "nope":
+    if not layer.is_far:
         return None
     return partial(CrossBatchAttention, passages=config.crossbatch)
 
@@ -120,12 +117,11 @@ class JoinPassages(Phase):
 
     def problems(self, config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
         """The step must be one of the run's, and the passages must fill a batch."""
-        lines = problems({"crossbatch_from": self.start}, RULES)
         if self.passages is None:
             ignored = "has no effect without model.crossbatch; leave it out"
             override = typed.get("crossbatch_from")
-            return lines + ([f"{override}: {ignored}"] if override else [])
-        lines = lines or _step_problems(self.start, config["trainer"]["max_steps"])
+            return [f"{override}: {ignored}"] if override else []
+        lines = _step_problems(self.start, config["trainer"]["max_steps"])
         return lines + _batch_problems(self.passages, config["data"]["batch_size"])
 
 

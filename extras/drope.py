@@ -10,13 +10,10 @@ from typing import Any
 
 import lightning as L
 
-from common.rules import at_least, optional, problems
 from model import ScalingConfig, Transformer
 from training.callbacks import find
 from training.callbacks.checkpoints import BestAndLast
 from training.phases import Phase
-
-RULES = {"drop_positions_at": optional(at_least(1, 400))}
 
 
 def without_positions(config: dict[str, Any]) -> dict[str, Any]:
@@ -76,8 +73,6 @@ class DropPositions(Phase):
 
     def problems(self, config: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
         """The step must be one, and tell of a model and of steps that are there."""
-        if lines := problems({"drop_positions_at": self.at}, RULES):
-            return lines
         return [] if self.at is None else _tied_problems(self.at, config)
 
 

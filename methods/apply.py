@@ -18,7 +18,8 @@ from methods.registry import map_of
 def applied(
     method: Method, model: nn.Module, *, context: int, train_length: int
 ) -> Iterator[nn.Module]:
-    """What to call for the model under a method at a length: itself, changed, or its `Cropped`.
+    """Within the block, what to call in place of `model` under a method at a length: the model
+    changed, or a `Cropped` around it.
 
     A method that follows the length takes that of the whole context, whatever part of it a call
     reads: decoding through a cache uses the final length's frequencies from the first token on.

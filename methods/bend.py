@@ -39,7 +39,7 @@ def bend(model: nn.Module, position_map: PositionMap | None) -> None:
 
 
 def _check(layer: RoPEAttention, position_map: PositionMap) -> None:
-    said = f"remap={position_map}"
+    said = f"position_map={position_map}"
     if not layer.causal:
         raise ValueError(f"{said}: is for causal attention alone; make it causal=True")
     if layer.position != "rope":
@@ -65,7 +65,7 @@ class BentCore(Core):
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, call: Call) -> Tensor:
         """See `Core`; q and k are not rotated. Raises ValueError for a mask and for positions."""
         if call.positions is not None or call.mask is not None:
-            raise ValueError("positions, mask: a remap counts tokens itself; leave them out")
+            raise ValueError("positions, mask: a position map counts tokens itself; leave them out")
         fused = fuses(self.layer.backend, q, k, v)
         return bent_attention(q, k, v, self.position_map, partial(rotated, self.layer), fused=fused)
 

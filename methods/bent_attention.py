@@ -25,7 +25,7 @@ from model.fused_attention import KEPT
 CPU_BLOCK, GPU_BLOCK = 2**21, 2**26
 
 
-class Rotation(Protocol):
+class Rotate(Protocol):
     """How queries and keys are rotated, as `methods.bend.rotated` does for a layer."""
 
     def __call__(self, x: Tensor, positions: Tensor, leak: int = 1, spread: int = 1) -> Tensor:
@@ -41,7 +41,7 @@ def bent_attention(
     k: Tensor,
     v: Tensor,
     position_map: PositionMap,
-    rotation: Rotation,
+    rotation: Rotate,
     *,
     fused: bool = False,
     scores_per_block: int | None = None,
@@ -63,9 +63,7 @@ def bent_attention(
 # once and serve every layer.
 
 
-def _fused(
-    q: Tensor, k: Tensor, v: Tensor, position_map: PositionMap, rotation: Rotation
-) -> Tensor:
+def _fused(q: Tensor, k: Tensor, v: Tensor, position_map: PositionMap, rotation: Rotate) -> Tensor:
     passes, seq_len = position_map.passes(), q.shape[1]
     past = k.shape[1] - seq_len
     queries, keys = pass_positions(position_map, past, seq_len, q.device)
@@ -109,7 +107,7 @@ def _in_blocks(
     k: Tensor,
     v: Tensor,
     position_map: PositionMap,
-    rotation: Rotation,
+    rotation: Rotate,
     scores_per_block: int | None,
 ) -> Tensor:
     precision = torch.promote_types(q.dtype, torch.float32)
@@ -144,7 +142,7 @@ def _in_blocks(
 
 
 def _rotated_keys(
-    passes: list[Pass], k: Tensor, positions: list[Tensor], rotation: Rotation
+    passes: list[Pass], k: Tensor, positions: list[Tensor], rotation: Rotate
 ) -> list[Tensor]:
     """For each pass k (B, T, Hk, D) as it is rotated there; passes may share one rotation."""
     done: dict[tuple[object, int], Tensor] = {}

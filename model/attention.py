@@ -45,7 +45,7 @@ class RoPEAttention(nn.Module):
         fused_projection: let the GEMM of the projection rotate, where there is a kernel for it
             (`kernels.rope_qkv`); then `self.qkv` is not called, and its hooks neither.
 
-    What attends is `core`, which others may take the place of; `forward` does the rest.
+    `core` attends and may be replaced (`methods/bend.py`); `forward` does the rest.
     Raises ValueError, a line for every argument that breaks a rule.
     """
 

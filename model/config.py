@@ -13,6 +13,7 @@ from common.rules import (
     BOOLEAN,
     above,
     at_least,
+    broken_keys,
     even,
     group_of,
     integer,
@@ -26,7 +27,7 @@ from common.rules import (
 from model.layers import KINDS, POSITIONS, Layer, layers
 from model.rules import removed, tied_problems
 
-BACKENDS = ("auto", "triton", "pytorch")  # `kernels.BACKENDS`, which could not be had without torch
+BACKENDS = ("auto", "triton", "pytorch")  # auto and `kernels.BACKENDS`, which imports torch
 MLPS = ("swiglu", "relu2", "gelu")
 
 WIDTH = integer(1, 2**20, 128)
@@ -111,7 +112,7 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         values = {key: getattr(self, _FIELDS.get(key, key.split(".")[-1])) for key in RULES}
         wrong = problems(values, RULES)
-        refuse(wrong + tied_problems(self, {line.partition("=")[0] for line in wrong}))
+        refuse(wrong + tied_problems(self, broken_keys(values, RULES)))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], vocab_size: int) -> "TransformerConfig":

@@ -24,7 +24,7 @@ GENERATION = {
     "seed": optional(integer(0, 2**63 - 1, 0)),
 }
 
-# Keys that old checkpoints have; null, which did nothing, is read over.
+# Keys that old checkpoints have. Null, which did nothing, is ignored.
 REMOVED = {
     "far_heads": "mixed layers were removed, which gained nothing (docs/results/levers.md); "
     "revision a2e66d8 reads such a model"

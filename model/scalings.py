@@ -148,7 +148,6 @@ class Yarn:
             return float(self.attention_factor)
         if self.mscale is None:
             return 0.1 * math.log(factor) + 1
-        assert self.mscale_all_dim is not None  # both are given, or none
         scale = 0.1 * math.log(factor)
         assert self.mscale_all_dim is not None  # `model.frequencies` asks for both
         return (scale * self.mscale + 1) / (scale * self.mscale_all_dim + 1)

@@ -21,7 +21,7 @@ from benchmarks.tables import caption, microseconds, new_table, number
 from benchmarks.timing import Timing, measure, ratios, release
 from kernels import resolve_backend, rotate
 from methods.bend import rotated
-from methods.bent_attention import Rotation, bent_attention
+from methods.bent_attention import Rotate, bent_attention
 from methods.maps import PositionMap
 from methods.registry import MAPS, map_of
 from model import RoPEAttention
@@ -103,7 +103,7 @@ def _without_gradients(call: Call) -> Call:
     return torch.inference_mode()(call)
 
 
-def materialised_rerope(q: Tensor, k: Tensor, v: Tensor, window: int, rotation: Rotation) -> Tensor:
+def materialised_rerope(q: Tensor, k: Tensor, v: Tensor, window: int, rotation: Rotate) -> Tensor:
     """ReRoPE as published (bojone/rerope): both scores of all pairs, and one of the two chosen."""
     positions = torch.arange(q.shape[1], device=q.device)
     zeros = torch.zeros_like(positions)

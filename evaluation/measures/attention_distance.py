@@ -6,13 +6,14 @@ Shapes: S tokens read, N queries scored, H heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluation.precision import autocast
 from model import RoPEAttention
 
 QUERIES = 64  # a passage: all of them at 32,768 tokens would be 4 GB of weights a head
@@ -92,8 +93,7 @@ def _observed(layers: list[RoPEAttention], train_length: int, totals: Tensor) ->
 
 @torch.inference_mode()
 def _read(model: nn.Module, tokens: Tensor) -> None:
-    bf16 = tokens.device.type == "cuda"
-    with torch.autocast("cuda", dtype=torch.bfloat16) if bf16 else nullcontext():
+    with autocast(tokens.device):
         model(tokens)
 
 

@@ -1,6 +1,6 @@
 """Attention in which every query sees intervals of the keys: one fused kernel, forward only.
 
-What remapped positions, sliding windows, attention sinks and ALiBi need beyond plain attention,
+What bent positions, sliding windows, attention sinks and ALiBi need beyond plain attention,
 with memory linear in the length. Importing this imports torch alone.
 
 Shapes: B batch, S queries, T keys, H heads of queries, Hk heads of keys and values, D head_dim,

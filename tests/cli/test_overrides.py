@@ -2,6 +2,7 @@
 
 import pytest
 
+from cli.compose import check_overrides
 from cli.errors import UserError
 from cli.overrides import Overrides, split_arguments, values_of
 
@@ -48,3 +49,14 @@ def test_a_sweep_has_several_values() -> None:
 def test_what_is_no_override_is_refused(line: str) -> None:
     with pytest.raises(UserError, match=r"must be key=value|quote a value"):
         Overrides([line])
+
+
+@pytest.mark.parametrize("line", ["scaling=glob(*)", "++seed=3", "+trainer.max_time=00:00:01:00"])
+def test_what_hydra_understands_is_left_to_it(line: str) -> None:
+    check_overrides(Overrides([line]), ["-m"], "train")
+
+
+@pytest.mark.parametrize("line", ["++foo=3", "+seed=3", "data@foo=text", "phases.x.y=1"])
+def test_what_hydra_would_take_in_silence_is_refused(line: str) -> None:
+    with pytest.raises(UserError, match=r"cannot be (added|chosen)|another key"):
+        check_overrides(Overrides([line]), [], "train")

@@ -16,6 +16,8 @@ MISTAKES = [
     (["train.py", "rope=trition"], "did you mean triton?"),
     (["train.py", "scaling=yarn"], "scaling.train_length=None: yarn needs"),
     (["train.py", "data.corpus=book", "data.passkey=2"], "data.corpus=book", "data.passkey=2"),
+    (["train.py", "crossbatch_from=-1", "drop_positions_at=0"], "of at least 0", "of at least 1"),
+    (["train.py", "model.far_heads=2"], "mixed layers were removed"),
     (["train.py", "model.pattern=[full,windwo]"], "try model.pattern=[full,window]"),
     (["train.py", "evaluation.methods=[yarm,rerope@0]"], "did you mean yarn?", "window=0"),
     (["train.py", "position=alibi", "rope.theta=5"], "no effect with position=alibi"),

@@ -7,12 +7,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from cli.compose import plain
+from cli.compose import check_overrides, plain
 from cli.errors import UserError
 from cli.overrides import Overrides
 from cli.resume import resumed_config
 from commands import ROOT
-from training.phases import build_phases, final_config, phase_problems
+from training.phases import build_phases, final_config
 from training.prepare import build_callbacks
 
 
@@ -75,6 +75,5 @@ def test_what_may_change(tmp_path: Path, key: str) -> None:
 
 def test_a_phase_is_set_by_its_own_key_alone() -> None:
     typed = "phases.drop_positions.at=5"
-    assert phase_problems(plain(today(typed)), Overrides([typed]).typed) == [
-        f"{typed}: is set by another key; configs/phases/default.yaml says which"
-    ]
+    with pytest.raises(UserError, match=f"{typed}: is set by another key; configs/phases/"):
+        check_overrides(Overrides([typed]), [], "train")

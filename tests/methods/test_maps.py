@@ -314,16 +314,18 @@ def test_it_trains():
 def test_positions_and_models_without_rotation_are_refused():
     net = small_model()
     bend(net, ReRope(8))
-    with pytest.raises(ValueError, match="positions, mask: a remap counts tokens itself"):
+    with pytest.raises(ValueError, match="positions, mask: a position map counts tokens itself"):
         net(torch.zeros(1, 4, dtype=torch.long), positions=torch.arange(4))
-    with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): .*position=nope"):
+    with pytest.raises(ValueError, match=r"position_map=ReRope\(window=8\): .*position=nope"):
         bend(small_model(position="nope"), ReRope(8))
     bend(small_model(position="nope"), None)
 
 
 def test_bidirectional_attention_is_refused():
     module = RoPEAttention(32, 4, backend="pytorch")
-    with pytest.raises(ValueError, match=r"remap=ReRope\(window=8\): is for causal attention"):
+    with pytest.raises(
+        ValueError, match=r"position_map=ReRope\(window=8\): is for causal attention"
+    ):
         bend(module, ReRope(8))
     with pytest.raises(ValueError, match="train_length=8: is for causal attention alone"):
         module.set_score_scaling(8)

@@ -100,7 +100,7 @@ def rotation_tile(
 ) -> Tile:
     """Tile sizes: many small ones for a GPU, one or few huge ones for the interpreter.
 
-    Measured on an H100 over the shapes of benchmarks/cells.py and some more
+    Measured on an H100 over the shapes of benchmarks/shapes.py and some more
     (docs/results/kernel-trials-h100.json), stored tokens first. Of many tokens a program takes one,
     up to MOST_ELEMENTS of its heads of one tensor: a piece of memory that is read and written as a
     whole. Short ones come two or more at a time, long ones have more warps; and where one of the

@@ -1,0 +1,35 @@
+"""Files are there whole or not at all, and what a killed process left is cleared away."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.files import replacing, write_json, write_text
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "file") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_it_makes_directories_and_ends_with_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "a/b.json", {"x": 1})
+    assert (tmp_path / "a/b.json").read_text() == '{\n  "x": 1\n}\n'
+
+
+def test_what_a_dead_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    dead = tmp_path / f"last[1].ckpt.{int(ended.stdout)}-0a.part"
+    alive = tmp_path / f"last[1].ckpt.{os.getpid()}-0b.part"
+    other = tmp_path / f"best.ckpt.{int(ended.stdout)}-0c.part"
+    for path in (dead, alive, other):
+        path.touch()
+    write_text(tmp_path / "last[1].ckpt", "new")
+    assert {path.name for path in tmp_path.iterdir()} == {*("last[1].ckpt", alive.name, other.name)}
