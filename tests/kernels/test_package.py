@@ -55,6 +55,8 @@ for name in [name for name in sys.modules if name.startswith("__editable__")]:
     del sys.modules[name]
 sys.path.insert(0, sys.argv[2])
 site.addsitedir(sys.argv[2], known_paths=set())
+# An editable install's finder comes last: pip would have removed the other installation.
+sys.meta_path.sort(key=lambda finder: "__editable__" not in str(finder))
 """
 
 
