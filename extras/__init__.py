@@ -1,8 +1,8 @@
 """What single experiments need beside the ordinary model and its training.
 
-The other rooms know none of it by name: importing this package registers kinds of attention,
-positions and tasks with them; phases of training stand in configs/phases. It imports no torch: the
-model's extras are imported when a model asks for them.
+The other rooms import none of it: importing this package registers kinds of attention and
+positions with model, and tasks with data; phases of training stand in configs/phases. It imports
+no torch: the model's extras are imported when a model asks for them.
 """
 
 from __future__ import annotations

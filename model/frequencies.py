@@ -90,8 +90,8 @@ def _missing(
 ) -> list[str]:
     """What the method cannot do without."""
     lines, length = [], typed("train_length")
-    (needed,) = (f for f in fields(SCALINGS[method]) if f.name == "train_length")
-    if needed.default is MISSING and "train_length" not in given:
+    needed = {field.name for field in fields(SCALINGS[method]) if field.default is MISSING}
+    if "train_length" in needed - given.keys():
         lines.append(
             f"{length}=None: {method} needs the length that the model was trained at; "
             f"try {length}=256"
