@@ -119,13 +119,16 @@ def optional(rule: Rule) -> Rule:
     return rule._replace(text=f"null or {rule.text}", holds=lambda v: v is None or rule.holds(v))
 
 
-def list_of(rule: Rule) -> Rule:
-    """A list of one or more, each as `rule` asks; what works keeps those that are right."""
+def list_of(rule: Rule, *, repeats: bool = False) -> Rule:
+    """A list of one or more, each as `rule` asks; what works keeps those that are right.
+
+    `repeats`: what works may hold one twice.
+    """
 
     def works(value: Any) -> list[object]:
         values = value if isinstance(value, list | tuple) and value else [value]
         right = [v if rule.holds(v) else rule.works(v) for v in values]
-        return [v for i, v in enumerate(right) if v not in right[:i]]
+        return [v for i, v in enumerate(right) if repeats or v not in right[:i]]
 
     return Rule(
         f"a list of one or more, each {rule.text}",

@@ -44,7 +44,7 @@ RULES = {
     "model.tied_head": BOOLEAN,
     "model.dropout": number(0, 0.999, 0.1),
     "model.window": optional(integer(1, 2**40, 64)),
-    "model.pattern": optional(list_of(one_of(KINDS, "full"))),
+    "model.pattern": optional(list_of(one_of(KINDS, "full"), repeats=True)),
     "model.crossbatch": optional(integer(2, 4096, 8)),
     "model.ssmax": BOOLEAN,
     "model.random_positions": optional(integer(2, 2**24, 4096)),  # that many numbers at every step

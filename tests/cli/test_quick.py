@@ -18,7 +18,7 @@ MISTAKES = [
     (["train.py", "data.corpus=book", "data.passkey=2"], "data.corpus=book", "data.passkey=2"),
     (["train.py", "crossbatch_from=-1", "drop_positions_at=0"], "of at least 0", "of at least 1"),
     (["train.py", "model.far_heads=2"], "mixed layers were removed"),
-    (["train.py", "model.pattern=[full,windwo]"], "try model.pattern=[full,window]"),
+    (["train.py", "model.pattern=[full,full,windwo]"], "try model.pattern=[full,full,window]"),
     (["train.py", "evaluation.methods=[yarm,rerope@0]"], "did you mean yarn?", "window=0"),
     (["train.py", "position=alibi", "rope.theta=5"], "no effect with position=alibi"),
     (["train.py", "run_dir=file"], "file is a file"),
