@@ -1,6 +1,5 @@
 """Train a transformer from its config, then measure how far past its training length it goes."""
 
-import sys
 from typing import Any
 
 from omegaconf import DictConfig
@@ -39,25 +38,13 @@ def fit_and_measure(run: Any) -> float:
     """Train, measure extrapolation on the best checkpoint, write the results."""
     from cli.announce import announce, summarize
     from cli.extrapolate import extrapolate
-    from training import Interrupted
 
     announce(run)
     try:
         run.fit()
     except FloatingPointError as error:
         raise UserError(str(error)) from error
-    except Interrupted as stop:
-        print(f"\n{stop}; {run.how_to_go_on()}", file=sys.stderr)
-        sys.exit(128 + stop.number)
-    data, config = run.prepared.data, run.prepared.config
-    extrapolate(
-        run.best_network(),
-        data.val_documents,
-        data.tokenizer,
-        config["data"]["seq_len"],
-        config["evaluation"],
-        run.directory,
-    )
+    extrapolate(run)
     results = run.write_results(seconds_since_start())
     summarize(run, results)
     return results["val/loss"]

@@ -27,8 +27,8 @@ def announce(run: Run) -> None:
     }
     for row, text in describe(config):
         rows[row] += f", {text}"
-    if run.checkpoint:
-        rows["resumed"] = f"at step {run.resume_step:,}, {run.checkpoint}"
+    if run.checkpoint and run.resume_point:
+        rows["resumed"] = f"at step {run.resume_point.step:,}, {run.checkpoint}"
     _print(rows)
 
 

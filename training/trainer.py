@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 
 from training.callbacks.checkpoints import AtomicCheckpointIO
-from training.metrics_file import JsonLines
+from training.metrics_file import METRICS, JsonLines
 
 # Steps, never epochs; checkpoints, progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
@@ -41,9 +41,8 @@ def build_trainer(
     device: torch.device,
     directory: Path,
     callbacks: Sequence[L.Callback],
-    resume_step: int | None,
 ) -> L.Trainer:
-    """The Trainer of a run in `directory`, one that goes on from `resume_step` if that is given."""
+    """The Trainer of a run in `directory`."""
     settings = config["trainer"]
     automatic = "bf16-mixed" if device.type == "cuda" else "32-true"
     changed = {
@@ -54,30 +53,14 @@ def build_trainer(
     partial = instantiate({**settings, **changed, "_partial_": True})
     return partial(
         default_root_dir=str(directory),
-        logger=build_loggers(config["logger"] or {}, directory, resume_step),
+        logger=build_loggers(config["logger"] or {}, directory),
         callbacks=list(callbacks),
         plugins=[AtomicCheckpointIO()],
         **OWN_SETTINGS,
     )
 
 
-def build_loggers(
-    settings: Mapping[str, Any], directory: Path, resume_step: int | None
-) -> list[Logger]:
+def build_loggers(settings: Mapping[str, Any], directory: Path) -> list[Logger]:
     """metrics.jsonl, and the loggers of the group `logger`."""
-    loggers: list[Logger] = [JsonLines(directory / "metrics.jsonl", resume_step)]
-    for logger in settings.values():
-        extra: dict[str, Any] = {"save_dir": str(directory)}
-        if resume_step is not None and logger["_target_"].endswith("TensorBoardLogger"):
-            extra["purge_step"] = resume_step + 1
-        loggers.append(instantiate(logger | extra))
-    return loggers
-
-
-class ValidateLast(L.Callback):
-    """Makes a full validation follow the last step, whatever the interval is."""
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Stop after the last step, since Lightning validates once more when it is told to."""
-        if trainer.global_step >= trainer.max_steps:
-            trainer.should_stop = True
+    loggers: list[Logger] = [JsonLines(directory / METRICS)]
+    return loggers + [instantiate(one | {"save_dir": str(directory)}) for one in settings.values()]

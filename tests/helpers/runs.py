@@ -43,7 +43,13 @@ class Killer(L.Callback):
             raise Killed
 
 
-def fit(home: Path, name: str, *options: str, stop: int | None = None) -> Run:
+def fit(
+    home: Path,
+    name: str,
+    *options: str,
+    stop: int | None = None,
+    callback: L.Callback | None = None,
+) -> Run:
     """Train the run `name` in `home` on its text.txt; `stop`: its last step."""
     overrides = [*SETTINGS, f"data.path={home / 'text.txt'}", *options]
     if not any(option.startswith("resume=") for option in options):
@@ -53,6 +59,8 @@ def fit(home: Path, name: str, *options: str, stop: int | None = None) -> Run:
     prepared = prepare(plan.config, plan.checkpoint)
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
     save_config(directory, prepared.config, overrides)
+    if callback is not None:
+        prepared.callbacks.append(callback)
     if stop is not None:
         prepared.callbacks.append(Killer(stop))
     run = Run(prepared, directory, plan.checkpoint, plan.run is not None)
