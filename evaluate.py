@@ -1,5 +1,6 @@
 """Length extrapolation of a checkpoint: lengths × methods, as table, plots and TensorBoard."""
 
+import shlex
 from typing import Any
 
 from omegaconf import DictConfig
@@ -50,7 +51,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     if len(cells):
         print(f"{len(cells)} finished cells found in {directory}", flush=True)
     tokenizer = chosen.first.tokenizer
-    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells)
+    how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
+    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how)
     print(f"results: {directory}")
 
 
