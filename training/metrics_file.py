@@ -18,12 +18,9 @@ class JsonLines(Logger):
     name = "metrics"
     version = ""
 
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
-        """`resume_step`: of a run that goes on; later lines of the file are dropped."""
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        if resume_step is not None and path.exists():
-            cut_back(path, resume_step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:
@@ -39,6 +36,8 @@ class JsonLines(Logger):
 
 def cut_back(path: Path, step: int) -> None:
     """Drop every line of a metrics file past `step`, and a last line that was cut off."""
+    if not path.exists():
+        return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -17,7 +17,7 @@ from training.callbacks.checkpoints import (
     read_checkpoint,
 )
 from training.callbacks.metrics import Metrics
-from training.metrics_file import latest_metrics
+from training.metrics_file import cut_back, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.phases import build_phases
@@ -40,11 +40,13 @@ class Run:
     def __init__(
         self, prepared: Prepared, directory: Path, checkpoint: Path | None, resumed: bool = False
     ) -> None:
-        """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
+        """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
+
+        `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
+        """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
         step = read_checkpoint(checkpoint, "resume")["global_step"] if checkpoint else 0
         self.resume_step = step if resumed else None
-        (directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
         self.module = _build_module(prepared)
         self.metrics = _build_metrics(prepared.config)
         if checkpoint:
@@ -62,6 +64,9 @@ class Run:
 
         Raises Interrupted after Ctrl-C or SIGTERM, FloatingPointError where the loss diverged.
         """
+        (self.directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
+        if self.resume_step is not None:
+            cut_back(self.directory / "metrics.jsonl", self.resume_step)
         torch.set_float32_matmul_precision("highest")
         data, checkpoint = self.prepared.data, self.checkpoint
         try:
