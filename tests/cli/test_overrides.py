@@ -50,6 +50,18 @@ def test_a_sweep_has_several_values() -> None:
     assert values_of(Overrides(["rope=pytorch,triton"]).parsed[0]) == ["pytorch", "triton"]
 
 
+def test_integers_have_64_bits() -> None:
+    with pytest.raises(UserError, match=r"seed=.* beyond 64 bits"):
+        Overrides([f"seed={2**63}"])
+    assert Overrides([f"seed={2**63 - 1}", "x=[1.5e300,true]"]).lines
+
+
+@pytest.mark.parametrize("line", ["hydra.run.dir=x", "hydra.verbose=true", "+callbacks=none"])
+def test_what_would_have_no_effect_is_refused(line: str) -> None:
+    with pytest.raises(UserError, match=r"no effect here|write callbacks="):
+        check_overrides(Overrides([line]), [], "train")
+
+
 @pytest.mark.parametrize("line", ["model.n_heads", "foo=("])
 def test_what_is_no_override_is_refused(line: str) -> None:
     with pytest.raises(UserError, match=r"must be key=value|quote a value"):
