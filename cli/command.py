@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cli.arguments import check_arguments
 from cli.compose import CONFIGS, check_overrides, explain
 from cli.errors import UserError
 from cli.help import help_text
@@ -65,6 +66,7 @@ def _refuse(error: UserError) -> NoReturn:
 
 
 def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
+    check_arguments(sys.argv[1:], config_name)
     lines, flags = split_arguments(sys.argv[1:])
     typed = Overrides(lines)
     check_overrides(typed, flags, config_name)

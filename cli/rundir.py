@@ -32,20 +32,30 @@ def check_free(run_dir: str | None) -> None:
     raise UserError(f"run_dir={run_dir}: already holds a run; take another, or {how}")
 
 
-def claim(run_dir: str | None, name: str) -> Path:
-    """Make the run's directory, this process's alone, and return it."""
+def free_directory(run_dir: str | None, name: str) -> Path:
+    """Where a new run goes: `run_dir`, or runs/<name>/<timestamp>. Nothing is made yet."""
     if run_dir is not None:
-        path = Path(run_dir)
-        _make(path / CLAIM, run_dir)
-        return path
+        check_free(run_dir)
+        return Path(run_dir)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
-        suffix = "" if number == 1 else f"-{number}"
-        path = RUNS / name / f"{stamp}{suffix}"
+        path = RUNS / name / (stamp if number == 1 else f"{stamp}-{number}")
         if not path.exists():
-            _make(path / CLAIM, str(path))
             return path
     raise UserError(f"{RUNS / name / stamp}: a thousand runs in this second; give run_dir=")
+
+
+def claim(path: Path) -> bool:
+    """Make the run's directory, this process's alone; False where another was faster."""
+    try:
+        (path / CLAIM).mkdir(parents=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise UserError(
+            f"run_dir={path}: cannot be made ({error.strerror}); take a directory you may write to"
+        ) from error
+    return True
 
 
 def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -> None:
@@ -67,14 +77,3 @@ def evaluation_directory(run: Path, output_dir: str | None) -> Path:
             f"output_dir={path}: cannot be made ({error.strerror}); take another"
         ) from error
     return path
-
-
-def _make(path: Path, shown: str) -> None:
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UserError(f"run_dir={shown}: already holds a run; take another") from error
-    except OSError as error:
-        raise UserError(
-            f"run_dir={shown}: cannot be made ({error.strerror}); take a directory you may write to"
-        ) from error

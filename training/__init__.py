@@ -10,15 +10,13 @@ from common.lazy import importing
 if TYPE_CHECKING:
     from training.device import pick_device
     from training.run import Run
-    from training.trainer import trainer_problems
 
-__all__ = ["Run", "pick_device", "trainer_problems"]
+__all__ = ["Run", "pick_device"]
 
 __getattr__ = importing(
     __name__,
     {
         "training.device": ["pick_device"],
         "training.run": ["Run"],
-        "training.trainer": ["trainer_problems"],
     },
 )

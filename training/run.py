@@ -37,7 +37,10 @@ class Run:
     def __init__(
         self, prepared: Prepared, directory: Path, checkpoint: Path | None, resumed: bool = False
     ) -> None:
-        """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
+        """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
+
+        `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
+        """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
         self.resume_point = _resume_point(checkpoint) if resumed else None
         self.module = _build_module(prepared)

@@ -1,17 +1,16 @@
-"""Lightning's Trainer for a run: its settings and its loggers."""
+"""Lightning's Trainer for a run."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from training.callbacks.checkpoints import AtomicCheckpointIO
 from training.metrics_file import METRICS, JsonLines
+from training.parts import build_loggers, first_line
 
 # Steps, never epochs; checkpoints, progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
@@ -23,17 +22,6 @@ OWN_SETTINGS: dict[str, Any] = {
     "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
-BUILT_HERE = {*OWN_SETTINGS, "default_root_dir", "logger", "callbacks", "plugins"}
-
-
-def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each key under `trainer` that Lightning's Trainer does not have or we set."""
-    keys = sorted(settings.keys() - {"_target_"})
-    known = inspect.signature(L.Trainer.__init__).parameters
-    taken = [f"trainer.{key}: is set by train.py itself" for key in keys if key in BUILT_HERE]
-    return taken + [
-        f"trainer.{key}: Lightning's Trainer has no such key" for key in keys if key not in known
-    ]
 
 
 def build_trainer(
@@ -42,7 +30,10 @@ def build_trainer(
     directory: Path,
     callbacks: Sequence[L.Callback],
 ) -> L.Trainer:
-    """The Trainer of a run in `directory`."""
+    """The Trainer of a run in `directory`, which need not be there yet: nothing is written.
+
+    ValueError for settings that do not go together.
+    """
     settings = config["trainer"]
     automatic = "bf16-mixed" if device.type == "cuda" else "32-true"
     changed = {
@@ -50,17 +41,23 @@ def build_trainer(
         # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
-    partial = instantiate({**settings, **changed, "_partial_": True})
-    return partial(
-        default_root_dir=str(directory),
-        logger=build_loggers(config["logger"] or {}, directory),
-        callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
-        **OWN_SETTINGS,
-    )
+    settings = {**settings, **changed, "profiler": _profiler(settings.get("profiler"), directory)}
+    del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
+    loggers = build_loggers(config["logger"] or {}, directory)
+    try:
+        return L.Trainer(
+            default_root_dir=str(directory),
+            logger=[JsonLines(directory / METRICS), *loggers.values()],
+            callbacks=list(callbacks),
+            plugins=[AtomicCheckpointIO()],
+            **settings,
+            **OWN_SETTINGS,
+        )
+    except Exception as error:  # what rules of ours on single values do not know
+        raise ValueError(f"trainer: Lightning refuses this run ({first_line(error)})") from error
 
 
-def build_loggers(settings: Mapping[str, Any], directory: Path) -> list[Logger]:
-    """metrics.jsonl, and the loggers of the group `logger`."""
-    loggers: list[Logger] = [JsonLines(directory / METRICS)]
-    return loggers + [instantiate(one | {"save_dir": str(directory)}) for one in settings.values()]
+def _profiler(name: str | None, directory: Path) -> Profiler | None:
+    """Lightning's profiler of that name, whose report is fit-<name>.txt in the run's directory."""
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    return kinds[name](dirpath=directory, filename=name) if name else None

@@ -7,8 +7,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from cli.overrides import Overrides
+from cli.place import Placed
 from cli.plan import plan_run
-from cli.rundir import claim, save_config
 from commands import ROOT, TINY
 from training import Run
 from training.callbacks.checkpoints import read_checkpoint
@@ -57,13 +57,11 @@ def fit(
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         plan = plan_run(compose("train", overrides), Overrides(overrides))
     prepared = prepare(plan.config, plan.checkpoint)
-    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, prepared.config, overrides)
     if callback is not None:
         prepared.callbacks.append(callback)
     if stop is not None:
         prepared.callbacks.append(Killer(stop))
-    run = Run(prepared, directory, plan.checkpoint, plan.run is not None)
+    run = Placed(plan, prepared, overrides).run
     run.fit()
     return run
 
