@@ -1,16 +1,34 @@
-"""The cache folder: files written whole or not at all, and token ids as memory maps."""
+"""The cache folder: files written whole or not at all, and token ids as memory maps.
 
+A token file is the sha256 of its ids, then the ids. What is read of it at every start:
+
+- up to 64 MiB, all of it: any damage is found, and the file is written anew;
+- a larger one when it is new, and whenever its stamp (`data.stamps`) is another one than at the
+  last full reading, which stands beside it in `<file>.stamp`. Whatever writes to the file, cuts it
+  or replaces it is found so. What is not: a disk that gives back other bytes than were written,
+  with nothing having touched the file. Without its .stamp the file is read in full again.
+"""
+
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from common.files import write_bytes
-from data.tokenizers import Tokenizer
+from common.files import replacing, write_bytes, write_json
+from data.progress import OnProgress, silent
+from data.stamps import Stamp, stamp
+from data.texts import BLOCK
+from data.tokenizers import Tokenizer, encode_blocks, token_dtype
 
-DIGEST_BYTES = 32  # a token file is the sha256 of its ids, then the ids
+DIGEST_BYTES = 32  # the sha256 at the head of a token file
+ALWAYS_READ = 1 << 26  # bytes of a token file that take too little time to be spared
+EMPTY = hashlib.sha256().hexdigest()
 
 
 def cache_folder() -> Path:
@@ -22,59 +40,130 @@ def cache_folder() -> Path:
     return folder.absolute()
 
 
-def write_cached(path: Path, *parts: bytes | memoryview) -> None:
-    """Write `parts` to `path`, a file of the cache folder: whole or not at all.
+def write_cached(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, a file of the cache folder: whole or not at all.
 
     Raises:
         ValueError: the file cannot be written; names ROPEWALK_CACHE, the way out.
     """
     try:
-        write_bytes(path, *parts)
+        write_bytes(path, content)
     except OSError as error:
-        raise ValueError(
-            f"ROPEWALK_CACHE={cache_folder()}: cannot write {path} ({error.strerror});\n"
-            "set the environment variable ROPEWALK_CACHE to a folder that you can write to"
-        ) from error
+        raise _unwritable(path, error) from error
 
 
-def token_dtype(vocab_size: int) -> np.dtype:
-    """The smallest unsigned dtype that holds ids below `vocab_size`: uint8, uint16 or uint32."""
-    return np.min_scalar_type(vocab_size - 1)
+def map_tokens(
+    blocks: Callable[[], Iterable[str]],
+    sha256: str,
+    tokenizer: Tokenizer,
+    split: str,
+    on_progress: OnProgress = silent,
+) -> np.ndarray:
+    """The ids of a text, (tokens,), as a read-only memory map of a file in the cache folder.
 
+    The file's name holds the hash of text and tokenizer, so a changed text is another file. Where
+    it is there and whole (see above), the text is not read at all.
 
-def map_tokens(text: str, tokenizer: Tokenizer, split: str) -> np.ndarray:
-    """The ids of `text`, (tokens,), as a read-only memory map of a file in the cache folder.
-
-    The file's name holds the hash of text and tokenizer, so a changed text is another file; the
-    ids in it carry their own hash, so a damaged file is written anew.
+    Args:
+        blocks: gives the text, when it has to be encoded.
+        sha256: the text's own, in UTF-8.
+        on_progress: is told of the reading of a large file.
 
     Raises:
-        ValueError: the cache folder cannot be written.
+        ValueError: the cache folder cannot be written, or the text is not that of the hash.
     """
     dtype = token_dtype(tokenizer.vocab_size)
-    path = cache_folder() / "tokens" / f"{split}-{_key(text, tokenizer)}.{dtype}"
-    if (tokens := _intact(path, dtype)) is not None:
+    if sha256 == EMPTY:
+        return np.empty(0, dtype)  # nothing to map
+    path = cache_folder() / "tokens" / f"{split}-{_key(sha256, tokenizer)}.{dtype}"
+    if (tokens := _whole(path, dtype, on_progress)) is not None:
         return tokens
-    ids = np.ascontiguousarray(tokenizer.encode(text), dtype=dtype)
-    if not len(ids):
-        return ids  # nothing to map
-    write_cached(path, hashlib.sha256(ids.data).digest(), ids.data)
-    return np.memmap(path, dtype=dtype, mode="r", offset=DIGEST_BYTES)
+    try:
+        with replacing(path) as file:
+            _write(file, blocks(), sha256, tokenizer)
+        if (tokens := _whole(path, dtype, on_progress)) is not None:
+            return tokens
+        raise OSError(errno.EIO, "what was written cannot be read back")
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
-def _key(text: str, tokenizer: Tokenizer) -> str:
+def check_uncut(tokens: np.ndarray) -> None:
+    """OSError where the file behind a memory map of ids has been cut since it was mapped.
+
+    Whoever reads behind its end is killed by the system (SIGBUS) without a word. To be asked before
+    every reading: what is cut between the two is not found.
+    """
+    mapped = getattr(tokens, "_mmap", None)  # None: ids in memory
+    if mapped is not None and mapped.size() < len(mapped):
+        raise OSError(
+            errno.EIO,
+            f"has been cut from {len(mapped):,} to {mapped.size():,} bytes while it was in use; "
+            "the same command writes it anew",
+            str(getattr(tokens, "filename", "a token file")),
+        )
+
+
+def _key(sha256: str, tokenizer: Tokenizer) -> str:
     """32 hexadecimal digits that stand for this text under this tokenizer."""
     key = hashlib.sha256(json.dumps(tokenizer.state(), sort_keys=True).encode())
-    key.update(hashlib.sha256(text.encode()).digest())
+    key.update(bytes.fromhex(sha256))
     return key.hexdigest()[:32]
 
 
-def _intact(path: Path, dtype: np.dtype) -> np.ndarray | None:
+def _write(file: BinaryIO, blocks: Iterable[str], sha256: str, tokenizer: Tokenizer) -> None:
+    """Write a token file block by block. ValueError if the text is not that of the hash."""
+    text, digest = hashlib.sha256(), hashlib.sha256()
+    file.write(bytes(DIGEST_BYTES))  # filled in at the end
+    for block, ids in encode_blocks(tokenizer, blocks):
+        text.update(block.encode("utf-8"))
+        digest.update(ids.data)
+        file.write(ids.data)
+    if text.hexdigest() != sha256:
+        raise ValueError("the text has changed while it was read; wait until nobody writes to it")
+    file.seek(0)
+    file.write(digest.digest())
+
+
+def _whole(path: Path, dtype: np.dtype, on_progress: OnProgress) -> np.ndarray | None:
     """Map a token file whose ids match the hash at its head; None if there is none such."""
     try:
-        tokens = np.memmap(path, dtype=dtype, mode="r", offset=DIGEST_BYTES)
         with open(path, "rb") as file:
-            digest = file.read(DIGEST_BYTES)
+            if not _intact(file, path, on_progress):
+                return None
+            return np.memmap(file, dtype=dtype, mode="r", offset=DIGEST_BYTES)
     except (OSError, ValueError):  # missing; or cut short, or no whole number of ids
         return None
-    return tokens if hashlib.sha256(tokens.data).digest() == digest else None
+
+
+def _intact(file: BinaryIO, path: Path, on_progress: OnProgress) -> bool:
+    """Whether an open token file is whole, read in full where its stamp does not tell."""
+    now, beside = stamp(file.fileno()), path.with_name(f"{path.name}.stamp")
+    if now.size > ALWAYS_READ and now == _kept(beside):
+        return True
+    head, digest, done = file.read(DIGEST_BYTES), hashlib.sha256(), 0
+    while chunk := file.read(BLOCK):
+        digest.update(chunk)
+        done += len(chunk)
+        on_progress("Checking the tokens", done, now.size)
+    if digest.digest() != head:
+        return False
+    if now.size > ALWAYS_READ:
+        with suppress(OSError):  # costs the next start time, no more
+            write_json(beside, now)
+    return True
+
+
+def _kept(beside: Path) -> Stamp | None:
+    """The stamp that a file of the cache folder holds; None where there is none."""
+    try:
+        return Stamp(*json.loads(beside.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _unwritable(path: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"ROPEWALK_CACHE={cache_folder()}: cannot write {path} ({error.strerror});\n"
+        "set the environment variable ROPEWALK_CACHE to a folder that you can write to"
+    )

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.cache import cache_folder, map_tokens, write_cached
-from data.tokenizers import ByteTokenizer, CharTokenizer
+import data.cache
+from data.cache import cache_folder, write_cached
+from data.tokenizers import ByteTokenizer, CharTokenizer, Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "Ropes are laid in a long straight lane. " * 1000
@@ -19,6 +20,12 @@ TEXT = "Ropes are laid in a long straight lane. " * 1000
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ROPEWALK_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def map_tokens(text: str, tokenizer: Tokenizer, split: str) -> np.ndarray:
+    """The ids of a text that is in memory."""
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    return data.cache.map_tokens(lambda: [text], sha256, tokenizer, split)
 
 
 def token_file(cache: Path) -> Path:
@@ -89,9 +96,9 @@ def test_writers_at_the_same_time_do_not_clash(cache: Path) -> None:
     script = (
         "import sys, hashlib; from data.cache import map_tokens;"
         "from data.tokenizers import ByteTokenizer;"
-        "text = 'spun yarn ' * 1_000_000;"
+        "text = 'spun yarn ' * 1_000_000; sha256 = hashlib.sha256(text.encode()).hexdigest();"
         "sys.stdin.readline();"
-        "tokens = map_tokens(text, ByteTokenizer(), 'train');"
+        "tokens = map_tokens(lambda: [text], sha256, ByteTokenizer(), 'train');"
         "print(hashlib.sha256(tokens).hexdigest())"
     )
     writers = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.download import DownloadProgress, PinnedFile, fetch, files_below, find, pinned_files
+from data.download import PinnedFile, fetch, files_below, find, pinned_files
 
 CONTENT = b"To be, or not to be\n" * 50_000  # 1 MB, many chunks
 ANSWERS = {
@@ -64,7 +64,7 @@ def test_downloads_once(server: str, cache: Path, monkeypatch: pytest.MonkeyPatc
     assert fetch(file, lambda *report: progress.append(report)) == CONTENT
     assert fetch(file) == CONTENT
     assert Handler.requests == before + 1
-    assert progress[-1] == ("play", len(CONTENT), len(CONTENT))
+    assert progress[-1] == ("Downloading play", len(CONTENT), len(CONTENT))
     assert len(progress) > 5
     assert [path.read_bytes() for path in cache.rglob("*") if path.is_file()] == [CONTENT]
 
@@ -138,19 +138,6 @@ def test_unwritable_cache(server: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ROPEWALK_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(ValueError, match=r"ROPEWALK_CACHE=.*cannot write"):
         fetch(pinned(f"{server}/right", monkeypatch))
-
-
-@pytest.mark.parametrize("delay, shown", [(0.0, True), (60.0, False)])
-def test_progress_is_shown_when_it_takes_long(
-    capsys: pytest.CaptureFixture[str], delay: float, shown: bool
-) -> None:
-    with DownloadProgress(delay) as progress:
-        progress("play", 1, 2)
-        progress("play", 2, 2)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert ("Downloading play" in captured.err) == shown
-    assert bool(captured.err) == shown
 
 
 @pytest.mark.parametrize("corpus, count", [("shakespeare", 1), ("books", 7)])
