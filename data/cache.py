@@ -13,20 +13,22 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from common.files import replacing, write_bytes, write_json
+from common.files import replacing, write_json
 from data.progress import OnProgress, silent
-from data.stamps import Stamp, stamp
+from data.stamps import stamp
 from data.texts import BLOCK
 from data.tokenizers import Tokenizer, encode_blocks, token_dtype
 
 DIGEST_BYTES = 32  # the sha256 at the head of a token file
+ABANDONED = 3600  # seconds without a byte, after which an unfinished file has no writer any more
 ALWAYS_READ = 1 << 26  # bytes of a token file that take too little time to be spared
 EMPTY = hashlib.sha256().hexdigest()
 
@@ -40,16 +42,38 @@ def cache_folder() -> Path:
     return folder.absolute()
 
 
-def write_cached(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, a file of the cache folder: whole or not at all.
+@contextmanager
+def write_cached(path: Path) -> Iterator[BinaryIO]:
+    """A file of the cache folder to write, which is there when the block has ended, or not at all.
 
     Raises:
-        ValueError: the file cannot be written; names ROPEWALK_CACHE, the way out.
+        ValueError: it cannot be written; names ROPEWALK_CACHE, the way out.
     """
     try:
-        write_bytes(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(path.parent)
+        with replacing(path) as file:
+            yield file
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise ValueError(
+            f"ROPEWALK_CACHE={cache_folder()}: cannot write {path} ({error.strerror});\n"
+            "set the environment variable ROPEWALK_CACHE to a folder that you can write to"
+        ) from error
+
+
+def note(path: Path, content: Any) -> None:
+    """Write JSON into the cache folder if that is possible; without it a start takes longer."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
+
+
+def noted(path: Path) -> Any:
+    """What `note` wrote; None where there is nothing, or no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def map_tokens(
@@ -71,6 +95,7 @@ def map_tokens(
 
     Raises:
         ValueError: the cache folder cannot be written, or the text is not that of the hash.
+        OSError: the disk gives back something else than what was written.
     """
     dtype = token_dtype(tokenizer.vocab_size)
     if sha256 == EMPTY:
@@ -78,14 +103,12 @@ def map_tokens(
     path = cache_folder() / "tokens" / f"{split}-{_key(sha256, tokenizer)}.{dtype}"
     if (tokens := _whole(path, dtype, on_progress)) is not None:
         return tokens
-    try:
-        with replacing(path) as file:
-            _write(file, blocks(), sha256, tokenizer)
-        if (tokens := _whole(path, dtype, on_progress)) is not None:
-            return tokens
-        raise OSError(errno.EIO, "what was written cannot be read back")
-    except OSError as error:
-        raise _unwritable(path, error) from error
+    with write_cached(path) as file:
+        _write(file, blocks(), sha256, tokenizer)
+    tokens = _whole(path, dtype, on_progress)
+    if tokens is None:
+        raise OSError(errno.EIO, "what was written cannot be read back", str(path))
+    return tokens
 
 
 def check_uncut(tokens: np.ndarray) -> None:
@@ -120,7 +143,9 @@ def _write(file: BinaryIO, blocks: Iterable[str], sha256: str, tokenizer: Tokeni
         digest.update(ids.data)
         file.write(ids.data)
     if text.hexdigest() != sha256:
-        raise ValueError("the text has changed while it was read; wait until nobody writes to it")
+        raise ValueError(
+            "data.path: the text has changed while it was read; wait until nobody writes to it"
+        )
     file.seek(0)
     file.write(digest.digest())
 
@@ -139,7 +164,7 @@ def _whole(path: Path, dtype: np.dtype, on_progress: OnProgress) -> np.ndarray |
 def _intact(file: BinaryIO, path: Path, on_progress: OnProgress) -> bool:
     """Whether an open token file is whole, read in full where its stamp does not tell."""
     now, beside = stamp(file.fileno()), path.with_name(f"{path.name}.stamp")
-    if now.size > ALWAYS_READ and now == _kept(beside):
+    if now.size > ALWAYS_READ and noted(beside) == [*now]:
         return True
     head, digest, done = file.read(DIGEST_BYTES), hashlib.sha256(), 0
     while chunk := file.read(BLOCK):
@@ -149,21 +174,13 @@ def _intact(file: BinaryIO, path: Path, on_progress: OnProgress) -> bool:
     if digest.digest() != head:
         return False
     if now.size > ALWAYS_READ:
-        with suppress(OSError):  # costs the next start time, no more
-            write_json(beside, now)
+        note(beside, now)
     return True
 
 
-def _kept(beside: Path) -> Stamp | None:
-    """The stamp that a file of the cache folder holds; None where there is none."""
-    try:
-        return Stamp(*json.loads(beside.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _unwritable(path: Path, error: OSError) -> ValueError:
-    return ValueError(
-        f"ROPEWALK_CACHE={cache_folder()}: cannot write {path} ({error.strerror});\n"
-        "set the environment variable ROPEWALK_CACHE to a folder that you can write to"
-    )
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what writers that were killed have left; those of today's texts may be large."""
+    for part in folder.glob("*.part"):
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - ABANDONED:
+                part.unlink()

@@ -74,7 +74,8 @@ def fetch(file: PinnedFile, on_progress: OnProgress = silent) -> bytes:
             f"Or put the file ({file.bytes} bytes, sha256 {file.sha256}), under any name, "
             f"into the cache folder {cache_folder()} (set by ROPEWALK_CACHE)"
         ) from error
-    write_cached(cache_folder() / "downloads" / f"{file.name}.txt", content)
+    with write_cached(cache_folder() / "downloads" / f"{file.name}.txt") as cached:
+        cached.write(content)
     return content
 
 

@@ -11,14 +11,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.files import write_json
-from data.cache import cache_folder
+from data.cache import cache_folder, note, noted
 from data.corpora import Corpus
 from data.progress import OnProgress, silent
 from data.textfiles import text_files
@@ -63,8 +61,7 @@ def facts_of(
         return facts
     facts = measure(load(), tokenizer, on_progress)
     if settled:
-        with suppress(OSError):  # a cache that cannot be written costs the next start time, no more
-            write_json(index, {"facts": asdict(facts), "sha256": _digest(asdict(facts))})
+        note(index, {"facts": asdict(facts), "sha256": _digest(asdict(facts))})
     return facts
 
 
@@ -92,10 +89,10 @@ def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) ->
 
 def _recall(index: Path) -> Facts | None:
     """The facts in a file of the cache folder; None where it is missing or damaged."""
+    kept = noted(index)
     try:
-        kept = json.loads(index.read_bytes())
         return Facts(**kept["facts"]) if kept["sha256"] == _digest(kept["facts"]) else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         return None
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from data import Corpus, load_corpus
+from data import CharTokenizer, Corpus, load_corpus
 from data.corpora import text_of_the_work
 from data.download import find, pinned_files
 from data.known import measure
+from evaluate import held_out_documents
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,6 +150,31 @@ def test_text_of_a_glob(tmp_path: Path) -> None:
     train, validation = strings(load_corpus("text", path=str(tmp_path / "**" / "*.log")))
     assert sorted(train + validation) == sorted(f"document {i}\n" * 9 for i in range(12))
     assert len(validation) == 1  # ten or more documents stay whole
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_held_out_documents_are_encoded_one_by_one(tmp_path: Path, count: int) -> None:
+    """None needs a token for the separator, which the vocabulary of one text has not."""
+    for i in range(count):
+        (tmp_path / f"{i:02}.txt").write_text("naïve ropes\n" * 9)
+    tokenizer = CharTokenizer("naïve ropes\n")
+    documents = held_out_documents(
+        tokenizer, {"corpus": "text", "path": str(tmp_path), "split": "validation"}
+    )
+    _, validation = strings(load_corpus("text", path=tmp_path))
+    assert [tokenizer.decode(ids) for ids in documents] == validation
+    assert len(documents) == (2 if count == 2 else 1)
+
+
+def test_a_glob_splits_alike_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run keeps the absolute path, and by it finds the same split when it is resumed."""
+    for i in range(40):
+        (tmp_path / f"{i:02}.log").write_text(f"document {i}\n" * 9)
+    monkeypatch.chdir(tmp_path)
+    here, anywhere = (load_corpus("text", path=path) for path in ("*.log", tmp_path / "*.log"))
+    assert strings(here) == strings(anywhere)
 
 
 @pytest.mark.parametrize(
