@@ -58,10 +58,10 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 
 def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
     """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens."""
-    from data import load_corpus
-    from data.download import DownloadProgress
+    from data import encode_whole, load_corpus
+    from data.progress import WorkProgress
 
-    with DownloadProgress() as on_progress:
+    with WorkProgress() as on_progress:
         corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
     texts = corpus.report if source["split"] == "report" else corpus.validation
     if not texts:
@@ -69,7 +69,7 @@ def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
             f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "
             "use split=validation"
         )
-    return [tokenizer.encode(text) for text in texts]
+    return [encode_whole(tokenizer, text) for text in texts]
 
 
 def ignored(overrides: Overrides) -> list[str]:
