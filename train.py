@@ -16,7 +16,7 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
     plan = plan_run(composed, overrides)
 
     from cli.environment import environment  # from here on torch is loaded
-    from cli.rundir import claim, save_config
+    from cli.rundir import claim_free, save_config
     from common.files import write_json
     from evaluation import check_lengths_fit
     from training import Run
@@ -28,7 +28,7 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
         check_lengths_fit(lengths, prepared.data.val_documents, "evaluation.lengths")
 
     # Everything that can be wrong has been tried: now write.
-    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
+    directory = plan.run or claim_free(plan.config["run_dir"], plan.config["name"])
     save_config(directory, prepared.config, overrides.lines)
     write_json(directory / "environment.json", environment(prepared.device, COMMAND))
     resumed = plan.run is not None
