@@ -125,7 +125,9 @@ class Taken:
         for name, value in saved.items():
             key = f"{group}.{name}"
             if name not in known:
-                raise ValueError(f"{key}: there is no such key; {among(name, known, f'{group}.')}")
+                raise ValueError(
+                    f"{key}: there is no such key; {among(name, sorted(known), f'{group}.')}"
+                )
             if names_code(value):
                 raise ValueError(f"{key}: names a class, which no setting does")
             if isinstance(value, dict) and not isinstance(own.get(name), dict):
@@ -157,6 +159,9 @@ def _loader() -> type[yaml.SafeLoader]:
             if event.tag is not None:
                 raise yaml.YAMLError(f"the tag {event.tag} is not taken")
             return super().compose_node(parent, index)
+
+        def flatten_mapping(self, node: Any) -> None:
+            """No mapping is merged into another, so that `<<` is a key like any and refused."""
 
     return Plain
 

@@ -126,6 +126,6 @@ def test_without_flock_nothing_is_held(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_holder_that_the_file_does_not_name(tmp_path: Path, content: bytes) -> None:
     held = lock.hold(tmp_path)
     (tmp_path / ".lock").write_bytes(content)
-    with pytest.raises(lock.Held, match="^another process$"):
+    with pytest.raises(lock.Held, match="another process"):
         lock.hold(tmp_path)
     held.release()
