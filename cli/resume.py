@@ -145,7 +145,7 @@ def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
 
 
 def _keys_of_option(group: str, option: str) -> list[str]:
-    """The keys that `group=option` sets, those of the options that it builds on included."""
+    """The keys that `group=option` chooses, those of the options that it builds on included."""
     content = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{option}.yaml"))
     assert isinstance(content, dict)
     keys: list[str] = []
@@ -153,7 +153,7 @@ def _keys_of_option(group: str, option: str) -> list[str]:
         if isinstance(base, dict):  # of another group: {"override /model": "mini"}
             for other, name in base.items():
                 keys += _keys_of_option(other.removeprefix("override ").strip("/"), name)
-        elif base != "_self_":
+        elif not base.startswith("_"):  # _self_, or what all options share and none chooses
             keys += _keys_of_option(group, base)
     return keys + list(flatten(content, "" if group == "experiment" else f"{group}."))
 
