@@ -1,5 +1,6 @@
 """Measure, show and write down length extrapolation: what train.py and evaluate.py share."""
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,7 +76,7 @@ def extrapolate_all(
     except KeyboardInterrupt:
         if cells.path is None:
             raise
-        how = f"the same command with output_dir={directory} goes on"
+        how = f"the same command with {shlex.quote(f'output_dir={directory}')} goes on"
         print(f"\nstopped; finished cells are kept ({len(cells)}), {how}", file=sys.stderr)
         sys.exit(130)
     return result

@@ -4,6 +4,7 @@ Nothing in it is trusted: whoever made the directory wrote it. What is instantia
 project's own files or from today's command line, with plain values of the saved config.
 """
 
+import shlex
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -47,8 +48,9 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def refusal(run: Path, why: str) -> UserError:
     """What to say of a config that is not taken."""
+    anew = shlex.quote(f"init_from={run}")
     return UserError(
-        f"resume={run}: {CONFIG}: {why}; put the run's own back, or start anew with init_from={run}"
+        f"resume={run}: {CONFIG}: {why}; put the run's own back, or start anew with {anew}"
     )
 
 
