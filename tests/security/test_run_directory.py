@@ -174,7 +174,7 @@ def test_a_link_within_the_run_and_one_to_it_are_taken(run: Path, tmp_path: Path
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_what_is_no_file_is_refused(run: Path) -> None:
     os.mkfifo(run / "metrics.pipe")
-    with pytest.raises(UserError, match=r"metrics\\.pipe is neither a file nor a directory"):
+    with pytest.raises(UserError, match=r"metrics\.pipe is neither a file nor a directory"):
         plan(f"resume={run}")
 
 
@@ -189,7 +189,7 @@ def test_an_evaluation_stays_in_its_run(run: Path, tmp_path: Path) -> None:
     kept = evaluation_directory(run, f"{run}/evaluations/mine")
     release_all()
     (kept / "cells.jsonl").symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match=r"cells\\.jsonl leads out of the run"):
+    with pytest.raises(UserError, match=r"cells\.jsonl leads out of the run"):
         evaluation_directory(run, f"{run}/evaluations/mine")
 
 
