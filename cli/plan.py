@@ -61,13 +61,15 @@ def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str
     """`resume=auto`: go on with an unfinished run that nobody trains, or begin one."""
     run_dir, name = config["run_dir"], config["name"]
     asked = "resume=auto" + (f" run_dir={run_dir}" if run_dir else "")
+    others: list[Path] = []
     while found := find_unfinished(run_dir, name):
         try:
             hold_run(found[0], asked)
         except UserError:
-            if run_dir is None and is_held(found[0]):
-                continue  # somebody was faster: it is passed over now
-            raise
+            if run_dir or found[0] in others or not is_held(found[0]):
+                raise
+            others.append(found[0])  # somebody was faster: it is passed over now
+            continue
         return _resumed(composed, overrides, *found)
     if run_dir is not None and (Path(run_dir) / CLAIM).exists():
         if (Path(run_dir) / RESULTS).exists():
