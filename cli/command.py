@@ -24,6 +24,7 @@ from cli.compose import CONFIGS, check_overrides, explain
 from cli.errors import UserError
 from cli.help import help_text
 from cli.overrides import Overrides, split_arguments
+from common.lock import release_all
 from common.signals import Stopped, raised
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
@@ -83,6 +84,7 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         finally:
+            release_all()
             _job_start[0] = time.time()
 
     # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.

@@ -10,6 +10,7 @@ from cli.overrides import Overrides
 from cli.place import Placed
 from cli.plan import plan_run
 from commands import ROOT, TINY
+from common.lock import release_all
 from training import Run
 from training.callbacks.checkpoints import read_checkpoint
 from training.prepare import prepare
@@ -51,6 +52,7 @@ def fit(
     callback: L.Callback | None = None,
 ) -> Run:
     """Train the run `name` in `home` on its text.txt; `stop`: its last step."""
+    release_all()  # of the run before this one, as the end of its process does
     overrides = [*SETTINGS, f"data.path={home / 'text.txt'}", *options]
     if not any(option.startswith("resume=") for option in options):
         overrides.append(f"run_dir={home / name}")
