@@ -1,5 +1,6 @@
 """Length extrapolation of a checkpoint: lengths × methods, as table, plots and TensorBoard."""
 
+import shlex
 from typing import Any
 
 from omegaconf import DictConfig
@@ -49,7 +50,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     if len(cells):
         print(f"{len(cells)} finished cells found in {directory}", flush=True)
     tokenizer = chosen.first.tokenizer
-    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells)
+    how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
+    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how)
     print(f"results: {directory}")
 
 
@@ -66,10 +68,10 @@ def check_typed(overrides: Overrides, settings: Any, model: Any, documents: list
 
 def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
     """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens."""
-    from data import load_corpus
-    from data.download import DownloadProgress
+    from data import encode_whole, load_corpus
+    from data.progress import WorkProgress
 
-    with DownloadProgress() as on_progress:
+    with WorkProgress() as on_progress:
         corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
     texts = corpus.report if source["split"] == "report" else corpus.validation
     if not texts:
@@ -77,7 +79,7 @@ def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:
             f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "
             "use split=validation"
         )
-    return [tokenizer.encode(text) for text in texts]
+    return [encode_whole(tokenizer, text) for text in texts]
 
 
 def ignored(overrides: Overrides) -> list[str]:

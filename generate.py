@@ -69,15 +69,7 @@ def without_effect(config: dict[str, Any], overrides: Overrides) -> list[str]:
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
     """Text as it becomes whole: a character of several byte tokens waits for its last."""
-    pending: list[int] = []
-    for token in tokens:
-        pending.append(token)
-        text = tokenizer.decode(pending)
-        if not text.endswith("\ufffd") or len(pending) >= 4:
-            yield text
-            pending = []
-    if pending:
-        yield tokenizer.decode(pending)
+    return tokenizer.decode_stream(tokens)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Train a transformer from its config, then measure how far past its training length it goes."""
 
-import sys
 from typing import Any
 
 from omegaconf import DictConfig
 
 from cli import Overrides, UserError, run_command, user_errors
-from cli.command import COMMAND, seconds_since_start
+from cli.command import seconds_since_start
 
 
 def main(composed: DictConfig, overrides: Overrides) -> float:
@@ -15,11 +14,8 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
 
     plan = plan_run(composed, overrides)
 
-    from cli.environment import environment  # from here on torch is loaded
-    from cli.rundir import claim, save_config
-    from common.files import write_json
+    from cli.place import Placed  # from here on torch is loaded
     from evaluation import check_lengths_fit
-    from training import Run
     from training.prepare import prepare
 
     with user_errors():
@@ -27,37 +23,21 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
         lengths = plan.config["evaluation"]["lengths"]
         check_lengths_fit(lengths, prepared.data.val_documents, "evaluation.lengths")
 
-    # Everything that can be wrong has been tried: now write.
-    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, prepared.config, overrides.lines)
-    write_json(directory / "environment.json", environment(prepared.device, COMMAND))
-    resumed = plan.run is not None
-    return fit_and_measure(Run(prepared, directory, plan.checkpoint, resumed))
+    return fit_and_measure(Placed(plan, prepared, overrides.lines))
 
 
-def fit_and_measure(run: Any) -> float:
+def fit_and_measure(placed: Any) -> float:
     """Train, measure extrapolation on the best checkpoint, write the results."""
     from cli.announce import announce, summarize
     from cli.extrapolate import extrapolate
-    from training import Interrupted
 
+    run = placed.run
     announce(run)
     try:
-        run.fit()
+        placed.fit()
     except FloatingPointError as error:
         raise UserError(str(error)) from error
-    except Interrupted as stop:
-        print(f"\n{stop}; {run.how_to_go_on()}", file=sys.stderr)
-        sys.exit(128 + stop.number)
-    data, config = run.prepared.data, run.prepared.config
-    extrapolate(
-        run.best_network(),
-        data.val_documents,
-        data.tokenizer,
-        config["data"]["seq_len"],
-        config["evaluation"],
-        run.directory,
-    )
+    extrapolate(run)
     results = run.write_results(seconds_since_start())
     summarize(run, results)
     return results["val/loss"]

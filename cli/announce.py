@@ -1,10 +1,9 @@
 """What a run says of itself, once at its start and once at its end."""
 
+import shlex
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from training import Run
 from training.phases import describe
@@ -23,12 +22,12 @@ def announce(run: Run) -> None:
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
-        "curves": f"tensorboard --logdir {run.directory}",
+        "curves": f"tensorboard --logdir {shlex.quote(str(run.directory))}",
     }
     for row, text in describe(config):
         rows[row] += f", {text}"
-    if run.checkpoint:
-        rows["resumed"] = f"at step {run.resume_step:,}, {run.checkpoint}"
+    if run.checkpoint and run.resume_point:
+        rows["resumed"] = f"at step {run.resume_point.step:,}, {run.checkpoint}"
     _print(rows)
 
 
@@ -48,8 +47,7 @@ def summarize(run: Run, results: dict[str, Any]) -> None:
 
 
 def _print(rows: dict[str, Any]) -> None:
-    grid = Table.grid(padding=(0, 2))
+    # Without rich, which cuts long paths and reads [a] for markup: they are there to be copied.
+    width = max(map(len, rows))
     for name, value in rows.items():
-        grid.add_row(name, str(value))
-    # Paths stay whole, to be copied; a pipe has no width of its own.
-    Console(soft_wrap=True, highlight=False).print(grid)
+        print(f"{name:{width}}  {value}", flush=True)

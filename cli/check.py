@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import extras
-from cli.errors import refuse
+from cli.errors import refuse, user_errors
 from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
+from cli.parts import part_problems
 from data.settings import data_problems, task_problems
 from evaluation.settings import setting_problems
 from methods.method import check_possible
 from model.config import TransformerConfig
+from training.trainer_rules import trainer_problems
 
 _ROTATION = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_projection")
 
@@ -22,17 +24,28 @@ def check_values(config: dict[str, Any], overrides: Overrides) -> None:
     length = None if data else config["data"]["seq_len"]  # lengths follow from it
     evaluation = setting_problems(config["evaluation"], length, "evaluation.")
     ignored = [] if model else _ignored(config, overrides)
-    refuse([*key_problems(config, TRAIN | extras.RULES), *model, *data, *evaluation, *ignored])
+    parts = [*trainer_problems(config["trainer"]), *part_problems(config)]
+    keys = key_problems(config, TRAIN | extras.RULES)
+    refuse([*keys, *model, *data, *evaluation, *parts, *ignored])
 
 
 def check_run(config: dict[str, Any], overrides: Overrides) -> None:
     """UserError for what only the rooms that import torch know: values are right by now."""
-    from training import trainer_problems
     from training.phases import phase_problems
 
     phases = phase_problems(config, overrides.typed)
     methods = [] if phases else _impossible_methods(config, overrides)
-    refuse([*trainer_problems(config["trainer"]), *phases, *methods])
+    refuse([*phases, *methods, *_too_large(config)])
+
+
+def _too_large(config: dict[str, Any]) -> list[str]:
+    """What the device that was asked for has no memory for."""
+    from training import pick_device
+    from training.memory import memory_problems
+
+    with user_errors():
+        device = pick_device(config["trainer"]["accelerator"])
+    return memory_problems(config, model_config(config), device)
 
 
 def model_config(config: dict[str, Any]) -> TransformerConfig:
@@ -63,11 +76,24 @@ def _problems(make: Callable[[], Any]) -> list[str]:
 
 def _ignored(config: dict[str, Any], overrides: Overrides) -> list[str]:
     """Keys that the user set and that nothing would read."""
+    lines = _schedule_ignored(config, overrides)
     if config["position"] == "rope":
-        return _never_fused(config, overrides)
-    return [
+        return lines + _never_fused(config, overrides)
+    return lines + [
         f"{override}: has no effect with position={config['position']}; leave one of them out"
         for override in overrides.of(*_ROTATION)
+    ]
+
+
+def _schedule_ignored(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """A last learning rate that a run ends too early for."""
+    typed = overrides.of("optimizer.final_lr_fraction")
+    warmup, steps = config["optimizer"]["warmup_steps"], config["trainer"]["max_steps"]
+    if not typed or warmup < steps:
+        return []
+    return [
+        f"{typed[-1]}: has no effect, since optimizer.warmup_steps={warmup} last as long as "
+        f"trainer.max_steps={steps}; try optimizer.warmup_steps={steps // 10}"
     ]
 
 

@@ -19,10 +19,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cli.arguments import check_arguments
 from cli.compose import CONFIGS, check_overrides, explain
 from cli.errors import UserError
 from cli.help import help_text
 from cli.overrides import Overrides, split_arguments
+from common.lock import release_all
+from common.signals import Stopped, raised
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 
@@ -38,8 +41,8 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
-    after a mistake of the user's, 130 after Ctrl-C; everything else that is raised is a bug and
-    shows its traceback.
+    after a mistake of the user's, 130 and 143 after SIGINT (Ctrl-C) and SIGTERM; everything else
+    that is raised is a bug and shows its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -49,12 +52,13 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
-        with tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
+        with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
             _run_hydra(task, config_name, scratch)
     except UserError as error:
         _refuse(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except Stopped as stop:
+        print(f"\n{stop}", file=sys.stderr)
+        sys.exit(stop.status)
 
 
 def _refuse(error: UserError) -> NoReturn:
@@ -63,6 +67,7 @@ def _refuse(error: UserError) -> NoReturn:
 
 
 def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
+    check_arguments(sys.argv[1:], config_name)
     lines, flags = split_arguments(sys.argv[1:])
     typed = Overrides(lines)
     check_overrides(typed, flags, config_name)
@@ -79,6 +84,7 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
         finally:
+            release_all()
             _job_start[0] = time.time()
 
     # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.

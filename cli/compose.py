@@ -1,5 +1,6 @@
 """What Hydra composes from configs/: which keys and options there are, and which there are not."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cli.errors import UserError
 from cli.overrides import Overrides, values_of
 from common.rules import nearest
 from model.rules import REMOVED
+from training.trainer_rules import REFUSED as LIGHTNINGS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Groups of keyword arguments of Lightning's and Hydra's objects: new keys may be added.
@@ -67,25 +69,41 @@ def check_overrides(overrides: Overrides, flags: Sequence[str], config_name: str
         raise UserError("run_dir: a sweep has a directory for each job; leave it out, or use name=")
     for override in overrides.parsed:
         _check_kind(override, config_name)
+        if override.is_sweep_override() and not {"-m", "--multirun"} & set(flags):
+            key, _, value = str(override.input_line).partition("=")
+            raise UserError(
+                f"{key}={value}: several values need -m, one run each; a list is {key}=[{value}]"
+            )
 
 
 def _check_kind(override: Override, config_name: str) -> None:
-    key, text = override.key_or_group, override.input_line
+    key, text = override.key_or_group, str(override.input_line)
     if override.is_delete():
         raise UserError(f"{text}: a key cannot be deleted; set it, e.g. {key}=null")
     if override.package is not None:
         raise UserError(f"{text}: a package cannot be chosen; write {key}=…")
     if key.startswith("phases."):
         raise UserError(f"{text}: is set by another key; configs/phases/default.yaml says which")
+    if key.split(".")[0] in ("hydra", "hydra/job_logging", "hydra/hydra_logging"):
+        _check_hydras(key, text)
+    if _adds(override) and _is_group(key):
+        raise UserError(f"{text}: is there already; write {key}=…")
     if _adds(override) and key.split(".")[0].split("/")[0] not in OPEN_GROUPS:
         keys = known_keys(config_name)
-        if override.is_force_add() and key in keys:
-            return
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
     if _is_group(key) and not all(isinstance(v, str) and v[:1] != "_" for v in values_of(override)):
         options = ", ".join(group_options(key))
         raise UserError(f"{text}: {key} takes the name of one of: {options}")
+
+
+def _check_hydras(key: str, text: str) -> None:
+    """Of Hydra's own settings, those of sweeps; the others have no effect here."""
+    if not key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+        raise UserError(
+            f"{text}: has no effect here; a run's directory is run_dir=, and of Hydra's keys there "
+            "are hydra/sweeper, hydra/launcher and what is below them"
+        )
 
 
 def explain(error: Exception, overrides: Overrides, config_name: str) -> str:
@@ -94,12 +112,30 @@ def explain(error: Exception, overrides: Overrides, config_name: str) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = group_options(group)
         hint = _did_you_mean(option, options)
-        return f"{group}={option}: no such option{hint}\n  options: {', '.join(options)}"
+        there = f"\n  options: {', '.join(options)}" if options else ""  # Hydra's own groups
+        return f"{group}={option}: no such option{hint}{there}"
     if lines := _unknown_keys(overrides, config_name):
         return "\n       ".join(lines)
+    return _in_our_form(error, overrides)
+
+
+def _in_our_form(error: Exception, overrides: Overrides) -> str:
+    """What Hydra says itself, behind the override that it is about."""
+    said = f"{error} {error.__cause__ or ''}"
+    about = re.search(r"override '?([^'= ]+)", said)
+    key = about[1] if about else ""
+    typed = overrides.typed.get(key.lstrip("+"))
+    if typed and (inner := re.search(r"Key '([^']+)' is not in struct", said)):
+        return f"{typed}: there is no key {inner[1]} in {key}; --help shows those that are"
+    if typed and "Cannot merge" in said:
+        return f"{typed}: {key} is a group of keys; set them one by one, {key}.KEY=…"
+    if "nterpolation" in said:
+        typed = next((text for text in overrides.typed.values() if "${" in text), None)
+    if typed:
+        return f"{typed}: {said.splitlines()[0].strip()}; --help shows what there is"
     cause = f" ({error.__cause__})" if error.__cause__ else ""
-    said = [line.strip() for line in f"{error}{cause}".splitlines() if line.strip()]
-    return "\n  ".join(said[:2])
+    lines = [line.strip() for line in f"{error}{cause}".splitlines() if line.strip()]
+    return "\n  ".join(lines[:2])
 
 
 def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
@@ -119,6 +155,8 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
         hint = f"no such key{_did_you_mean(key, there)}"
         if key in always:
             hint = "no such key with the groups chosen"
+        if (name := key.removeprefix("trainer.")) in LIGHTNINGS and name != key:
+            hint = f"cannot be set here; {LIGHTNINGS[name]}"
         if gone := REMOVED.get(key.removeprefix("model.")):
             hint = gone
         lines.append(f"{overrides.typed[key]}: {hint}")

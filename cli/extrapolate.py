@@ -1,7 +1,6 @@
 """Measure, show and write down length extrapolation: what train.py and evaluate.py share."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.identity import identity, sha256
+from common.signals import Stopped
 from data import Tokenizer
 from evaluation import (
+    CELLS,
     Cells,
     Extrapolation,
     Settings,
@@ -22,24 +24,30 @@ from evaluation import (
     tables,
     write_report,
 )
-from model import Transformer
+from training import Run
+from training.callbacks.checkpoints import find_checkpoint
 
 
-def extrapolate(
-    model: Transformer,
-    documents: Sequence[np.ndarray],
-    tokenizer: Tokenizer,
-    train_length: int,
-    settings: Mapping[str, Any],
-    directory: Path,
-) -> Extrapolation:
-    """Measure `model` on `documents`, print the tables, leave files and TensorBoard in `directory`.
+def extrapolate(run: Run) -> Extrapolation:
+    """Measure the best checkpoint of a run that has been trained, as its config says.
 
-    `settings` are the keys under `evaluation`, `train_length` is in tokens.
+    Finished cells are kept in the run's directory. A run that goes on takes them up, if its best
+    checkpoint is the same.
     """
-    checked = check_settings(train_length, **settings)
+    data, config = run.prepared.data, run.prepared.config
+    settings = check_settings(config["data"]["seq_len"], **config["evaluation"])
+    subject = Subject.in_memory(run.best_network())
+    known = identity(
+        [{"sha256": sha256(find_checkpoint(run.directory))}],
+        settings,
+        data.val_documents,
+        {"corpus": config["data"]["corpus"], "split": "validation"},
+        subject.precision,
+    )
+    cells = _cells(run.directory / CELLS, known)
+    how = run.how_to_go_on()
     return extrapolate_all(
-        [Subject.in_memory(model)], documents, tokenizer, checked, directory, Cells()
+        [subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how
     )
 
 
@@ -50,10 +58,11 @@ def extrapolate_all(
     settings: Settings,
     directory: Path,
     cells: Cells,
+    how_to_go_on: str,
 ) -> Extrapolation:
-    """The same for several checkpoints of one training length, keeping finished cells in `cells`.
+    """Measure checkpoints of one training length, print the tables, leave files in `directory`.
 
-    After Ctrl-C it says how to go on and exits with status 130, where `cells` is a file.
+    Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
     columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
     try:
@@ -72,13 +81,19 @@ def extrapolate_all(
         config = subjects[0].config
         write_report(result, directory, config)
         log_tensorboard(result, directory / "tensorboard", config)
-    except KeyboardInterrupt:
-        if cells.path is None:
-            raise
-        how = f"the same command with output_dir={directory} goes on"
-        print(f"\nstopped; finished cells are kept ({len(cells)}), {how}", file=sys.stderr)
-        sys.exit(130)
+    except Stopped as stop:
+        kept = f"{len(cells)} finished cells are kept"
+        raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None
     return result
+
+
+def _cells(path: Path, known: dict[str, Any]) -> Cells:
+    """The finished cells in a run's directory; none, where they are of another checkpoint."""
+    try:
+        return Cells(path, known)
+    except ValueError:  # the run has been trained on since, or the file is damaged
+        path.unlink()
+        return Cells(path, known)
 
 
 def show(result: Extrapolation) -> None:

@@ -1,13 +1,14 @@
 """What the user typed, parsed once by Hydra's own grammar."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from cli.errors import UserError
+from common.rules import shown
 
 # Text that a person types as it is: spaces, commas, brackets and all.
 VERBATIM = ("prompt", "checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir")
@@ -41,7 +42,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         of_flag = before.startswith("-") and "=" not in argument
         (flags if argument.startswith("-") or of_flag else lines).append(argument)
-    return [_quote_verbatim(line) for line in lines], flags
+    return [_quote_verbatim(_in_trainer(line)) for line in lines], flags
 
 
 def values_of(override: Override) -> list[object]:
@@ -51,6 +52,11 @@ def values_of(override: Override) -> list[object]:
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.value()]
+
+
+def _in_trainer(argument: str) -> str:
+    """`+trainer.max_time=…`, as Lightning's users write it, whether the key is there or not."""
+    return f"+{argument}" if argument.startswith("+trainer.") else argument
 
 
 def _quote_verbatim(argument: str) -> str:
@@ -71,16 +77,37 @@ def _as_typed(override: Override) -> str:
     return f"{key}={value}" if key in VERBATIM and value is not None else str(override.input_line)
 
 
+def _check_integers(override: Override) -> None:
+    """Files and tensors hold integers of 64 bits, floats of any size."""
+    for number in _numbers(values_of(override)):
+        if not -(2**63) <= number < 2**63:
+            key = override.key_or_group
+            raise UserError(f"{override.input_line}: beyond 64 bits; take a smaller {key}")
+
+
+def _numbers(value: object) -> Iterator[int]:
+    """The integers in a value, however nested."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, dict):
+        yield from _numbers([*value.keys(), *value.values()])
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _numbers(inner)
+
+
 def _parse(line: str) -> Override:
     if "=" not in line and not line.startswith("~"):
         raise UserError(f"{line}: must be key=value without spaces around the =")
     try:
-        return OverridesParser.create().parse_overrides([line])[0]
+        override = OverridesParser.create().parse_overrides([line])[0]
+        _check_integers(override)
+        return override
     except HydraException as error:
-        reason = str(error).splitlines()[0]
+        reason = shown(str(error).splitlines()[0])
         key, _, value = line.partition("=")
-        quoted = f"""'{key}="{value}"'"""
+        quoted = shown(f"""'{key}="{value}"'""")
         raise UserError(
-            f"{line}: not in Hydra's override grammar ({reason})\n"
+            f"{shown(line)}: not in Hydra's override grammar ({reason})\n"
             f"  quote a value with special characters: {quoted}"
         ) from error

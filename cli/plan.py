@@ -5,12 +5,24 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
+import extras
 from cli.check import check_run, check_values
 from cli.compose import plain
-from cli.errors import user_errors
+from cli.errors import UserError, refuse, user_errors
+from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
-from cli.resume import check_meaningful, check_unfinished, find_run, find_unfinished, resumed_config
-from cli.rundir import CLAIM, RESULTS, check_free
+from cli.resume import (
+    check_meaningful,
+    check_unfinished,
+    check_whole,
+    find_run,
+    find_unfinished,
+    resumed_config,
+    typed_keys,
+)
+from cli.rundir import CLAIM, RESULTS, check_free, hold_run
+from common.lock import is_held
+from model.config import RULES as MODEL
 
 
 class Plan(NamedTuple):
@@ -22,26 +34,49 @@ class Plan(NamedTuple):
 
 
 def plan_run(composed: DictConfig, overrides: Overrides) -> Plan:
-    """The config of today's run, complete and right. UserError with every problem otherwise."""
+    """The config of today's run, complete and right. UserError with every problem otherwise.
+
+    A run that goes on is held from here on (`common.lock`), before anything of it is read.
+    """
     config = plain(composed)
-    resume, run_dir = config["resume"], config["run_dir"]
+    resume = config["resume"]
     if isinstance(resume, str) and resume != "auto":  # a run answers for its own config
         check_meaningful(resume, overrides)
-        return _resumed(composed, overrides, *find_run(resume))
+        run, checkpoint = find_run(resume)
+        hold_run(run, f"resume={resume}")
+        return _resumed(composed, overrides, run, checkpoint)
+    if isinstance(config["init_from"], str):
+        config = _continued(config, overrides)
     check_values(config, overrides)
     if resume is None:
-        check_free(run_dir)
+        check_free(config["run_dir"])
     check_run(config, overrides)
     config["name"] = config["name"] or _default_name(config)
     if resume is None:
         return Plan(config, None, None)
-    if found := find_unfinished(run_dir, config["name"]):
+    return _resumed_if_any(composed, overrides, config)
+
+
+def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan:
+    """`resume=auto`: go on with an unfinished run that nobody trains, or begin one."""
+    run_dir, name = config["run_dir"], config["name"]
+    asked = "resume=auto" + (f" run_dir={run_dir}" if run_dir else "")
+    others: list[Path] = []
+    while found := find_unfinished(run_dir, name):
+        try:
+            hold_run(found[0], asked)
+        except UserError:
+            if run_dir or found[0] in others or not is_held(found[0]):
+                raise
+            others.append(found[0])  # somebody was faster: it is passed over now
+            continue
         return _resumed(composed, overrides, *found)
     if run_dir is not None and (Path(run_dir) / CLAIM).exists():
         if (Path(run_dir) / RESULTS).exists():
             check_free(run_dir)
+        hold_run(Path(run_dir), asked)
         return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
-    print(f"resume=auto: no unfinished run of {run_dir or config['name']}; a new one begins")
+    print(f"resume=auto: no unfinished run of {run_dir or name}; a new one begins")
     return Plan(config, None, None)
 
 
@@ -50,11 +85,25 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
     check_values(config, overrides)
     check_run(config, overrides)
     from training.callbacks.checkpoints import read_checkpoint
+    from training.phases import final_config
 
     with user_errors():
-        step = read_checkpoint(checkpoint, "resume")["global_step"]
-    check_unfinished(run, step, config["trainer"]["max_steps"])
+        contents = read_checkpoint(checkpoint, "resume")
+    check_whole(run, config, final_config(config), contents["ropewalk"]["config"])
+    check_unfinished(run, contents["global_step"], config["trainer"]["max_steps"])
     return Plan(config, run, checkpoint)
+
+
+def _continued(config: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """`init_from=`: the model of that run, but for what was typed, which is said."""
+    refuse(key_problems(config, TRAIN | extras.RULES | MODEL))  # before torch is loaded
+    from training.init_from import continued_config
+
+    with user_errors():
+        config, lines = continued_config(config, set(typed_keys(overrides, config)))
+    for line in lines:
+        print(line)
+    return config
 
 
 def _default_name(config: dict[str, Any]) -> str:

@@ -1,11 +1,10 @@
 """`resume=`: which run goes on, and with which config.
 
 The config is the interrupted run's, with what the user types today laid over it. It is read as
-data: a `_target_` in it is never used, those come from the project's own files or from today's
-command line.
+data: `cli.saved_config` says what of it is taken.
 """
 
-from copy import deepcopy
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from cli.compose import CONFIGS, flatten, plain
 from cli.errors import UserError
 from cli.overrides import Overrides, values_of
-from cli.rundir import CLAIM, LAST, RESULTS, RUNS
+from cli.rundir import CONFIG, LAST, RESULTS, RUNS
+from cli.saved_config import OBJECTS, Taken, read_config, refusal
+from common.lock import is_held
 
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and
@@ -29,10 +30,15 @@ MEANINGLESS = ("run_dir", "name", "init_from")
 
 
 def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
-    """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`."""
+    """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
+
+    One that another process is training is passed over, unless it is `run_dir`.
+    """
     runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
     for run in runs:
         if (run / LAST).is_file() and not (run / RESULTS).exists():
+            if run_dir is None and is_held(run):
+                continue
             return run, run / LAST
     return None
 
@@ -44,7 +50,7 @@ def find_run(resume: str) -> tuple[Path, Path]:
         run, checkpoint = path.resolve().parent.parent, path
     else:
         run, checkpoint = path, path / LAST
-    if not checkpoint.is_file() or not (run / CLAIM / "config.yaml").is_file():
+    if not checkpoint.is_file() or not (run / CONFIG).is_file():
         raise UserError(
             f"resume={resume}: holds no run to go on with; give a run directory that has {LAST}, "
             "or resume=auto"
@@ -54,16 +60,20 @@ def find_run(resume: str) -> tuple[Path, Path]:
 
 def resumed_config(today: DictConfig, overrides: Overrides, run: Path) -> dict[str, Any]:
     """The run's own config under today's changes. UserError where one of them cannot be made."""
-    saved = OmegaConf.load(run / CLAIM / "config.yaml")
-    assert isinstance(saved, DictConfig)
-    then, now = flatten(plain(saved)), flatten(plain(today))
-    config = trusted(plain(saved), plain(today))
-    for key in typed_keys(overrides, now):
-        fixed = key in FIXED or not key.startswith(FREE)
-        if fixed and now[key] != then.get(key):
+    saved, own = read_config(run), plain(today)
+    typed = typed_keys(overrides, own)
+    try:
+        taken = Taken(saved, own, {*typed, *overrides.typed})
+    except ValueError as error:
+        raise refusal(run, str(error)) from error
+    if taken.left_out:
+        print(f"resume={run}: left out {', '.join(taken.left_out)}; type it again to have it")
+    then, now, config = flatten(saved), flatten(own), taken.config
+    for key in typed:
+        if is_fixed(key) and now[key] != then.get(key):
             raise UserError(
                 f"{key}={now[key]}: the run began with {then.get(key)}, which cannot change "
-                f"half-way; leave it out, or start a new run with init_from={run}"
+                f"half-way; leave it out, or start a new run with {_quoted('init_from', run)}"
             )
         _set(config, key, now[key])
     return config | {"phases": _phases(config, today), "run_dir": str(run), "resume": str(run)}
@@ -77,10 +87,38 @@ def _phases(config: dict[str, Any], today: DictConfig) -> Any:
     )
 
 
+def is_fixed(key: str) -> bool:
+    """Whether a key of the config must be, half-way, what it was when the run began."""
+    return key in FIXED or not key.startswith(FREE)
+
+
 def check_meaningful(resume: str, overrides: Overrides) -> None:
     """Refuse keys that a run named by its path would ignore."""
     for override in overrides.of(*MEANINGLESS):
         raise UserError(f"{override}: has no effect with resume={resume}; leave it out")
+
+
+def check_whole(
+    run: Path, config: dict[str, Any], final: dict[str, Any], checkpoint: dict[str, Any]
+) -> None:
+    """Refuse a config that was cut or changed: the checkpoint holds the run's own as well.
+
+    `config` is the resumed run's; `final` the one that its phases end with, which a checkpoint
+    may have; `checkpoint` the checkpoint's.
+    """
+    there, now, last = flatten(read_config(run)), flatten(config), flatten(final)
+    for key, value in flatten(checkpoint).items():
+        if key not in now or isinstance(value, dict) or _is_its_own(key):
+            continue
+        if key not in there:
+            raise refusal(run, f"{key} is missing, the file was cut")
+        if is_fixed(key) and value not in (now[key], last[key]):
+            raise refusal(run, f"{key}={now[key]}, which is {value} in the checkpoint")
+
+
+def _is_its_own(key: str) -> bool:
+    """Whether a key says nothing of how a run trains, or other rules are for it."""
+    return key.split(".")[0] in ("phases", "resume", *OBJECTS, *MEANINGLESS)
 
 
 def check_unfinished(run: Path, step: int, max_steps: int) -> None:
@@ -92,42 +130,37 @@ def check_unfinished(run: Path, step: int, max_steps: int) -> None:
         )
 
 
-def trusted(saved: dict[str, Any], today: dict[str, Any]) -> dict[str, Any]:
-    """A copy of `saved` whose every `_target_` is today's; an object unknown today is left out.
-
-    Keys that the project has got since the run was made take today's values.
-    """
-    kept = {}
-    for key, value in saved.items():
-        known = today.get(key)
-        if key == "_target_":
-            kept[key] = known
-        elif not isinstance(value, dict):
-            kept[key] = value
-        elif _is_object(known) or not _is_object(value):
-            kept[key] = trusted(value, known if isinstance(known, dict) else {})
-    new = {key: value for key, value in today.items() if key not in saved and not _is_object(value)}
-    return kept | deepcopy(new)
-
-
-def _is_object(node: Any) -> bool:
-    return isinstance(node, dict) and "_target_" in node
-
-
 def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
     """The leaves of today's config that the user set: by name, or by choosing a group's option."""
+    now = flatten(now)
     keys: list[str] = []
     for override in overrides.parsed:
         name, value = override.key_or_group, values_of(override)[0]
-        option = CONFIGS / name / f"{value}.yaml"
-        if option.is_file():
-            content = OmegaConf.to_container(OmegaConf.load(option), resolve=False)
-            prefix = "" if name == "experiment" else f"{name}."
-            names = [f"{prefix}{key}" for key in flatten(content)]
+        if (CONFIGS / name / f"{value}.yaml").is_file():
+            keys += _keys_of_option(name, str(value))
         else:
-            names = [name, *(key for key in now if key.startswith(f"{name}."))]
-        keys += [key for key in names if key in now and not isinstance(now[key], dict)]
-    return [key for key in keys if key not in ("resume", *MEANINGLESS)]
+            keys += [name, *(key for key in now if key.startswith(f"{name}."))]
+    known = [key for key in keys if key in now and not isinstance(now[key], dict)]
+    return [key for key in known if key not in ("resume", *MEANINGLESS)]
+
+
+def _keys_of_option(group: str, option: str) -> list[str]:
+    """The keys that `group=option` chooses, those of the options that it builds on included."""
+    content = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{option}.yaml"))
+    assert isinstance(content, dict)
+    keys: list[str] = []
+    for base in content.pop("defaults", []):
+        if isinstance(base, dict):  # of another group: {"override /model": "mini"}
+            for other, name in base.items():
+                keys += _keys_of_option(other.removeprefix("override ").strip("/"), name)
+        elif not base.startswith("_"):  # _self_, or what all options share and none chooses
+            keys += _keys_of_option(group, base)
+    return keys + list(flatten(content, "" if group == "experiment" else f"{group}."))
+
+
+def _quoted(key: str, path: Path) -> str:
+    """`key=path` as it is typed in a shell."""
+    return shlex.quote(f"{key}={path}")
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:

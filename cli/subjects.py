@@ -1,6 +1,5 @@
 """The checkpoints of one evaluation: named, found comparable, loaded when their turn has come."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from cli.identity import identity, sha256
 from cli.trained import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
-from evaluation.passages import passages_for_longest
 from model import Transformer
 
 # Keys of a config that leave the evaluated model what it is.
@@ -57,7 +56,7 @@ class Subjects:
             self._add(trained, device)
 
     def _add(self, trained: Trained, device: torch.device) -> None:
-        digest = _sha256(trained.path)
+        digest = sha256(trained.path)
         if digest in [identity["sha256"] for identity in self.identities]:
             raise ValueError(
                 f"checkpoint={trained.path}: holds the same as one before it; name each once"
@@ -78,30 +77,8 @@ class Subjects:
     def identity(
         self, settings: Settings, documents: Sequence[np.ndarray], source: dict[str, Any]
     ) -> dict[str, Any]:
-        """What is measured of what: the first line of `cells.jsonl`.
-
-        It holds what a finished cell depends on; methods, measures and lengths may be added as
-        long as the passages stay, which are cut to the longest length that the text allows; and
-        smaller batches may be taken for what did not fit in memory.
-        `source`: what the text is called; its tokens are known by their digest.
-        """
-        passages, _ = passages_for_longest(documents, settings.lengths, settings.passages)
-        digest = hashlib.sha256()
-        for document in documents:
-            digest.update(len(document).to_bytes(8, "little"))
-            digest.update(np.ascontiguousarray(document, dtype="<u4").tobytes())
-        return {
-            "checkpoints": self.identities,
-            "train_length": settings.train_length,
-            "longest length": passages.shape[1] - 1,
-            "passages": settings.passages,
-            "target_tokens": settings.target_tokens,
-            "trials": settings.trials,
-            "corpus": source["corpus"],
-            "split": source["split"],
-            "text": digest.hexdigest(),
-            "precision": self.subjects[0].precision,
-        }
+        """What is measured of what: the first line of `cells.jsonl`."""
+        return identity(self.identities, settings, documents, source, self.subjects[0].precision)
 
 
 def _difference(first: Trained, other: Trained, same_corpus: bool) -> str | None:
@@ -123,11 +100,3 @@ def _difference(first: Trained, other: Trained, same_corpus: bool) -> str | None
 
 def _loader(path: str, device: torch.device) -> Callable[[], Transformer]:
     return lambda: load_trained(path, device).model
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -23,6 +23,7 @@ class Rule(NamedTuple):
 
 
 Rules = Mapping[str, Rule]
+_LONGEST = 400  # characters of a value in a message
 
 
 def problems(values: Mapping[str, object], rules: Rules, prefix: str = "") -> list[str]:
@@ -50,10 +51,12 @@ def refuse(lines: Collection[str]) -> None:
 
 
 def shown(value: object) -> str:
-    """A value as it is typed on a command line."""
+    """A value as it is typed on a command line; the middle of a very long one is left out."""
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(shown, value))}]"
-    return "null" if value is None else str(value)
+        text = f"[{','.join(map(shown, value))}]"
+    else:
+        text = "null" if value is None else str(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
 
 
 # The rules

@@ -7,13 +7,15 @@ seconds, and everything else here is done without them.
 from typing import TYPE_CHECKING
 
 from common.lazy import importing
-from data.corpora import CORPORA, SEPARATOR, Corpus, load_corpus
+from data.corpora import CORPORA, Corpus, load_corpus
+from data.texts import SEPARATOR, Text
 from data.tokenizers import (
     TOKENIZERS,
     ByteTokenizer,
     CharTokenizer,
     Tokenizer,
     build_tokenizer,
+    encode_whole,
     tokenizer_from_state,
 )
 
@@ -27,9 +29,11 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Corpus",
+    "Text",
     "TextDataModule",
     "Tokenizer",
     "build_tokenizer",
+    "encode_whole",
     "load_corpus",
     "tokenizer_from_state",
 ]

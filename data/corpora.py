@@ -4,6 +4,8 @@ stdlib       the running Python's own library: real text, always there, no netwo
 shakespeare  tiny Shakespeare (a pinned download), split at 90 % of the characters
 books        seven public-domain novels (pinned downloads), split by novel
 text         the user's own file, folder or glob
+
+No text but those of the pinned files and the standard library is ever in memory as a whole.
 """
 
 import hashlib
@@ -13,13 +15,15 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from common.rules import one_of, problems, refuse
-from data.download import OnProgress, fetch, pinned_files
+from data.download import fetch, pinned_files
+from data.progress import OnProgress, silent
 from data.textfiles import read_texts
+from data.texts import SEPARATOR, Text
 
-SEPARATOR = "\0"  # between the documents of a split; no document has one
+T = TypeVar("T", Text, str)  # what can be split: it has a length, and stretches
 
 NOT_STDLIB_FOLDERS = {
     *("test", "tests", "idlelib"),
@@ -31,22 +35,16 @@ GENERATED = re.compile(r"(_sysconfigdata|_sysconfig_vars|config-|sitecustomize|u
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents by split. `sha256` is that of the training and validation texts, in this order.
+    """Documents by split, each an iterable of blocks.
 
     Training sees `train`, measures and chooses by `validation`; `report`, where a corpus has one,
     is for final figures and not looked at before.
     """
 
     name: str
-    train: list[str]
-    validation: list[str]
-    sha256: str
-    report: list[str] = field(default_factory=list)
-
-
-def join_documents(documents: list[str]) -> str:
-    """One text of all documents of a split, with a separator between each two."""
-    return SEPARATOR.join(documents)
+    train: list[Text]
+    validation: list[Text]
+    report: list[Text] = field(default_factory=list)
 
 
 def corpus_problems(name: Any, path: Any) -> list[str]:
@@ -69,42 +67,47 @@ def load_corpus(
     name: str,
     *,
     path: str | os.PathLike[str] | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnProgress = silent,
 ) -> Corpus:
-    """Load the corpus `name`; `path` is for `text` alone, `on_progress` is told of downloads.
+    """Load the corpus `name`; `path` is for `text` alone, `on_progress` is told what takes long.
 
     Raises:
         ValueError: unknown name, wrong path, unusable text, failed download.
     """
     refuse(corpus_problems(name, path))
-    splits = CORPORA[name](path=path, on_progress=on_progress)
-    digest = hashlib.sha256()
-    for split in ("train", "validation"):
-        digest.update(join_documents(splits[split]).encode("utf-8"))
-    return Corpus(name, sha256=digest.hexdigest(), **splits)
+    return Corpus(name, **CORPORA[name](path=path, on_progress=on_progress))
 
 
-def split_by_document(documents: dict[str, str], share: float) -> dict[str, list[str]]:
+def split_by_document(documents: dict[str, T], share: float) -> dict[str, list[T]]:
     """Give whole documents of about `share` of all characters to validation, the rest to train.
 
     Documents are gone through in the order of their names' sha256, which is as good as random
-    and the same everywhere; each that still fits into the share is taken. Validation keeps this
-    order, so that its head is a fair sample of it; train is in the order given.
+    and the same everywhere; each that still fits into the share is taken. Where that gives less
+    than half of the share, because a few documents hold nearly all of the text, the longest
+    document left is cut: what is missing to the share is taken from its end. So validation has
+    from half of the share to all of it. It keeps the order of the hashes, so that its head is a
+    fair sample of it; train is in the order given.
     """
-    room = int(share * sum(map(len, documents.values())))
-    validation = []
-    for name in sorted(documents, key=lambda name: hashlib.sha256(name.encode()).digest()):
+    room = wanted = int(share * sum(map(len, documents.values())))
+    order = sorted(documents, key=lambda name: hashlib.sha256(name.encode()).digest())
+    train: dict[str, T] = dict(documents)
+    validation: dict[str, T] = {}
+    for name in order:
         if len(documents[name]) <= room:
-            validation.append(name)
+            validation[name] = train.pop(name)
             room -= len(documents[name])
-    chosen = set(validation)
+    if room > wanted / 2:
+        # It has not fitted, so it is longer than the room: something of it is left for training.
+        longest = max((name for name in order if name in train), key=lambda name: len(train[name]))
+        cut = len(train[longest]) - room
+        train[longest], validation[longest] = train[longest][:cut], train[longest][cut:]
     return {
-        "train": [text for name, text in documents.items() if name not in chosen],
-        "validation": [documents[name] for name in validation],
+        "train": list(train.values()),
+        "validation": [validation[name] for name in order if name in validation],
     }
 
 
-def split_by_position(documents: list[str]) -> dict[str, list[str]]:
+def split_by_position(documents: list[T]) -> dict[str, list[T]]:
     """Cut every document at 90 % of its characters: the head to train, the tail to validation."""
     cuts = [(text, len(text) * 9 // 10) for text in documents]
     return {
@@ -113,7 +116,7 @@ def split_by_position(documents: list[str]) -> dict[str, list[str]]:
     }
 
 
-def _stdlib(**_: Any) -> dict[str, list[str]]:
+def _stdlib(**_: Any) -> dict[str, list[Text]]:
     """The standard library's .py files, 5 % of them for validation."""
     root = Path(sysconfig.get_path("stdlib"))
     names = []
@@ -128,7 +131,8 @@ def _stdlib(**_: Any) -> dict[str, list[str]]:
             f"data.corpus=stdlib: this Python has no .py files in {root}; "
             "use a text of your own: data=text data.path=notes.txt"
         )
-    return split_by_document({name: text for name, text in texts.items() if text}, share=0.05)
+    documents = {name: Text.of(text) for name, text in texts.items() if text}
+    return split_by_document(documents, share=0.05)
 
 
 def _python_source(file: Path) -> str:
@@ -140,18 +144,18 @@ def _python_source(file: Path) -> str:
     return "" if SEPARATOR in text else text
 
 
-def _shakespeare(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str]]:
+def _shakespeare(on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
     """Tiny Shakespeare, one document; training on its first 90 % is nanoGPT's split."""
     (file,) = pinned_files("shakespeare")
-    return split_by_position([fetch(file, on_progress).decode(file.encoding)])
+    return split_by_position([Text.of(fetch(file, on_progress).decode(file.encoding))])
 
 
-def _books(on_progress: OnProgress | None, **_: Any) -> dict[str, list[str]]:
+def _books(on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
     """Whole novels: those to train on, one to choose by, one to report on."""
-    splits: dict[str, list[str]] = {"train": [], "choose": [], "report": []}
+    splits: dict[str, list[Text]] = {"train": [], "choose": [], "report": []}
     for file in pinned_files("books"):
         text = fetch(file, on_progress).decode(file.encoding).replace("\r\n", "\n")
-        splits[file.split].append(text_of_the_work(text))
+        splits[file.split].append(Text.of(text_of_the_work(text)))
     return {"train": splits["train"], "validation": splits["choose"], "report": splits["report"]}
 
 
@@ -163,15 +167,15 @@ def text_of_the_work(text: str) -> str:
     return text[start.end() : end.start()]
 
 
-def _text(path: str | os.PathLike[str], **_: Any) -> dict[str, list[str]]:
+def _text(path: str | os.PathLike[str], on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
     """The user's own texts: 10 % of ten or more documents, or the last 10 % of fewer."""
-    texts = read_texts(path)
+    texts = read_texts(path, on_progress)
     if len(texts) >= 10:
         return split_by_document(texts, share=0.1)
     return split_by_position(list(texts.values()))
 
 
-CORPORA: dict[str, Callable[..., dict[str, list[str]]]] = {
+CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {
     "stdlib": _stdlib,
     "shakespeare": _shakespeare,
     "books": _books,

@@ -6,22 +6,29 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
-
 from data.cache import cache_folder, write_cached
+from data.progress import OnProgress, silent
 
-TIMEOUT_SECONDS = 20
+TIMEOUT_SECONDS = 20  # without a byte
+SLOWEST = 4096  # bytes a second, over the whole download; a modem is faster
 CHUNK_BYTES = 1 << 16
 
-# Called with the file's name, the bytes that have come and the bytes in all.
-OnProgress = Callable[[str, int, int], None]
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A pinned file is at its own URL, or it is not there: no other host or scheme is asked."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """None: a redirection is then an error, as 404 is."""
+
+
+_open = urllib.request.build_opener(_NoRedirect).open
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ def pinned_files(corpus: str) -> tuple[PinnedFile, ...]:
     return tuple(PinnedFile(**entry) for entry in manifest[corpus])
 
 
-def fetch(file: PinnedFile, on_progress: OnProgress | None = None) -> bytes:
+def fetch(file: PinnedFile, on_progress: OnProgress = silent) -> bytes:
     """The file's bytes, which match its sha256: from the cache folder, else from its URL.
 
     Raises:
@@ -67,7 +74,8 @@ def fetch(file: PinnedFile, on_progress: OnProgress | None = None) -> bytes:
             f"Or put the file ({file.bytes} bytes, sha256 {file.sha256}), under any name, "
             f"into the cache folder {cache_folder()} (set by ROPEWALK_CACHE)"
         ) from error
-    write_cached(cache_folder() / "downloads" / f"{file.name}.txt", content)
+    with write_cached(cache_folder() / "downloads" / f"{file.name}.txt") as cached:
+        cached.write(content)
     return content
 
 
@@ -95,56 +103,24 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (path for name in files if (path := Path(directory, name)).is_file())
 
 
-def _download(file: PinnedFile, on_progress: OnProgress | None) -> bytes:
+def _download(file: PinnedFile, on_progress: OnProgress) -> bytes:
     """The bytes at the file's URL, read to at most one byte too many, and verified."""
     content = bytearray()
-    with urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as response:
+    latest = time.monotonic() + TIMEOUT_SECONDS + file.bytes / SLOWEST
+    with _open(file.url, timeout=TIMEOUT_SECONDS) as response:
         while len(content) <= file.bytes:
             # read1 hands over what has come, so that slow downloads move the display too.
             chunk = response.read1(min(CHUNK_BYTES, file.bytes + 1 - len(content)))
             if not chunk:
                 break
             content += chunk
-            if on_progress:
-                on_progress(file.name, min(len(content), file.bytes), file.bytes)
+            done = min(len(content), file.bytes)
+            on_progress(f"Downloading {file.name}", done, file.bytes)
+            if time.monotonic() > latest:
+                raise ValueError(f"too slow: {done} of {file.bytes} bytes came")
     if len(content) != file.bytes:
         much = "more" if len(content) > file.bytes else f"{len(content)}"
         raise ValueError(f"size differs: {much} bytes came, must be {file.bytes}")
     if (sha256 := hashlib.sha256(content).hexdigest()) != file.sha256:
         raise ValueError(f"content differs: its sha256 is {sha256}, must be {file.sha256}")
     return bytes(content)
-
-
-class DownloadProgress:
-    """An `OnProgress` that shows bars on stderr, once the downloads have taken `delay` seconds.
-
-    To be used as a context manager, so that the display ends with the downloads.
-    """
-
-    def __init__(self, delay: float = 5.0) -> None:
-        self.delay = delay
-        self.first_call: float | None = None
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            console=Console(stderr=True),
-        )
-        self.tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "DownloadProgress":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        # Stopping a display that never started would still print an empty line.
-        if self.progress.live.is_started:
-            self.progress.stop()
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Note that `done` of the `total` bytes of the file `name` have come."""
-        self.first_call = self.first_call or time.monotonic()
-        if name not in self.tasks:
-            self.tasks[name] = self.progress.add_task(f"Downloading {name}", total=total)
-        self.progress.update(self.tasks[name], completed=done)
-        if time.monotonic() - self.first_call >= self.delay:
-            self.progress.start()

@@ -1,7 +1,7 @@
 """The Lightning data module: corpus, tokenizer and batches behind one object."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import lightning as L
@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from common.rules import refuse
 from data.batches import batch, count_validation_batches, validation_batch
-from data.cache import map_tokens
-from data.corpora import SEPARATOR, join_documents, load_corpus
-from data.download import DownloadProgress
+from data.cache import check_uncut, map_tokens
+from data.corpora import load_corpus
+from data.known import facts_of
+from data.progress import OnProgress, WorkProgress
 from data.settings import data_problems, task_problems
 from data.tasks import Mixture
+from data.texts import BLOCK, SEPARATOR, joined
 from data.tokenizers import Tokenizer, build_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -25,14 +27,34 @@ MakeBatch = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 class _Batches(Dataset):
-    """A function from an index to a batch, in the form that DataLoader's workers take."""
+    """A function from an index to a batch, in the form that DataLoader's workers take.
+
+    An OSError, for tokens that are there no more, is handed over as the item: out of a worker it
+    would come with a traceback for its text.
+    """
 
     def __init__(self, make: MakeBatch) -> None:
         self.make = make
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        inputs, targets = self.make(index)
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | OSError:
+        try:
+            inputs, targets = self.make(index)
+        except OSError as error:
+            return error
         return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+def _items(batches: Iterator[tuple[Tensor, Tensor] | OSError]) -> Iterator[tuple[Tensor, Tensor]]:
+    for item in batches:
+        if isinstance(item, OSError):
+            raise item
+        yield item
+
+
+def _of_uncut(make: Callable[..., Any], index: int, **arguments: Any) -> Any:
+    """`make(index, tokens=…)`, once the file behind the tokens has been found as long as it was."""
+    check_uncut(arguments["tokens"])
+    return make(index, **arguments)
 
 
 class BatchLoader:
@@ -61,7 +83,7 @@ class BatchLoader:
             # generator it would change the dropout of the run with every validation.
             generator=torch.Generator(),
         )
-        return iter(loader)
+        return _items(iter(loader))
 
 
 class TextDataModule(L.LightningDataModule):
@@ -118,22 +140,37 @@ class TextDataModule(L.LightningDataModule):
         """
         if self._prepared:
             return
-        with DownloadProgress() as on_progress:
-            corpus = load_corpus(self.corpus, path=self.path, on_progress=on_progress)
-        train, validation = join_documents(corpus.train), join_documents(corpus.validation)
-        tokenizer = build_tokenizer(self.tokenizer_name, [train, validation])
-        train_tokens = map_tokens(train, tokenizer, "train")
-        val_tokens = map_tokens(validation, tokenizer, "validation")
+        with WorkProgress() as on_progress:
+            self._read(on_progress)
+        self._prepared = True
+
+    def _read(self, on_progress: OnProgress) -> None:
+        """The text's facts, known or found out; and its tokens, mapped or made and mapped."""
+        load = cache(partial(load_corpus, self.corpus, path=self.path, on_progress=on_progress))
+        facts = facts_of(self.path, self.tokenizer_name, load, on_progress)
+        tokenizer = build_tokenizer(self.tokenizer_name, [facts.characters])
+
+        def tokens(split: str) -> np.ndarray:
+            what = f"Tokenizing the {split} text"
+            return map_tokens(
+                lambda: joined(getattr(load(), split), what, on_progress),
+                getattr(facts, split),
+                tokenizer,
+                split,
+                on_progress,
+            )
+
+        train_tokens, val_tokens = tokens("train"), tokens("validation")
         self._check_length(len(train_tokens), len(val_tokens))
         mixture = Mixture(self.shares, tokenizer) if any(self.shares.values()) else None
 
         self.train_tokens = train_tokens
         self.val_tokens_array = val_tokens[: self.val_tokens]
-        self.val_documents = _split(val_tokens, tokenizer, len(corpus.validation))
+        self.val_documents = _split(val_tokens, tokenizer, facts.validation_documents)
         self.vocab_size = tokenizer.vocab_size
         self.fingerprint: dict[str, Any] = {
             "corpus": self.corpus,
-            "sha256": corpus.sha256,
+            "sha256": facts.sha256,
             "tokenizer": self.tokenizer_name,
             "n_train_tokens": len(self.train_tokens),
             "n_val_tokens": len(self.val_tokens_array),
@@ -141,7 +178,6 @@ class TextDataModule(L.LightningDataModule):
         self.fingerprint |= {} if mixture is None else mixture.shares
         self.mixture = mixture
         self.tokenizer = tokenizer
-        self._prepared = True
 
     def _check_length(self, n_train: int, n_val: int) -> None:
         """ValueError if a split has no room for one sequence and the target behind it."""
@@ -168,8 +204,8 @@ class TextDataModule(L.LightningDataModule):
         """Micro-batches of this rank, from the trainer's present step to its last."""
         self.prepare()
         make = partial(
-            batch,
-            self.seed,
+            _of_uncut,
+            partial(batch, self.seed),
             rank=self._of_trainer("global_rank", 0),
             tokens=self.train_tokens,
             seq_len=self.seq_len,
@@ -187,6 +223,7 @@ class TextDataModule(L.LightningDataModule):
         shape = {"seq_len": self.seq_len, "batch_size": self.batch_size}
         tokens = self.val_tokens_array
         make = partial(
+            _of_uncut,
             validation_batch,
             rank=self._of_trainer("global_rank", 0),
             world_size=world_size,
@@ -215,6 +252,8 @@ def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.
     if documents == 1:
         return [tokens]
     (separator,) = tokenizer.encode(SEPARATOR)
-    ends = [*np.flatnonzero(tokens == separator), len(tokens)]
+    blocks = range(0, len(tokens), BLOCK)
+    found = [np.flatnonzero(tokens[at : at + BLOCK] == separator) + at for at in blocks]
+    ends = [*np.concatenate([*found, [len(tokens)]]).tolist()]
     starts = [0, *(end + 1 for end in ends[:-1])]
     return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.rules import at_least, broken_keys, optional, problems, unknown
+from common.rules import at_least, broken_keys, integer, optional, problems, unknown
 from data.corpora import corpus_problems
 from data.tasks import KINDS, share_problems
 from data.tokenizers import TOKENIZER
@@ -11,7 +11,7 @@ from data.tokenizers import TOKENIZER
 RULES = {
     "data.seq_len": at_least(1, 256),
     "data.batch_size": at_least(1, 8),
-    "data.num_workers": at_least(0, 0),
+    "data.num_workers": integer(0, 256, 0),
     "data.val_tokens": optional(at_least(2, 65536)),
     **TOKENIZER,
     "seed": at_least(0, 0),

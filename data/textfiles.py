@@ -1,53 +1,144 @@
-"""The user's own texts: a file, a folder or a glob, read as UTF-8 or refused by name."""
+"""The user's own texts: a file, a folder or a glob, read as UTF-8 in blocks or refused by name."""
 
+import codecs
 import glob
 import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from data.progress import OnProgress, silent
+from data.stamps import stamp
+from data.texts import BLOCK, SEPARATOR, Text
 
 SUFFIXES = (".txt", ".md", ".py")  # what is read of a folder
 
 
-def read_texts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The texts that `data.path` names, by POSIX path (below the folder, for a folder), sorted.
+class TextFile:
+    """A file of UTF-8 text, which has to stay as it is from the first reading to the last.
+
+    Reading it, whenever that is, raises ValueError where it cannot be read, is not UTF-8 text (with
+    the offset of the first wrong byte) or has changed since the object was made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is read yet. OSError if there is no such file."""
+        self.path = path
+        self.stamp = stamp(path)
+        # Where blocks begin: the number of their first character, and its offset in bytes.
+        self._marks = [(0, 0)]
+
+    def text(self, on_bytes: Callable[[int], None]) -> Text:
+        """Read the file once to count its characters; `on_bytes` is told of every block's bytes."""
+        self._marks, characters, before = [(0, 0)], 0, 0
+        for block, offset in self._blocks(0):
+            characters += len(block)
+            self._marks.append((characters, offset))
+            on_bytes(offset - before)
+            before = offset
+        return Text(self._from, 0, characters)
+
+    def _from(self, start: int) -> Iterator[str]:
+        """Blocks of the text from character `start` on."""
+        character, offset = self._marks[bisect_right(self._marks, (start, self.stamp.size)) - 1]
+        skip = start - character
+        for block, _ in self._blocks(offset):
+            yield block[skip:]
+            skip = max(0, skip - len(block))
+
+    def _blocks(self, offset: int) -> Iterator[tuple[str, int]]:
+        """Blocks from byte `offset` on, where a character begins, each with its end's offset."""
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(offset)
+                self._check_same(file)
+                yield from self._decoded(file, offset)
+                self._check_same(file)
+        except OSError as error:
+            raise ValueError(
+                f"data.path={self.path}: cannot be read ({error.strerror}); "
+                "it must be a file that you may read"
+            ) from error
+
+    def _decoded(self, file: BinaryIO, done: int) -> Iterator[tuple[str, int]]:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        chunk = b"."
+        while chunk and done <= self.stamp.size:  # a file that grows has no end to wait for
+            chunk = file.read(BLOCK)
+            begin = done - len(decoder.getstate()[0])  # a character may have begun before
+            try:
+                block = decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                raise self._not_text(begin + error.start) from error
+            # UTF-16 passes for UTF-8 full of NULs; and NUL is what separates documents here.
+            if (wrong := block.find(SEPARATOR)) >= 0:
+                raise self._not_text(begin + len(block[:wrong].encode("utf-8")))
+            done += len(chunk)
+            yield block, done - len(decoder.getstate()[0])
+
+    def _check_same(self, file: BinaryIO) -> None:
+        if stamp(file.fileno()) != self.stamp:
+            raise ValueError(
+                f"data.path={self.path}: has changed while it was read; "
+                "wait until nobody writes to it, or give a copy"
+            )
+
+    def _not_text(self, offset: int) -> ValueError:
+        """What to say of a file whose byte at `offset` is the first that is no text."""
+        line, left = 1, offset
+        with open(self.path, "rb") as file:
+            while left and (chunk := file.read(min(BLOCK, left))):
+                line += chunk.count(b"\n")
+                left -= len(chunk)
+            wrong = file.read(1)
+        return ValueError(
+            f"data.path={self.path}: not UTF-8 text (byte 0x{wrong.hex()} at offset {offset}, line "
+            f"{line});\nconvert it, e.g. iconv -f LATIN1 -t UTF-8 (or -f UTF-16) {self.path} "
+            "> utf8.txt"
+        )
+
+
+def text_files(path: str | os.PathLike[str]) -> dict[str, TextFile]:
+    """The files that `data.path` names, by POSIX path (below the folder, for a folder), sorted.
 
     A folder gives its .txt, .md and .py files at any depth, hidden ones left out; a glob gives
-    every file that it matches (`**` any depth). Of several files the empty ones are left out.
+    every file that it matches (`**` any depth). Of several files the empty ones are left out; so
+    are the system's own (/proc), which have no size and may have no end.
 
     Raises:
-        ValueError: nothing there, nothing in it, or a file that is not UTF-8 text.
+        ValueError: nothing there, or nothing in it.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f"data.path={path}: must be a file, a folder or a glob")
     try:
-        texts = {name: decode(file) for name, file in sorted(_files(Path(path)).items())}
+        files = {name: TextFile(file) for name, file in sorted(_files(Path(path)).items())}
     except OSError as error:
         raise ValueError(
             f"data.path={path}: cannot read {error.filename} ({error.strerror}); "
             "it must be a file that you may read"
         ) from error
-    texts = {name: text for name, text in texts.items() if text}
-    if not texts:
+    files = {name: file for name, file in files.items() if file.stamp.size}
+    if not files:
         raise ValueError(f"data.path={path}: is empty; give a text, or use data=stdlib")
-    return texts
+    return files
 
 
-def decode(file: Path) -> str:
-    """The text of a UTF-8 file; ValueError with the byte offset of the first wrong byte."""
-    content = file.read_bytes()
-    try:
-        text = content.decode("utf-8")
-        # UTF-16 passes for UTF-8 full of NULs; and NUL is what separates documents here.
-        wrong = text.find("\0")
-        if wrong < 0:
-            return text
-        offset = len(text[:wrong].encode("utf-8"))
-    except UnicodeDecodeError as error:
-        offset = error.start
-    line = content.count(b"\n", 0, offset) + 1
-    raise ValueError(
-        f"data.path={file}: not UTF-8 text (byte 0x{content[offset]:02x} at offset {offset}, "
-        f"line {line});\nconvert it, e.g. iconv -f LATIN1 -t UTF-8 (or -f UTF-16) {file} > utf8.txt"
-    )
+def read_texts(path: str | os.PathLike[str], on_progress: OnProgress = silent) -> dict[str, Text]:
+    """The texts of the files that `data.path` names (see `text_files`).
+
+    Raises:
+        ValueError: nothing there, nothing in it, or a file that is not UTF-8 text.
+    """
+    files = text_files(path)
+    done, total = 0, sum(file.stamp.size for file in files.values())
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(f"Reading {path}", done, total)
+
+    return {name: file.text(on_bytes) for name, file in files.items()}
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -61,7 +152,8 @@ def _files(path: Path) -> dict[str, Path]:
         return {path.name: path}
     if os.path.lexists(path):
         raise ValueError(f"data.path={path}: must be a regular file, a folder or a glob")
-    found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    # Absolute, as a run keeps the path: by these names documents are split, then and when resumed.
+    found = [Path(match) for match in glob.glob(str(path.absolute()), recursive=True)]
     if files := {match.as_posix(): match for match in found if match.is_file()}:
         return files
     raise ValueError(

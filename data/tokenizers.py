@@ -1,9 +1,11 @@
 """From text to token ids and back: bytes, or the characters of a corpus.
 
-A tokenizer's `state()` is a plain dict of strings, which a checkpoint carries along.
+A tokenizer's `state()` is a plain dict of strings, which a checkpoint carries along. It encodes a
+text in blocks as it does the whole: no token stands for more than one character.
 """
 
-from collections.abc import Iterable, Mapping
+import codecs
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Protocol
 
@@ -26,12 +28,22 @@ class Tokenizer(Protocol):
         """UTF-8 bytes of the text of each token: int64 (vocab_size,)."""
         ...
 
-    def encode(self, text: str) -> np.ndarray:
-        """Token ids of `text`, an unsigned integer array (tokens,)."""
+    def encode(self, text: str, before: int = 0) -> np.ndarray:
+        """Token ids of `text`, an unsigned integer array (tokens,).
+
+        `before`: characters of a longer text that stand before it, to be counted in errors.
+        """
         ...
 
     def decode(self, ids: ArrayLike) -> str:
         """The text of `ids` (tokens,)."""
+        ...
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of `ids` as they come, in pieces, every character as soon as it is whole.
+
+        The pieces together are `decode` of all of them.
+        """
         ...
 
     def state(self) -> dict[str, str]:
@@ -50,20 +62,28 @@ class ByteTokenizer:
         """One byte each: int64 (256,)."""
         return np.ones(256, dtype=np.int64)
 
-    def encode(self, text: str) -> np.ndarray:
+    def encode(self, text: str, before: int = 0) -> np.ndarray:
         """uint8 (bytes,), read-only. ValueError for a lone surrogate, which UTF-8 has not."""
         try:
             return np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
         except UnicodeEncodeError as error:
-            character = text[error.start]
             raise ValueError(
-                f"character {error.start} of the text is {character!r}, half of a surrogate pair, "
-                "which is no text by itself; the text must be valid Unicode"
+                f"character {before + error.start} of the text is {text[error.start]!r}, half of a "
+                "surrogate pair, which is no text by itself; the text must be valid Unicode"
             ) from error
 
     def decode(self, ids: ArrayLike) -> str:
         """Text of the bytes `ids`; bytes that are not UTF-8 become U+FFFD."""
         return _checked(ids, self.vocab_size).astype(np.uint8).tobytes().decode("utf-8", "replace")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """The text of the bytes `ids`, a character with its last byte."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for i in ids:
+            if piece := decoder.decode(_checked(i, self.vocab_size).astype(np.uint8).tobytes()):
+                yield piece
+        if rest := decoder.decode(b"", final=True):
+            yield rest
 
     def state(self) -> dict[str, str]:
         """Nothing but the name."""
@@ -99,25 +119,33 @@ class CharTokenizer:
     @cached_property
     def _points(self) -> np.ndarray:
         """Code point of each token, ascending."""
-        return _code_points(self.characters)
+        return code_points(self.characters)
 
-    def encode(self, text: str) -> np.ndarray:
-        """uint8 or uint16 (characters,). ValueError names a character outside the vocabulary."""
-        points = _code_points(text)
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        """The token of every code point, or `vocab_size` for those that have none."""
         table = np.full(0x110000, self.vocab_size, dtype=np.uint32)
         table[self._points] = np.arange(self.vocab_size, dtype=np.uint32)
-        ids = table[points]
+        return table
+
+    def encode(self, text: str, before: int = 0) -> np.ndarray:
+        """uint8 or uint16 (characters,). ValueError names a character outside the vocabulary."""
+        ids = self._ids[code_points(text)]
         if unknown := np.flatnonzero(ids == self.vocab_size)[:1].tolist():
             raise ValueError(
-                f"data.tokenizer=char: character {unknown[0]} of the text, "
+                f"data.tokenizer=char: character {before + unknown[0]} of the text, "
                 f"{text[unknown[0]]!r}, is none of the {self.vocab_size} that it was built on: "
                 f"{self.characters[:100]!r}"
             )
-        return ids.astype(np.min_scalar_type(self.vocab_size - 1))
+        return ids.astype(token_dtype(self.vocab_size))
 
     def decode(self, ids: ArrayLike) -> str:
         """Text of `ids`; ValueError for an id outside the vocabulary."""
         return "".join(self.characters[i] for i in _checked(ids, self.vocab_size).tolist())
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """One character for each id."""
+        return map(self.decode, ids)
 
     def state(self) -> dict[str, str]:
         """The name and the vocabulary, as one string in the order of the ids."""
@@ -148,7 +176,28 @@ def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
     return CharTokenizer(state["characters"])
 
 
-def _code_points(text: str) -> np.ndarray:
+def token_dtype(vocab_size: int) -> np.dtype:
+    """The smallest unsigned dtype that holds ids below `vocab_size`: uint8, uint16 or uint32."""
+    return np.min_scalar_type(vocab_size - 1)
+
+
+def encode_blocks(tokenizer: Tokenizer, blocks: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The blocks of a text, each with its ids in the dtype of `token_dtype`."""
+    dtype, before = token_dtype(tokenizer.vocab_size), 0
+    for block in blocks:
+        yield block, np.ascontiguousarray(tokenizer.encode(block, before), dtype=dtype)
+        before += len(block)
+
+
+def encode_whole(tokenizer: Tokenizer, blocks: Iterable[str]) -> np.ndarray:
+    """All ids of a text that comes in blocks, (tokens,): in memory, and the text is not."""
+    ids = bytearray()
+    for _, part in encode_blocks(tokenizer, blocks):
+        ids += part.data
+    return np.frombuffer(ids, dtype=token_dtype(tokenizer.vocab_size))
+
+
+def code_points(text: str) -> np.ndarray:
     """uint32 (characters,)."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 

@@ -9,16 +9,14 @@ from common.lazy import importing
 
 if TYPE_CHECKING:
     from training.device import pick_device
-    from training.run import Interrupted, Run
-    from training.trainer import trainer_problems
+    from training.run import Run
 
-__all__ = ["Interrupted", "Run", "pick_device", "trainer_problems"]
+__all__ = ["Run", "pick_device"]
 
 __getattr__ = importing(
     __name__,
     {
         "training.device": ["pick_device"],
-        "training.run": ["Interrupted", "Run"],
-        "training.trainer": ["trainer_problems"],
+        "training.run": ["Run"],
     },
 )

@@ -1,12 +1,43 @@
-"""Starting a new run with the weights of another one (`init_from`)."""
+"""Starting a new run with the model and the weights of another one (`init_from`)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
+from common.plain import plain_problem
+from common.rules import shown
 from data.module import TextDataModule
+from model.rules import removed
 from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
 
 # Weights that one position encoding has and another has not.
 POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")
+# The groups that say, beside `position`, which function the weights are of, and the keys in them
+# that only say how it is computed.
+GROUPS, COMPUTES = ("model", "rope", "scaling"), ("backend", "fused_projection")
+
+
+def continued_config(config: dict[str, Any], typed: set[str]) -> tuple[dict[str, Any], list[str]]:
+    """`config` with the model of the run `config["init_from"]`, but for the keys `typed` today.
+
+    Returns it with a line for each key that was typed and is another there. ValueError where that
+    run's config is not plain data.
+    """
+    path = config["init_from"]
+    theirs = _config_of(path)
+    position = config["position"] if "position" in typed else theirs["position"]
+    asked = {**config, "position": position}
+    for group in GROUPS:
+        own = {name for name in theirs[group] if f"{group}.{name}" in typed or name in COMPUTES}
+        if _is_todays(group, position, typed):
+            own |= theirs[group].keys()
+        kept = {name: value for name, value in theirs[group].items() if name not in own}
+        asked[group] = {**config[group], **kept}
+    if position == "nope":
+        asked["model"] |= {"random_positions": config["model"]["random_positions"]}
+    changed = [f"init_from={path}: {line}" for line in _changes(asked, theirs, typed)]
+    return asked, changed + _set_train_length(asked, theirs, path)
 
 
 def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
@@ -30,3 +61,51 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
                 f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
             )
     net.load_state_dict(own | {key: value for key, value in weights.items() if key in own})
+
+
+def _config_of(path: str) -> dict[str, Any]:
+    """The config in a checkpoint: plain data with the groups of a model."""
+    found = find_checkpoint(path, key="init_from")
+    config = read_checkpoint(found, "init_from")["ropewalk"].get("config")
+    problem = plain_problem(config)
+    if not isinstance(config, dict):
+        problem = "it is no mapping of keys"
+    elif lacking := [group for group in GROUPS if not isinstance(config.get(group), dict)]:
+        problem = problem or f"it has no group {lacking[0]}"
+    if problem:
+        raise ValueError(f"init_from={path}: the config in {found}: {problem}; take another run")
+    return {"position": "rope", **removed(config)}
+
+
+def _is_todays(group: str, position: str, typed: set[str]) -> bool:
+    """Whether a group is today's as a whole: a scaling of its own, or one for no rotation."""
+    return group == "scaling" and ("scaling.method" in typed or position != "rope")
+
+
+def _changes(
+    config: Mapping[str, Any], theirs: Mapping[str, Any], typed: set[str]
+) -> Iterator[str]:
+    """A line for each of the keys `typed` that is another in `theirs`."""
+    for key, there in _leaves(theirs):
+        here = dict(_leaves(config)).get(key)
+        if key in typed and here != there:
+            yield f"{key}={shown(here)} here, {shown(there)} there"
+
+
+def _leaves(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "position", config["position"]
+    for group in GROUPS:
+        for name, value in config[group].items():
+            if name not in COMPUTES and not isinstance(value, dict):
+                yield f"{group}.{name}", value
+
+
+def _set_train_length(config: dict[str, Any], theirs: Mapping[str, Any], path: str) -> list[str]:
+    """A scaling that is new here stretches what that run was trained at; a line says so."""
+    scaling, before = config["scaling"], theirs["scaling"]
+    length = before.get("train_length") or theirs.get("data", {}).get("seq_len")
+    new = scaling["method"] not in ("none", before.get("method"))
+    if not new or scaling["train_length"] is not None or length is None:
+        return []
+    config["scaling"] = scaling | {"train_length": length}
+    return [f"init_from={path}: scaling.train_length={shown(length)}, as there"]

@@ -1,6 +1,7 @@
 """metrics.jsonl: what a run logs, one JSON object a line, `step` and the tags of that step."""
 
 import json
+import math
 from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from common.files import write_text
+METRICS = "metrics.jsonl"
 
 
 class JsonLines(Logger):
@@ -18,12 +19,9 @@ class JsonLines(Logger):
     name = "metrics"
     version = ""
 
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
-        """`resume_step`: of a run that goes on; later lines of the file are dropped."""
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        if resume_step is not None and path.exists():
-            cut_back(path, resume_step)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:
@@ -31,22 +29,14 @@ class JsonLines(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append a line and close the file: a run that is killed keeps what it wrote."""
+        """Append a line and close the file: a run that is killed keeps what it wrote.
+
+        JSON has no NaN and no infinity: such a number (a gradient's norm under float16) is null.
+        """
         numbers = {name: float(value) for name, value in metrics.items()}
+        finite = {name: v if math.isfinite(v) else None for name, v in numbers.items()}
         with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **numbers}) + "\n")
-
-
-def cut_back(path: Path, step: int) -> None:
-    """Drop every line of a metrics file past `step`, and a last line that was cut off."""
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue
-    write_text(path, "".join(kept))
+            file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
 
 
 def latest_metrics(path: Path, step: int) -> dict[str, float]:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.divergence import Watch, check_validation
 from training.optimizers import OptimizerConfig, build_optimizer
 
 IGNORED = -100  # the target of a position that is not scored
@@ -47,6 +48,10 @@ class LanguageModule(L.LightningModule):
         self.register_buffer("token_bytes", token_bytes, persistent=False)
         self.training_loss = mean_nll  # of logits and targets; `compile_training` compiles it
         self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
+        self.hint = (
+            f"try a lower optimizer.lr (it is {optimizer.lr:g}) or a longer optimizer.warmup_steps"
+        )
+        self.watch = Watch(seed, self.hint)
         self.grad_norm = torch.zeros(())
         self.lr = optimizer.lr
 
@@ -89,16 +94,20 @@ class LanguageModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the global norm and keep the norm.
+        """Clip by the global norm and keep the norm; stop here where the run has diverged.
 
         Lightning's own clipping refuses fused AdamW under mixed precision.
         """
         self.lr = optimizer.param_groups[0]["lr"]  # of this step: the schedule moves on after it
         largest = math.inf if gradient_clip_val is None else gradient_clip_val
         self.grad_norm = nn.utils.clip_grad_norm_(self.net.parameters(), largest)
+        # With float16 an infinite gradient is the scaler's to answer: it leaves out that step.
+        norm = None if self.trainer.precision == "16-mixed" else self.grad_norm
+        self.watch.before_step(self.trainer.global_step + 1, self.step_losses, norm, optimizer)
 
     def on_validation_epoch_start(self) -> None:
         """Sums over the whole validation set: nats, scored tokens and their bytes."""
+        self.watch.settle()
         self.totals = torch.zeros(3, dtype=torch.float64, device=self._sum_device())
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -117,10 +126,12 @@ class LanguageModule(L.LightningModule):
         assert isinstance(totals, Tensor)
         nats, tokens, text_bytes = totals.reshape(-1, 3).sum(0)
         metrics = {"val/loss": nats / tokens, "val/bpb": nats / math.log(2) / text_bytes}
+        check_validation(float(metrics["val/loss"]), self.trainer.global_step, self.seed, self.hint)
         self.log_dict({name: value.float() for name, value in metrics.items()}, logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the identity, so that the checkpoint says what it is."""
+        """Add the identity, so that the checkpoint says what it is. Never save a diverged run."""
+        self.watch.settle()
         checkpoint["ropewalk"] = self.identity
 
     def _sum_device(self) -> torch.device:

@@ -6,15 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.rules import above, at_least, number
+from common.rules import above, at_least, number, of
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.optim import AdamW
     from torch.optim.lr_scheduler import LambdaLR
 
+_POSITIVE = above(0, 0.001)
 RULES = {
-    "lr": above(0, 0.001),
+    "lr": of(
+        "a finite number above 0, at most 1000", lambda v: _POSITIVE.holds(v) and v <= 1000, 0.001
+    ),
     "final_lr_fraction": number(0, 1, 0.1),
     "warmup_steps": at_least(0, 30),
     "weight_decay": number(0, 1e6, 0.1),

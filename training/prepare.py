@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
 
 from data.module import TextDataModule
 from kernels import resolve_backend
@@ -19,6 +18,7 @@ from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import read_checkpoint
 from training.device import check_precision, pick_device
 from training.init_from import load_weights
+from training.parts import build_callbacks
 
 # Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
 # Its import, above, sets a level and filters of its own.
@@ -41,7 +41,7 @@ class Prepared:
     model_config: TransformerConfig
     device: torch.device
     backend: str  # the one that `rope.backend=auto` means here
-    callbacks: list[L.Callback]
+    callbacks: list[L.Callback]  # of the group `callbacks`, those that are not null
 
     def identity(self) -> dict[str, Any]:
         """What every checkpoint of the run says of itself: plain data."""
@@ -61,6 +61,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     device = pick_device(config["trainer"]["accelerator"])
     check_precision(config["trainer"]["precision"], device)
     backend = resolve_backend(config["rope"]["backend"], device)
+    callbacks = list(build_callbacks(config["callbacks"] or {}).values())
     data = TextDataModule(**config["data"], seed=config["seed"])
     data.prepare()
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
@@ -73,7 +74,6 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     net = Transformer(model_config)
     if config["init_from"] is not None and checkpoint is None:
         load_weights(net, config["init_from"], data)
-    callbacks = build_callbacks(config["callbacks"] or {})
     return Prepared(config, data, net, model_config, device, backend, callbacks)
 
 
@@ -85,15 +85,3 @@ def check_same_text(checkpoint: Path, data: TextDataModule) -> None:
             f"resume={checkpoint}: the text is another one (sha256 {now['sha256'][:12]}, then "
             f"{then['sha256'][:12]}); bring it back, or start anew with init_from="
         )
-
-
-def build_callbacks(settings: dict[str, Any]) -> list[L.Callback]:
-    """The objects of the group `callbacks`. ValueError for one that cannot be made."""
-    callbacks = []
-    for name, callback in settings.items():
-        try:
-            callbacks.append(instantiate(callback))
-        except Exception as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ValueError(f"callbacks.{name}: cannot be made ({reason})") from error
-    return callbacks

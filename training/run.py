@@ -1,37 +1,34 @@
 """The second half of building a run: Lightning in a directory; then training and results."""
 
-import signal
+import shlex
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from common.files import write_json
+from common.signals import Request, Stopped
 from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import (
-    LAST,
     BestAndLast,
     find_checkpoint,
     network_weights,
     read_checkpoint,
 )
 from training.callbacks.metrics import Metrics
-from training.metrics_file import latest_metrics
+from training.callbacks.samples import SAMPLES
+from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_signals
+from training.callbacks.validation import EveryValidation
+from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
-from training.trainer import ValidateLast, build_trainer
-
-
-class Interrupted(Exception):
-    """The run was stopped by the signal `number`."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(f"interrupted by {number.name}")
-        self.number = number
+from training.resume_point import ResumePoint, cut_events, cut_metrics
+from training.trainer import build_trainer
 
 
 class Run:
@@ -40,41 +37,65 @@ class Run:
     def __init__(
         self, prepared: Prepared, directory: Path, checkpoint: Path | None, resumed: bool = False
     ) -> None:
-        """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
+        """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
+
+        `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
+        """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
-        step = read_checkpoint(checkpoint, "resume")["global_step"] if checkpoint else 0
-        self.resume_step = step if resumed else None
-        (directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
+        self.resume_point = _resume_point(checkpoint) if resumed else None
         self.module = _build_module(prepared)
         self.metrics = _build_metrics(prepared.config)
-        if checkpoint:
-            self.metrics.latest = latest_metrics(directory / "metrics.jsonl", step)
         self.best = BestAndLast(directory / "checkpoints")
-        phases = build_phases(prepared.config)
-        # Metrics come before checkpoints, so that a checkpoint never holds what was not logged.
-        callbacks = [*phases, self.metrics, *prepared.callbacks, ValidateLast(), self.best]
-        self.trainer = build_trainer(
-            prepared.config, prepared.device, directory, callbacks, self.resume_step
-        )
+        self.request = Request("the step in hand is finished, and a checkpoint written")
+        self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
+
+    def _callbacks(self) -> list[L.Callback]:
+        """In the order of their work: a checkpoint must never hold what was not logged."""
+        config = self.prepared.config
+        return [
+            *build_phases(config),
+            self.metrics,
+            *self.prepared.callbacks,
+            EveryValidation(config["trainer"]["val_check_interval"]),
+            self.best,
+            StopWhenAsked(self.request, self.best),
+        ]
 
     def fit(self) -> None:
         """Train to `max_steps`, from the checkpoint if this run is resumed.
 
-        Raises Interrupted after Ctrl-C or SIGTERM, FloatingPointError where the loss diverged.
+        Raises `Stopped` when it was asked to stop and has saved its step, Diverged where the loss
+        is not finite any more.
         """
+        self._take_back()
         torch.set_float32_matmul_precision("highest")
         data, checkpoint = self.prepared.data, self.checkpoint
-        try:
-            self.trainer.fit(self.module, None, None, data, checkpoint, weights_only=True)
-        except SystemExit as stop:  # Lightning's answer to either signal, with a status of its own
-            number = signal.SIGTERM if isinstance(stop, SIGTERMException) else signal.SIGINT
-            raise Interrupted(number) from None
+        with self.request.awaited(requeue_signals()):
+            try:
+                self.trainer.fit(self.module, None, None, data, checkpoint, weights_only=True)
+            except Stopped as stop:
+                said = [f"step {self.trainer.global_step} is saved", self.how_to_go_on()]
+                if stop.number == REQUEUE:
+                    said.append(requeue())
+                raise Stopped(stop.number, "; ".join(said)) from None
+
+    def _take_back(self) -> None:
+        """Whatever the run wrote after its checkpoint, it will write again."""
+        (self.directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
+        if self.resume_point is None:
+            return
+        if self.checkpoint is None:  # a schedule and a length of its own are in the checkpoint
+            (self.directory / SAMPLES).unlink(missing_ok=True)
+        metrics = self.directory / METRICS
+        cut_metrics(metrics, self.resume_point)
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                cut_events(Path(logger.log_dir), self.resume_point)
+        self.metrics.latest = latest_metrics(metrics, self.resume_point.step)
 
     def how_to_go_on(self) -> str:
-        """The command that resumes this run, or why there is none."""
-        if not (self.directory / "checkpoints" / LAST).exists():
-            return "nothing to resume yet: the first checkpoint comes with the first validation"
-        return f"go on with: python train.py resume={self.directory}"
+        """The command that resumes this run, quoted for a shell."""
+        return f"go on with: {shlex.join(['python', 'train.py', f'resume={self.directory}'])}"
 
     def best_network(self) -> Transformer:
         """The network of the best checkpoint, on the run's device and not compiled."""
@@ -95,6 +116,11 @@ class Run:
         write_json(self.directory / "results.json", results)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
         return results
+
+
+def _resume_point(checkpoint: Path | None) -> ResumePoint:
+    """That of a run that goes on; of one without a checkpoint, its beginning."""
+    return ResumePoint.of(read_checkpoint(checkpoint, "resume")) if checkpoint else ResumePoint(0)
 
 
 def _build_module(prepared: Prepared) -> LanguageModule:

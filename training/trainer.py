@@ -1,17 +1,16 @@
-"""Lightning's Trainer for a run: its settings and its loggers."""
+"""Lightning's Trainer for a run."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from training.callbacks.checkpoints import AtomicCheckpointIO
-from training.metrics_file import JsonLines
+from training.metrics_file import METRICS, JsonLines
+from training.parts import build_loggers, first_line
 
 # Steps, never epochs; checkpoints, progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
@@ -23,17 +22,6 @@ OWN_SETTINGS: dict[str, Any] = {
     "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
-BUILT_HERE = {*OWN_SETTINGS, "default_root_dir", "logger", "callbacks", "plugins"}
-
-
-def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each key under `trainer` that Lightning's Trainer does not have or we set."""
-    keys = sorted(settings.keys() - {"_target_"})
-    known = inspect.signature(L.Trainer.__init__).parameters
-    taken = [f"trainer.{key}: is set by train.py itself" for key in keys if key in BUILT_HERE]
-    return taken + [
-        f"trainer.{key}: Lightning's Trainer has no such key" for key in keys if key not in known
-    ]
 
 
 def build_trainer(
@@ -41,9 +29,11 @@ def build_trainer(
     device: torch.device,
     directory: Path,
     callbacks: Sequence[L.Callback],
-    resume_step: int | None,
 ) -> L.Trainer:
-    """The Trainer of a run in `directory`, one that goes on from `resume_step` if that is given."""
+    """The Trainer of a run in `directory`, which need not be there yet: nothing is written.
+
+    ValueError for settings that do not go together.
+    """
     settings = config["trainer"]
     automatic = "bf16-mixed" if device.type == "cuda" else "32-true"
     changed = {
@@ -51,33 +41,23 @@ def build_trainer(
         # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
-    partial = instantiate({**settings, **changed, "_partial_": True})
-    return partial(
-        default_root_dir=str(directory),
-        logger=build_loggers(config["logger"] or {}, directory, resume_step),
-        callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
-        **OWN_SETTINGS,
-    )
+    settings = {**settings, **changed, "profiler": _profiler(settings.get("profiler"), directory)}
+    del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
+    loggers = build_loggers(config["logger"] or {}, directory)
+    try:
+        return L.Trainer(
+            default_root_dir=str(directory),
+            logger=[JsonLines(directory / METRICS), *loggers.values()],
+            callbacks=list(callbacks),
+            plugins=[AtomicCheckpointIO()],
+            **settings,
+            **OWN_SETTINGS,
+        )
+    except Exception as error:  # what rules of ours on single values do not know
+        raise ValueError(f"trainer: Lightning refuses this run ({first_line(error)})") from error
 
 
-def build_loggers(
-    settings: Mapping[str, Any], directory: Path, resume_step: int | None
-) -> list[Logger]:
-    """metrics.jsonl, and the loggers of the group `logger`."""
-    loggers: list[Logger] = [JsonLines(directory / "metrics.jsonl", resume_step)]
-    for logger in settings.values():
-        extra: dict[str, Any] = {"save_dir": str(directory)}
-        if resume_step is not None and logger["_target_"].endswith("TensorBoardLogger"):
-            extra["purge_step"] = resume_step + 1
-        loggers.append(instantiate(logger | extra))
-    return loggers
-
-
-class ValidateLast(L.Callback):
-    """Makes a full validation follow the last step, whatever the interval is."""
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Stop after the last step, since Lightning validates once more when it is told to."""
-        if trainer.global_step >= trainer.max_steps:
-            trainer.should_stop = True
+def _profiler(name: str | None, directory: Path) -> Profiler | None:
+    """Lightning's profiler of that name, whose report is fit-<name>.txt in the run's directory."""
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+    return kinds[name](dirpath=directory, filename=name) if name else None

@@ -24,14 +24,12 @@ def log_tensorboard(
 ) -> None:
     """Log each method as a sub-run `directory/<method>`, so that one chart overlays them.
 
-    The step is the context length. Pictures go to the sub-run `extrapolation`. Logging again into
-    the same directory replaces what TensorBoard shows.
+    The step is the context length. Pictures go to the sub-run `extrapolation`. What was logged
+    into the same directory before is replaced.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
     directory = Path(directory)
     log_methods(result, directory)
-    with SummaryWriter(str(directory / "extrapolation"), purge_step=0) as writer:
+    with _anew(directory / "extrapolation") as writer:
         log_figures(asdict(result), config, writer)
 
 
@@ -42,14 +40,21 @@ def log_methods(result: Extrapolation, directory: Path) -> None:
     ratio and passkey accuracy at the longest length, and the method's tax in nats per token. What
     was not measured is left out.
     """
-    from torch.utils.tensorboard import SummaryWriter
-
     compared = comparisons(result)
     for name in result.methods:
-        with SummaryWriter(str(directory / name), purge_step=0) as writer:
+        with _anew(directory / name) as writer:
             for comparison in compared:
                 _log_curve(writer, comparison, name)
             _log_row(writer, result, name, metrics_of(result, name))
+
+
+def _anew(directory: Path) -> SummaryWriter:
+    """A writer into a sub-run, which holds nothing else afterwards."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in directory.glob("events.out.tfevents.*"):
+        old.unlink()
+    return SummaryWriter(str(directory))
 
 
 def _log_curve(writer: SummaryWriter, comparison: Comparison, name: str) -> None:

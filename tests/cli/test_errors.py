@@ -39,11 +39,24 @@ MISTAKES = [
     ("trainer.precision=fp8", "trainer.precision=fp8", "bf16-mixed"),
     ("trainer.foo=1", "trainer.foo=1", "no such key"),
     ("+trainer.foo=1", "trainer.foo", "no such key"),
-    ("+trainer.max_epochs=1", "trainer.max_epochs", "train.py itself"),
+    ("+trainer.max_epochs=1", "trainer.max_epochs", "trainer.max_steps"),
     ("trainer.devices=2", "trainer.devices=2", "one device"),
     ("trainer.accelerator=foo", "trainer.accelerator=foo", "cpu"),
     ("callbacks.samples.every_n_validations=0", "callbacks.samples", "at least 1"),
     ("callbacks.samples._target_=nope.Foo", "callbacks.samples", "cannot be made"),
+    ("callbacks.samples.max_new_tokens=100000000", "max_new_tokens=100000000", "to 10000"),
+    ("callbacks.samples=[]", "callbacks.samples=[]", "one by one"),
+    ("logger.tensorboard.version=../../x", "logger.tensorboard", "outside the run"),
+    ("+trainer.profiler=nope", "trainer.profiler=nope", "simple, advanced"),
+    ("trainer.precision=16-true", "trainer.precision=16-true", "32-true work"),
+    ("optimizer.lr=1e38", "optimizer.lr=1e+38", "at most 1000"),
+    ("data.batch_size=1000000000000", "data.batch_size=1000000000000", "GiB"),
+    ("data.num_workers=100000", "data.num_workers=100000", "to 256"),
+    ("scaling.options={factor:3}", "scaling.options={factor:3}", "no key factor"),
+    ("seed=1,2", "seed=1,2", "-m", "seed=[1,2]"),
+    ("seed=${nope}", "seed=${nope}", "'nope' not found"),
+    ("name=..", "name=..", "name=mine"),
+    (f"name={'a' * 200}", "name=aaa", "100 bytes"),
     ("evaluation.lengths=5", "evaluation.lengths=5", "list"),
     ("evaluation.methods=[yarm]", "evaluation.methods=[yarm]", "did you mean yarn"),
     ("evaluation.methods=[none@8]", "evaluation.methods=[none@8]", "takes no factor"),
@@ -83,6 +96,12 @@ def test_all_problems_come_out_at_once(home: Path, monkeypatch, capfd) -> None:
     options = (*TINY, "data.path=text.txt", *mistakes)
     message = refused("train.py", *options, monkeypatch=monkeypatch, capfd=capfd)
     assert all(mistake in message for mistake in mistakes)
+
+
+def test_a_last_learning_rate_that_is_never_reached(home: Path, monkeypatch, capfd) -> None:
+    typed = ("optimizer.final_lr_fraction=0.5", "optimizer.warmup_steps=20")
+    message = refused("train.py", *TINY, *typed, monkeypatch=monkeypatch, capfd=capfd)
+    assert "final_lr_fraction=0.5: has no effect" in message and "warmup_steps=2" in message
 
 
 @pytest.mark.parametrize("script", ["evaluate.py", "generate.py"])

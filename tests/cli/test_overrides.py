@@ -21,6 +21,11 @@ def test_what_was_typed_is_asked_by_key() -> None:
     assert overrides.of("model.n", "mode") == []
 
 
+def test_a_plus_before_a_key_of_lightnings_is_as_good_as_none() -> None:
+    lines, _ = split_arguments(["+trainer.max_time=00:00:01:00"])
+    assert lines == ["++trainer.max_time=00:00:01:00"]
+
+
 def test_the_last_word_counts() -> None:
     assert Overrides(["seed=1", "seed=2"]).typed == {"seed": "seed=2"}
 
@@ -45,18 +50,32 @@ def test_a_sweep_has_several_values() -> None:
     assert values_of(Overrides(["rope=pytorch,triton"]).parsed[0]) == ["pytorch", "triton"]
 
 
+def test_integers_have_64_bits() -> None:
+    with pytest.raises(UserError, match=r"seed=.* beyond 64 bits"):
+        Overrides([f"seed={2**63}"])
+    assert Overrides([f"seed={2**63 - 1}", "x=[1.5e300,true]"]).lines
+
+
+@pytest.mark.parametrize("line", ["hydra.run.dir=x", "hydra.verbose=true", "+callbacks=none"])
+def test_what_would_have_no_effect_is_refused(line: str) -> None:
+    with pytest.raises(UserError, match=r"no effect here|write callbacks="):
+        check_overrides(Overrides([line]), [], "train")
+
+
 @pytest.mark.parametrize("line", ["model.n_heads", "foo=("])
 def test_what_is_no_override_is_refused(line: str) -> None:
     with pytest.raises(UserError, match=r"must be key=value|quote a value"):
         Overrides([line])
 
 
-@pytest.mark.parametrize("line", ["scaling=glob(*)", "++seed=3", "+trainer.max_time=00:00:01:00"])
+@pytest.mark.parametrize("line", ["scaling=glob(*)", "+trainer.max_time=00:00:01:00"])
 def test_what_hydra_understands_is_left_to_it(line: str) -> None:
     check_overrides(Overrides([line]), ["-m"], "train")
 
 
-@pytest.mark.parametrize("line", ["++foo=3", "+seed=3", "data@foo=text", "phases.x.y=1"])
+@pytest.mark.parametrize(
+    "line", ["++foo=3", "++seed=3", "+seed=3", "data@foo=text", "phases.x.y=1"]
+)
 def test_what_hydra_would_take_in_silence_is_refused(line: str) -> None:
     with pytest.raises(UserError, match=r"cannot be (added|chosen)|another key"):
         check_overrides(Overrides([line]), [], "train")

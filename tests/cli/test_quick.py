@@ -23,9 +23,31 @@ MISTAKES = [
     (["train.py", "position=alibi", "rope.theta=5"], "no effect with position=alibi"),
     (["train.py", "run_dir=file"], "file is a file"),
     (["train.py", "resume=nowhere"], "holds no run to go on with"),
+    (["train.py", "init_from=nowhere"], "init_from=nowhere: no such file or directory"),
+    (["train.py", "trainer.max_time=xyz", "trainer.deterministic={}"], "DD:HH", "true, false or"),
+    (
+        ["train.py", "+trainer.limit_val_batches=0"],
+        "limit_val_batches=0: cannot",
+        "data.val_tokens",
+    ),
+    (["train.py", "callbacks.samples=5", "logger.tensorboard.name=5"], "samples=5", "name=5: must"),
+    (["train.py", "--quiet"], "--quiet: no such flag; there is --help"),
+    (["train.py", "model.n_heads"], "try model.n_heads=4"),
+    (["train.py", "file"], "try data=text data.path=file"),
+    (["evaluate.py", "runs/x"], "try checkpoint=runs/x"),
+    (
+        ["evaluate.py", "checkpoint=[no,where]"],
+        "checkpoint=no: no such",
+        "checkpoint=where: no such",
+    ),
+    (["generate.py", "checkpoint=nowhere"], "checkpoint=nowhere: no such file or directory"),
+    (["generate.py", "To be"], 'try prompt="To be"'),
     (["evaluate.py", "lengts=[5]"], "did you mean lengths?"),
     (["evaluate.py", "trials=0", "methods=[nome]"], "checkpoint=null", "trials=0", "mean none?"),
-    (["evaluate.py", "checkpoint=x", "lengths=[8]", "target_tokens=9"], "target_tokens=9: must be"),
+    (
+        ["evaluate.py", "checkpoint=file", "lengths=[8]", "target_tokens=9"],
+        "target_tokens=9: must",
+    ),
     (["generate.py", "temperature=-1"], "checkpoint=null", "temperature=-1"),
     (["benchmark.py", "rounds=0", "peers=[copi]"], "rounds=0", "try peers=[copy]"),
     (["benchmark.py", "parts=[accuracy]", "rounds=5"], "only parts="),
@@ -71,8 +93,8 @@ def test_wrong_values_need_no_torch(tmp_path: Path) -> None:
 
 def test_the_question_is_right(tmp_path: Path) -> None:
     """Negative control: what only torch can tell is told with torch."""
-    ((status, message, torch),) = ask([["generate.py", "checkpoint=nowhere"]], tmp_path)
-    assert status == 2 and "no such file" in message and torch
+    ((status, message, torch),) = ask([["generate.py", f"checkpoint={tmp_path}"]], tmp_path)
+    assert status == 2 and "no checkpoint in there" in message and torch
 
 
 def test_an_answer_takes_a_second_or_two(tmp_path: Path) -> None:

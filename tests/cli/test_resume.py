@@ -12,8 +12,8 @@ from cli.errors import UserError
 from cli.overrides import Overrides
 from cli.resume import resumed_config
 from commands import ROOT
+from training.parts import build_callbacks
 from training.phases import build_phases, final_config
-from training.prepare import build_callbacks
 
 
 def today(*overrides: str) -> DictConfig:
@@ -35,7 +35,9 @@ def resumed(run: Path, *overrides: str, **changed: Any) -> dict[str, Any]:
 
 def test_objects_of_an_older_revision_are_todays(tmp_path: Path) -> None:
     config = resumed(tmp_path)
-    names = [type(callback).__module__ for callback in build_callbacks(config["callbacks"])]
+    names = [
+        type(callback).__module__ for callback in build_callbacks(config["callbacks"]).values()
+    ]
     assert names == ["training.callbacks.progress", "training.callbacks.samples"]
 
 

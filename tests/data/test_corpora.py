@@ -10,11 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from data import Corpus, load_corpus
-from data.corpora import split_by_document, split_by_position, text_of_the_work
+from data import CharTokenizer, Corpus, load_corpus
+from data.corpora import text_of_the_work
 from data.download import find, pinned_files
+from data.known import measure
+from evaluate import held_out_documents
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def strings(corpus: Corpus) -> tuple[list[str], list[str]]:
+    """The documents of both splits, whole."""
+    return [str(text) for text in corpus.train], [str(text) for text in corpus.validation]
+
+
+def sha256(corpus: Corpus) -> str:
+    return measure(corpus, "byte").sha256
 
 
 def downloaded(name: str) -> Corpus:
@@ -30,7 +41,8 @@ def stdlib() -> Corpus:
 
 
 def test_stdlib_is_the_standard_library(stdlib: Corpus) -> None:
-    documents = stdlib.train + stdlib.validation
+    train, validation = strings(stdlib)
+    documents = train + validation
     library = Path(sysconfig.get_path("stdlib"))
     for name in ("argparse.py", "json/decoder.py", "email/message.py"):
         assert documents.count((library / name).read_text(encoding="utf-8")) == 1
@@ -40,7 +52,8 @@ def test_stdlib_is_the_standard_library(stdlib: Corpus) -> None:
 
 
 def test_stdlib_leaves_out_tests_and_what_a_machine_generates(stdlib: Corpus) -> None:
-    documents = set(stdlib.train + stdlib.validation)
+    train, validation = strings(stdlib)
+    documents = {*train, *validation}
     library = Path(sysconfig.get_path("stdlib"))
     patterns = ("test/*.py", "idlelib/*.py", "*/test*/*.py", "_sysconfigdata*.py", "config-*/*.py")
     left_out = [file for pattern in patterns for file in library.glob(pattern)]
@@ -53,17 +66,18 @@ def test_stdlib_leaves_out_tests_and_what_a_machine_generates(stdlib: Corpus) ->
 
 
 def test_stdlib_validation_has_long_documents_and_its_share(stdlib: Corpus) -> None:
-    sizes = [len(text.encode()) for text in stdlib.validation]
-    assert sum(size > 8 * 256 for size in sizes) >= 8
-    assert 0.03 < sum(sizes) / sum(len(text.encode()) for text in stdlib.train) < 0.06
+    train, validation = ([len(text.encode()) for text in split] for split in strings(stdlib))
+    assert sum(size > 8 * 256 for size in validation) >= 8
+    assert 0.03 < sum(validation) / sum(train) < 0.06
 
 
 @pytest.mark.parametrize("part", ["documents", "everything"])
 def test_stdlib_is_the_same_in_every_process(stdlib: Corpus, part: str) -> None:
     """Set and dict orders differ with the hash seed: nothing may hang on them."""
-    script = "import data; c = data.load_corpus('stdlib'); print(c.sha256)"
+    script = "import data; from data.known import measure; c = data.load_corpus('stdlib')"
+    script += "; print(measure(c, 'byte').sha256)"
     if part == "everything":
-        script += "; print(*map(hash, c.train[:5]))"  # the control: hashes do differ
+        script += "; print(*map(hash, map(str, c.train[:5])))"  # the control: hashes do differ
     outputs = {
         subprocess.run(
             [sys.executable, "-c", script],
@@ -76,26 +90,27 @@ def test_stdlib_is_the_same_in_every_process(stdlib: Corpus, part: str) -> None:
         for seed in ("1", "2")
     }
     assert len(outputs) == (1 if part == "documents" else 2)
-    assert all(output.split()[0] == stdlib.sha256 for output in outputs)
+    assert all(output.split()[0] == sha256(stdlib) for output in outputs)
 
 
 def test_sha256_is_that_of_the_texts(stdlib: Corpus) -> None:
-    text = "\0".join(stdlib.train) + "\0".join(stdlib.validation)
-    assert stdlib.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    train, validation = strings(stdlib)
+    text = "\0".join(train) + "\0".join(validation)
+    assert sha256(stdlib) == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_shakespeare_is_split_as_nanogpt_splits_it() -> None:
     corpus = downloaded("shakespeare")
-    (train,), (validation,) = corpus.train, corpus.validation
+    (train,), (validation,) = strings(corpus)
     assert (len(train), len(validation)) == (1_003_854, 111_540)
     assert len(set(train + validation)) == 65
     # Both splits, one after the other, are the file.
-    assert corpus.sha256 == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+    assert sha256(corpus) == "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 
 def test_books_are_split_by_novel_and_cut_to_the_work() -> None:
     corpus = downloaded("books")
-    texts = [*corpus.train, *corpus.validation, *corpus.report]
+    texts = [str(text) for text in [*corpus.train, *corpus.validation, *corpus.report]]
     assert (len(corpus.train), len(corpus.validation), len(corpus.report)) == (5, 1, 1)
     for text, word in zip(
         texts,
@@ -112,33 +127,11 @@ def test_text_of_the_work() -> None:
     assert text_of_the_work(text) == "One.\n*** two\n"
 
 
-@pytest.mark.parametrize("count", [10, 11, 57])
-def test_split_by_document_is_disjoint_and_complete(count: int) -> None:
-    documents = {f"file{i}": f"text {i} " * (1 + i * i % 17) for i in range(count)}
-    splits = split_by_document(documents, share=0.1)
-    assert splits["validation"]
-    assert sorted(splits["train"] + splits["validation"]) == sorted(documents.values())
-    assert sum(map(len, splits["validation"])) <= 0.1 * sum(map(len, documents.values()))
-    assert splits["train"] == [t for t in documents.values() if t not in splits["validation"]]
-
-
-def test_split_by_document_does_not_hang_on_the_order() -> None:
-    documents = {f"file{i}": "x" * (i + 1) for i in range(40)}
-    backwards = dict(reversed(documents.items()))
-    first, second = split_by_document(documents, 0.1), split_by_document(backwards, 0.1)
-    assert first["validation"] == second["validation"]
-
-
-def test_split_by_position() -> None:
-    splits = split_by_position(["0123456789" * 3, "abc"])
-    assert splits == {"train": ["0123456789" * 2 + "0123456", "ab"], "validation": ["789", "c"]}
-
-
 def test_text_of_one_file(tmp_path: Path) -> None:
     file = tmp_path / "a [1].txt"  # a file's name comes before the glob that it could be
     file.write_text("é" * 100, encoding="utf-8")
     corpus = load_corpus("text", path=str(file))
-    assert (corpus.train, corpus.validation) == (["é" * 90], ["é" * 10])
+    assert strings(corpus) == (["é" * 90], ["é" * 10])
 
 
 def test_text_of_a_folder(tmp_path: Path) -> None:
@@ -147,18 +140,41 @@ def test_text_of_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name * 10)
     (tmp_path / "empty.txt").touch()
     corpus = load_corpus("text", path=tmp_path)
-    whole = [head + tail for head, tail in zip(corpus.train, corpus.validation, strict=True)]
+    whole = [head + tail for head, tail in zip(*strings(corpus), strict=True)]
     assert whole == [name * 10 for name in ("a/b.py", "a/c.md", "b.txt")]
 
 
 def test_text_of_a_glob(tmp_path: Path) -> None:
     for i in range(12):
         (tmp_path / f"{i:02}.log").write_text(f"document {i}\n" * 9)
-    corpus = load_corpus("text", path=str(tmp_path / "**" / "*.log"))
-    assert sorted(corpus.train + corpus.validation) == sorted(
-        f"document {i}\n" * 9 for i in range(12)
+    train, validation = strings(load_corpus("text", path=str(tmp_path / "**" / "*.log")))
+    assert sorted(train + validation) == sorted(f"document {i}\n" * 9 for i in range(12))
+    assert len(validation) == 1  # ten or more documents stay whole
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_held_out_documents_are_encoded_one_by_one(tmp_path: Path, count: int) -> None:
+    """None needs a token for the separator, which the vocabulary of one text has not."""
+    for i in range(count):
+        (tmp_path / f"{i:02}.txt").write_text("naïve ropes\n" * 9)
+    tokenizer = CharTokenizer("naïve ropes\n")
+    documents = held_out_documents(
+        tokenizer, {"corpus": "text", "path": str(tmp_path), "split": "validation"}
     )
-    assert len(corpus.validation) == 1  # ten or more documents stay whole
+    _, validation = strings(load_corpus("text", path=tmp_path))
+    assert [tokenizer.decode(ids) for ids in documents] == validation
+    assert len(documents) == (2 if count == 2 else 1)
+
+
+def test_a_glob_splits_alike_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run keeps the absolute path, and by it finds the same split when it is resumed."""
+    for i in range(40):
+        (tmp_path / f"{i:02}.log").write_text(f"document {i}\n" * 9)
+    monkeypatch.chdir(tmp_path)
+    here, anywhere = (load_corpus("text", path=path) for path in ("*.log", tmp_path / "*.log"))
+    assert strings(here) == strings(anywhere)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -224,6 +225,22 @@ def test_val_loader_is_one_whole_pass(text_file: Path) -> None:
     targets = torch.cat([targets.flatten() for _, targets in loader])
     assert len(loader) == 6  # 332 targets, 64 a batch
     assert bytes(targets[targets != -100].tolist()) == text_file.read_bytes()[4501:4833]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_tokens_cut_under_a_run_end_it_with_a_line(
+    text_file: Path, cache: Path, loader: str, num_workers: int
+) -> None:
+    module = text_module(text_file, num_workers=num_workers)
+    batches = iter(getattr(module, loader)())
+    next(batches)
+    for file in (cache / "tokens").iterdir():
+        os.truncate(file, 100)
+    with pytest.raises(OSError, match=r"has been cut from [\d,]+ to 100 bytes") as error:
+        list(batches)  # a worker may have made some before
+    assert str(cache) in error.value.filename
+    assert "Traceback" not in str(error.value)
 
 
 class Recorder(L.LightningModule):

@@ -1,14 +1,18 @@
 """Pinned downloads, from a server on this machine: verified, or not there at all."""
 
+import gzip
 import hashlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from data.download import DownloadProgress, PinnedFile, fetch, files_below, find, pinned_files
+from data.download import PinnedFile, fetch, files_below, find, pinned_files
 
 CONTENT = b"To be, or not to be\n" * 50_000  # 1 MB, many chunks
 ANSWERS = {
@@ -19,11 +23,74 @@ ANSWERS = {
 }
 
 
+def endless(handler: BaseHTTPRequestHandler) -> None:
+    """A body that goes on until the other side has had enough."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b"To be, or not to be\n" * 1000)
+            Handler.sent += 20_000
+
+
+def dripping(handler: BaseHTTPRequestHandler) -> None:
+    """A byte at a time, which never is too long without one."""
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):
+        while True:
+            handler.wfile.write(b"T")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+
+def packed(handler: BaseHTTPRequestHandler) -> None:
+    """The right content in gzip, which nobody has asked for."""
+    handler.send_response(200)
+    handler.send_header("Content-Encoding", "gzip")
+    handler.end_headers()
+    handler.wfile.write(gzip.compress(CONTENT))
+
+
+def promising(handler: BaseHTTPRequestHandler) -> None:
+    """Fewer bytes than the header says, and the line is cut."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    handler.wfile.write(CONTENT[:1000])
+
+
+def elsewhere(target: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    """A redirection to `target`."""
+
+    def redirect(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", target)
+        handler.end_headers()
+
+    return redirect
+
+
+ATTACKS = {
+    "/endless": endless,
+    "/dripping": dripping,
+    "/packed": packed,
+    "/promising": promising,
+    "/here": elsewhere("/right"),
+    "/file": elsewhere("file:///etc/passwd"),
+    "/ftp": elsewhere("ftp://127.0.0.1/right"),
+    "/loop": elsewhere("/loop"),
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     requests = 0
+    sent = 0
 
     def do_GET(self) -> None:
         type(self).requests += 1
+        if attack := ATTACKS.get(self.path):
+            return attack(self)
         body = ANSWERS.get(self.path)
         self.send_response(404 if body is None else 200)
         self.end_headers()
@@ -64,7 +131,7 @@ def test_downloads_once(server: str, cache: Path, monkeypatch: pytest.MonkeyPatc
     assert fetch(file, lambda *report: progress.append(report)) == CONTENT
     assert fetch(file) == CONTENT
     assert Handler.requests == before + 1
-    assert progress[-1] == ("play", len(CONTENT), len(CONTENT))
+    assert progress[-1] == ("Downloading play", len(CONTENT), len(CONTENT))
     assert len(progress) > 5
     assert [path.read_bytes() for path in cache.rglob("*") if path.is_file()] == [CONTENT]
 
@@ -76,6 +143,13 @@ def test_downloads_once(server: str, cache: Path, monkeypatch: pytest.MonkeyPatc
         ("/long", "size differs: more bytes came"),
         ("/other", "content differs: its sha256 is"),
         ("/nowhere", "404"),
+        ("/endless", "size differs: more bytes came"),
+        ("/packed", "size differs: "),
+        ("/promising", "1000 bytes"),
+        ("/here", "302"),
+        ("/file", "302"),
+        ("/ftp", "302"),
+        ("/loop", "302"),
     ],
 )
 def test_what_is_not_the_file_leaves_nothing(
@@ -89,6 +163,32 @@ def test_what_is_not_the_file_leaves_nothing(
     assert len(message.splitlines()) == 2
     for told in (server + path, str(cache), "data=stdlib", "ROPEWALK_CACHE", file.sha256):
         assert told in message
+    assert not cache.exists()
+
+
+def test_too_much_is_cut_off_early(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Handler.sent = 0
+    with pytest.raises(ValueError, match="more bytes came"):
+        fetch(pinned(f"{server}/endless", monkeypatch))
+    assert Handler.sent < len(CONTENT) + 8_000_000  # what the sockets' buffers hold
+
+
+def test_a_drip_is_too_slow(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = pinned(f"{server}/dripping", monkeypatch)
+    monkeypatch.setattr("data.download.SLOWEST", 4 * len(CONTENT))  # a quarter of a second in all
+    monkeypatch.setattr("data.download.TIMEOUT_SECONDS", 0.2)  # longer than from drop to drop
+    with pytest.raises(ValueError, match=rf"too slow: \d+ of {len(CONTENT)} bytes came"):
+        fetch(file)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1])
+def test_a_pin_is_never_without_size_and_hash(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """No value of them means that anything is taken."""
+    file = replace(pinned(f"{server}/right", monkeypatch), bytes=size, sha256="")
+    with pytest.raises(ValueError, match=r"differs"):
+        fetch(file)
     assert not cache.exists()
 
 
@@ -138,19 +238,6 @@ def test_unwritable_cache(server: str, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ROPEWALK_CACHE", str(tmp_path / "file" / "below"))
     with pytest.raises(ValueError, match=r"ROPEWALK_CACHE=.*cannot write"):
         fetch(pinned(f"{server}/right", monkeypatch))
-
-
-@pytest.mark.parametrize("delay, shown", [(0.0, True), (60.0, False)])
-def test_progress_is_shown_when_it_takes_long(
-    capsys: pytest.CaptureFixture[str], delay: float, shown: bool
-) -> None:
-    with DownloadProgress(delay) as progress:
-        progress("play", 1, 2)
-        progress("play", 2, 2)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert ("Downloading play" in captured.err) == shown
-    assert bool(captured.err) == shown
 
 
 @pytest.mark.parametrize("corpus, count", [("shakespeare", 1), ("books", 7)])

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import build_tokenizer, tokenizer_from_state
+from data import Tokenizer, build_tokenizer, encode_whole, tokenizer_from_state
 from data.tokenizers import MAX_CHARACTERS, ByteTokenizer, CharTokenizer
+from generate import pieces
 
 
 @given(st.text())
@@ -97,3 +98,61 @@ def test_unknown_tokenizer() -> None:
         build_tokenizer("bite", ["a"])
     with pytest.raises(ValueError, match=r"data\.tokenizer=null"):
         tokenizer_from_state({})
+
+
+# Whole characters, their beginnings, stray bytes and a real U+FFFD (ef bf bd), in any order.
+PIECES = st.sampled_from([b"a", "é".encode(), "€".encode(), "\ufffd".encode(), b"\xf0\x9f\x98\x80"])
+BYTES = st.lists(PIECES | st.binary(max_size=4)).map(b"".join)
+
+
+@given(BYTES)
+def test_streamed_pieces_are_the_whole(content: bytes) -> None:
+    assert "".join(ByteTokenizer().decode_stream(content)) == content.decode("utf-8", "replace")
+    assert "".join(pieces(ByteTokenizer(), iter(content))) == ByteTokenizer().decode([*content])
+
+
+@given(st.text())
+def test_a_character_comes_with_its_last_byte(text: str) -> None:
+    assert [*ByteTokenizer().decode_stream(text.encode())] == [*text]
+    arrived: list[int] = []
+    stream = ByteTokenizer().decode_stream(i for i in text.encode() if not arrived.append(i))
+    for number in range(1, len(text) + 1):
+        assert next(stream) == text[number - 1]
+        assert len(arrived) == len(text[:number].encode())
+
+
+@pytest.mark.parametrize("text", ["\ufffd€", "€\ufffd\ufffdé", "\ufffd"])
+def test_a_real_replacement_character_is_text(text: str) -> None:
+    assert [*pieces(ByteTokenizer(), iter(text.encode()))] == [*text]
+
+
+def test_a_stray_byte_does_not_hold_up_what_follows() -> None:
+    assert [*ByteTokenizer().decode_stream(b"\xe2\x82a\xff\xe2\x82\xac\xe2")] == [
+        *("\ufffda", "\ufffd", "€", "\ufffd")
+    ]
+
+
+@given(st.text(min_size=1))
+def test_characters_stream_one_by_one(text: str) -> None:
+    tokenizer = CharTokenizer(text)
+    assert [*pieces(tokenizer, iter(tokenizer.encode(text).tolist()))] == [*text]
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), CharTokenizer("ab")])
+def test_streams_refuse_ids_outside_the_vocabulary(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"token id 256: must be 0 to"):
+        list(tokenizer.decode_stream([0, 256]))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text("abé€", max_size=5)))
+def test_blocks_are_encoded_as_the_whole(blocks: list[str]) -> None:
+    for tokenizer in (ByteTokenizer(), CharTokenizer("abé€")):
+        ids = encode_whole(tokenizer, blocks)
+        assert ids.dtype == np.uint8
+        assert ids.tolist() == tokenizer.encode("".join(blocks)).tolist()
+
+
+def test_an_unknown_character_is_counted_through_all_blocks() -> None:
+    with pytest.raises(ValueError, match=r"character 6 of the text, 'é'"):
+        encode_whole(CharTokenizer("abc"), ["abc", "", "cabéé"])

@@ -7,9 +7,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from cli.overrides import Overrides
+from cli.place import Placed
 from cli.plan import plan_run
-from cli.rundir import claim, save_config
 from commands import ROOT, TINY
+from common.lock import release_all
 from training import Run
 from training.callbacks.checkpoints import read_checkpoint
 from training.prepare import prepare
@@ -43,19 +44,26 @@ class Killer(L.Callback):
             raise Killed
 
 
-def fit(home: Path, name: str, *options: str, stop: int | None = None) -> Run:
+def fit(
+    home: Path,
+    name: str,
+    *options: str,
+    stop: int | None = None,
+    callback: L.Callback | None = None,
+) -> Run:
     """Train the run `name` in `home` on its text.txt; `stop`: its last step."""
+    release_all()  # of the run before this one, as the end of its process does
     overrides = [*SETTINGS, f"data.path={home / 'text.txt'}", *options]
     if not any(option.startswith("resume=") for option in options):
         overrides.append(f"run_dir={home / name}")
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         plan = plan_run(compose("train", overrides), Overrides(overrides))
     prepared = prepare(plan.config, plan.checkpoint)
-    directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
-    save_config(directory, prepared.config, overrides)
+    if callback is not None:
+        prepared.callbacks.append(callback)
     if stop is not None:
         prepared.callbacks.append(Killer(stop))
-    run = Run(prepared, directory, plan.checkpoint, plan.run is not None)
+    run = Placed(plan, prepared, overrides).run
     run.fit()
     return run
 

@@ -1,6 +1,5 @@
 """The parts of the training room, each by itself."""
 
-import json
 import logging
 import math
 from dataclasses import replace
@@ -17,7 +16,6 @@ from commands import ROOT
 from training.callbacks import throughput
 from training.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast, read_checkpoint
 from training.callbacks.throughput import WARMUP_STEPS, StepTimer, peak_flops
-from training.metrics_file import cut_back
 from training.module import LanguageModule, mean_nll
 from training.optimizers import OptimizerConfig, build_optimizer, lr_factor
 
@@ -122,15 +120,6 @@ def test_timer_leaves_out_the_warmup_and_the_pauses(monkeypatch) -> None:
     assert (timer.steps, timer.seconds) == (10, 20.0)
     assert timer.interval() == (20, 10 * 100.0 + 20.0)
     assert timer.interval() == (0, 0.0)
-
-
-def test_metrics_are_cut_back_to_a_step(tmp_path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    lines = [json.dumps({"step": step, "train/loss": 1.0}) for step in (1, 2, 3)]
-    path.write_text("\n".join(lines) + '\n{"step": 4, "trai')  # killed while writing
-    cut_back(path, 2)
-    assert path.read_text() == "\n".join(lines[:2]) + "\n"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_a_failed_save_leaves_the_old_checkpoint_whole(tmp_path) -> None:

@@ -61,6 +61,10 @@ class BestAndLast(L.Callback):
             self.best_loss, self.best_step = loss, trainer.global_step
             self.best_bpb = float(trainer.callback_metrics["val/bpb"])
             trainer.save_checkpoint(self.directory / BEST, weights_only=False)
+        self.save_last(trainer)
+
+    def save_last(self, trainer: L.Trainer) -> None:
+        """Save the optimizer step that has just ended."""
         trainer.save_checkpoint(self.directory / LAST, weights_only=False)
 
 

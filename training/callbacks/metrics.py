@@ -1,6 +1,5 @@
 """The figures of training: logged every few steps and at each validation."""
 
-import math
 from typing import Any
 
 import lightning as L
@@ -65,12 +64,8 @@ class Metrics(L.Callback):
 
     def _log_training(self, trainer: L.Trainer, module: LanguageModule, step: int) -> None:
         steps, seconds = self.timer.interval()
+        module.watch.settle()
         loss = float(torch.stack(module.step_losses).mean())
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"train/loss={loss} at step {step}: the run diverged; try a lower optimizer.lr "
-                f"(it is {module.optimizer_config.lr:g}) or a longer optimizer.warmup_steps"
-            )
         metrics = {
             "train/loss": loss,
             "train/lr": module.lr,

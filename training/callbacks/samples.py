@@ -1,7 +1,9 @@
 """Text that the model generates while it is trained."""
 
 import math
+import os
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -10,6 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from data.module import TextDataModule
 from model import Transformer, generate
 from training.module import LanguageModule
+
+SAMPLES = "samples.txt"
 
 
 class Samples(L.Callback):
@@ -35,6 +39,23 @@ class Samples(L.Callback):
         self.temperature = temperature
         self.prompt_tokens = prompt_tokens
         self.validations = 0
+        self.bytes = 0  # of samples.txt, with what has been written so far
+        self.resumed = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: where it is in its schedule, and the length of its file."""
+        return {"validations": self.validations, "bytes": self.bytes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the schedule."""
+        self.validations, self.bytes = state_dict["validations"], state_dict["bytes"]
+        self.resumed = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take back the samples that came after the checkpoint."""
+        path = _path(trainer)
+        if self.resumed and path.exists() and path.stat().st_size > self.bytes:
+            os.truncate(path, self.bytes)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the validation, and write a sample after every few."""
@@ -68,10 +89,14 @@ class Samples(L.Callback):
         return prompt_tokens, min(self.max_new_tokens, most - prompt_tokens + 1)
 
     def _write(self, trainer: L.Trainer, text: str) -> None:
-        path = Path(trainer.default_root_dir) / "samples.txt"
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(f"--- step {trainer.global_step} ---\n{text}\n\n")
+        with open(_path(trainer), "ab") as file:
+            file.write(f"--- step {trainer.global_step} ---\n{text}\n\n".encode())
+            self.bytes = file.tell()
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 markdown = "\n".join(f"    {line}" for line in text.splitlines())
                 logger.experiment.add_text("samples", markdown, trainer.global_step)
+
+
+def _path(trainer: L.Trainer) -> Path:
+    return Path(trainer.default_root_dir) / SAMPLES

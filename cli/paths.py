@@ -1,0 +1,31 @@
+"""Paths to checkpoints that are not there, told before torch is imported.
+
+What is wrong with one that is there is told by those who read it.
+"""
+
+import os
+from typing import Any
+
+KEYS = ("checkpoint", "init_from")
+
+
+def path_problems(config: dict[str, Any]) -> list[str]:
+    """A line for each of `KEYS` whose path, or one of whose list of paths, is not there."""
+    lines = []
+    for key in KEYS:
+        value = config.get(key)
+        for path in _paths(value) if isinstance(value, str) else []:
+            if path and not os.path.exists(path):
+                lines.append(
+                    f"{key}={path}: no such file or directory; give a run directory that holds "
+                    "checkpoints/best.ckpt, or a checkpoint file"
+                )
+    return lines
+
+
+def _paths(value: str) -> list[str]:
+    """The paths in `RUN` or `[RUN,RUN]`, each as it is typed or in quotes."""
+    inside = value.strip()
+    if os.path.exists(value) or not (inside.startswith("[") and inside.endswith("]")):
+        return [value]
+    return [part.strip().strip("'\"") for part in inside[1:-1].split(",")]

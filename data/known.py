@@ -1,0 +1,100 @@
+"""What is known of a corpus once it has been read: kept, so that no start reads it again.
+
+The cache folder keeps the facts of every text of the user's own under the names and the stamps of
+its files (`data.stamps`). A file that is changed, replaced, renamed or touched has another stamp,
+and then the text is read again, as it is where anything of the facts is missing or damaged. Facts
+are not kept of files that were written less than two seconds before they were read: the clock of a
+file system may be too coarse to tell the next writing from that one.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.cache import cache_folder, note, noted
+from data.corpora import Corpus
+from data.progress import OnProgress, silent
+from data.textfiles import text_files
+from data.texts import joined
+from data.tokenizers import ByteTokenizer, code_points
+
+# To be raised when the same files are to be split or read in another way.
+VERSION = 1
+COARSEST_CLOCK = 2 * 10**9  # ns; that of FAT
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run has to know of a corpus before it can map its tokens."""
+
+    sha256: str  # of the training and validation texts, one after the other
+    train: str  # sha256 of each
+    validation: str
+    validation_documents: int
+    characters: str  # all of both splits, in code point order; "" for a tokenizer of bytes
+
+
+def facts_of(
+    path: str | None, tokenizer: str, load: Callable[[], Corpus], on_progress: OnProgress = silent
+) -> Facts:
+    """The facts of the corpus that `load` gives, for the tokenizer of that name.
+
+    Where they are known of the files at `path` (None: a corpus that has none), nothing is loaded.
+
+    Raises:
+        ValueError: no such files, or what `load` raises.
+    """
+    if path is None:
+        return measure(load(), tokenizer, on_progress)
+    files = text_files(path)
+    newest = max(file.stamp.mtime_ns for file in files.values())
+    settled = newest < time.time_ns() - COARSEST_CLOCK
+    names = [[name, str(file.path.absolute()), file.stamp] for name, file in files.items()]
+    key = hashlib.sha256(json.dumps([VERSION, tokenizer, names]).encode()).hexdigest()[:32]
+    index = cache_folder() / "texts" / f"{key}.json"
+    if (facts := _recall(index)) is not None:
+        return facts
+    facts = measure(load(), tokenizer, on_progress)
+    if settled:
+        note(index, {"facts": asdict(facts), "sha256": _digest(asdict(facts))})
+    return facts
+
+
+def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) -> Facts:
+    """Read a corpus for its facts, for the tokenizer of that name."""
+    whole, splits = hashlib.sha256(), {}
+    seen = np.zeros(0x110000 if tokenizer != ByteTokenizer.name else 0, dtype=bool)
+    for split, texts in (("train", corpus.train), ("validation", corpus.validation)):
+        digest = hashlib.sha256()
+        for block in joined(texts, f"Examining the {split} text", on_progress):
+            encoded = block.encode("utf-8")
+            whole.update(encoded)
+            digest.update(encoded)
+            if len(seen):
+                seen[code_points(block)] = True
+        splits[split] = digest.hexdigest()
+    characters = "".join(map(chr, np.flatnonzero(seen).tolist()))
+    return Facts(
+        whole.hexdigest(),
+        **splits,
+        validation_documents=len(corpus.validation),
+        characters=characters,
+    )
+
+
+def _recall(index: Path) -> Facts | None:
+    """The facts in a file of the cache folder; None where it is missing or damaged."""
+    kept = noted(index)
+    try:
+        return Facts(**kept["facts"]) if kept["sha256"] == _digest(kept["facts"]) else None
+    except (TypeError, KeyError):
+        return None
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,43 @@
+"""What is printed stands there as it is, and commands can be pasted into a shell."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from cli.announce import announce, summarize
+from cli.errors import UserError
+from cli.rundir import check_free, save_config
+from runs import fit
+
+NAMES = ("try[a]", "[red]a[/red]", "a b", "it's", "$HOME", ":smile:", 'say "hi"', "a;b", "a\\[b]")
+
+
+@pytest.fixture(scope="module")
+def run(home: Path):
+    return fit(home, "run", "trainer.max_steps=1", "trainer.val_check_interval=1")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paths_are_printed_as_they_are(
+    name: str, run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.directory = tmp_path / name
+    announce(run)
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["run"].strip() == str(tmp_path / name)
+    assert shlex.split(rows["curves"]) == ["tensorboard", "--logdir", str(tmp_path / name)]
+    figures = {"tokens_per_second": 1.0, "mfu": None, "val/loss": 1.0, "best_step": 1}
+    summarize(run, figures | {"val/bpb": 1.0, "seconds": 1.0})
+    assert f"{tmp_path / name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_works_is_quoted_for_a_shell(name: str, tmp_path: Path) -> None:
+    save_config(tmp_path / name, {}, [])
+    (tmp_path / name / "checkpoints").mkdir()
+    (tmp_path / name / "checkpoints/last.ckpt").touch()
+    with pytest.raises(UserError) as error:
+        check_free(str(tmp_path / name))
+    hint = str(error.value).partition("take another, or ")[2].removesuffix(" goes on with that one")
+    assert shlex.split(hint) == [f"resume={tmp_path / name}"]

@@ -1,0 +1,57 @@
+"""Validations that Lightning would leave out: after the last step, and one that was interrupted."""
+
+from typing import Any
+
+import lightning as L
+
+
+class EveryValidation(L.Callback):
+    """Makes a full validation follow the last step, and a resumed run do the one that it owes.
+
+    A checkpoint may be older than the validation of its step: saved before it, or when the run was
+    stopped within it. Lightning goes on with the next step then; the uninterrupted run does not.
+    It stands before the callbacks that save checkpoints, which carry `validated_step`.
+    """
+
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
+        self.validated_step: int | None = None  # None too in checkpoints that are older than this
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step of the last validation."""
+        return {"validated_step": self.validated_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the step of the last validation."""
+        self.validated_step = state_dict["validated_step"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validate, if the checkpoint is of a step whose validation was still to come."""
+        step = trainer.global_step
+        if step and step % self.every_n_steps == 0 and self.validated_step != step:
+            _validate(trainer)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Stop after the last step, since Lightning validates once more when it is told to."""
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remember it."""
+        self.validated_step = trainer.global_step
+
+
+def owes_validation(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint may be older than a validation of its step."""
+    state = checkpoint.get("callbacks", {}).get(EveryValidation.__qualname__)
+    return state is not None and state["validated_step"] != checkpoint["global_step"]
+
+
+def _validate(trainer: L.Trainer) -> None:
+    """What Lightning's training loop does between two steps."""
+    loop = trainer.fit_loop.epoch_loop.val_loop
+    connector = trainer._logger_connector
+    loop.restarting = False
+    first, trainer.validating = connector._first_loop_iter, True
+    loop.run()
+    trainer.training, connector._first_loop_iter = True, first
