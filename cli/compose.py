@@ -140,14 +140,14 @@ def _in_our_form(error: Exception, overrides: Overrides) -> str:
 
 def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
     """A line for each key that there is not with the groups that were chosen."""
+    hydras = composed(config_name, with_hydra=True).hydra
     chosen = [
         f"{one.key_or_group}={value}"
         for one in overrides.parsed
-        if _is_group(one.key_or_group)
+        if one.key_or_group in hydras.runtime.choices  # the groups that this command has
         for value in values_of(one)[:1]
     ]
     there, always = known_keys(config_name, chosen), known_keys(config_name)
-    hydras = composed(config_name, with_hydra=True).hydra
     there += flatten(OmegaConf.to_container(hydras, resolve=False), "hydra.")
     wrong = [one.key_or_group for one in overrides.parsed if not _adds(one)]
     lines = []

@@ -1,4 +1,4 @@
-"""What every file of the catalogue shares: a process that has loaded all, and a working directory."""
+"""What the files of the catalogue share: a process that has loaded all, a working directory."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -84,7 +84,7 @@ TABLE = [
     ("rounds=0 seed=-1 parts=[gird]", "rounds=0", "seed=-1", "try parts=[grid]"),
 ]
 # Rows whose mend is under way: the words and flags of the command line.
-WAITING = ("model=nano", "--parts=accuracy", "hydra.run.dir=x")
+WAITING = ()
 
 HERE = "needs a CUDA GPU"
 WITHOUT_GPU = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bad_input import assert_refused, check_refused, rows, save_checkpoint
+from bad_input import check_refused, rows
 from forked import forked
 
 TABLE = [
@@ -34,7 +34,7 @@ TABLE = [
     ("top_k=all", "null or an integer"),
     ("top_k=256", "none of the model's 256 tokens", "try top_k=40"),
     ("top_k=1000", "none of the model's 256 tokens", "top_k=null"),
-    ("top_k=99999999999999999999", "null or an integer"),
+    ("top_k=99999999999999999999", "smaller"),
     ("max_new_tokens=0", "an integer from 1 to 1000000", "try max_new_tokens=200"),
     ("max_new_tokens=-1", "an integer from 1"),
     ("max_new_tokens=1000001", "an integer from 1"),
@@ -81,8 +81,8 @@ TABLE = [
     ("rope=triton", "no such"),
     ("data=text", "no such"),
     ("--temperature=0.5", "temperature=0.5"),
-    ("-p hello", "prompt="),
     ("--quiet", "--help"),
+    ("-p", "no such flag", "--help"),
     ("hydra/job_logging=default", "hydra"),
     ("checkpoint=", "must be text", "runs/"),
     ("checkpoint=null", "must be text"),
@@ -95,22 +95,13 @@ TABLE = [
     ("temperature=-1 top_k=0", "temperature=-1", "top_k=0"),
     ("checkpoint=null seed=-1", "checkpoint=null", "seed=-1"),
 ]
-# Rows whose mend is under way: the words and flags of the command line.
-WAITING = (
-    *("hello", "rope=triton", "data=text", "--temperature=0.5", "-p hello", "--quiet"),
-    "hydra/job_logging=default",
-)
+# Rows whose mend is under way.
+WAITING = ()
 
 
 @pytest.mark.parametrize("row", rows(TABLE, every=10, waiting=WAITING))
 def test_generate_refuses(row: tuple, home: Path) -> None:
     check_refused("generate.py", row, home, ["checkpoint=run", "max_new_tokens=3"])
-
-
-def test_a_character_that_was_never_seen_is_refused_by_name(home: Path) -> None:
-    path = save_checkpoint(home.parent / "chars", "data.tokenizer=char")
-    done = forked("generate.py", f"checkpoint={path}", "prompt=never", cwd=home)
-    assert_refused(done, ["chars"]) if done.status == 2 else None
 
 
 def test_what_has_an_effect_is_taken(home: Path) -> None:

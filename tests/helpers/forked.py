@@ -5,6 +5,8 @@ forks must not have trained before: autograd's threads do not survive a fork.
 """
 
 import gc
+import importlib
+import io
 import os
 import resource
 import runpy
@@ -41,9 +43,8 @@ class Outcome:
 
 def warm() -> None:
     """Load what the commands load, and teach Hydra's parser its grammar."""
-    import cli.extrapolate
-    import cli.subjects
-    import training.prepare  # noqa: F401
+    for name in ("cli.extrapolate", "cli.subjects", "training.prepare"):
+        importlib.import_module(name)
     from cli.compose import composed
 
     for name in ("train", "evaluate", "generate", "benchmark"):
@@ -91,8 +92,8 @@ def _become(task: Callable[[], Any], cwd: Path, out: IO[bytes], err: IO[bytes]) 
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", write_through=True)
+        sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", write_through=True)
         status = _run(task)
         sys.stdout.flush()
         sys.stderr.flush()
