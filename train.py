@@ -31,8 +31,9 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
     directory = plan.run or claim(plan.config["run_dir"], plan.config["name"])
     save_config(directory, prepared.config, overrides.lines)
     write_json(directory / "environment.json", environment(prepared.device, COMMAND))
-    resumed = plan.run is not None
-    return fit_and_measure(Run(prepared, directory, plan.checkpoint, resumed))
+    with user_errors():
+        run = Run(prepared, directory, plan.checkpoint, resumed=plan.run is not None)
+    return fit_and_measure(run)
 
 
 def fit_and_measure(run: Any) -> float:

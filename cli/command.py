@@ -5,6 +5,7 @@ before the whole config has been found right. Whatever the user got wrong, in Hy
 ours, leaves in the same form: a line or two for each mistake on stderr, exit status 2.
 """
 
+import errno
 import io
 import os
 import shlex
@@ -26,6 +27,10 @@ from cli.overrides import Overrides, split_arguments
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 
+# The system's words for what is no mistake of the user's
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 _job_start = [time.time()]
 
 
@@ -38,8 +43,8 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
-    after a mistake of the user's, 130 after Ctrl-C; everything else that is raised is a bug and
-    shows its traceback.
+    after a mistake of the user's, 1 where the system cannot read or write a file, 130 after Ctrl-C;
+    everything else that is raised is a bug and shows its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -62,6 +67,28 @@ def _refuse(error: UserError) -> NoReturn:
     sys.exit(2)
 
 
+def _fail(error: OSError) -> NoReturn:
+    """What the system refused: a full disk, a directory that is read-only or has vanished."""
+    where = f"{error.filename}: " if error.filename else "stdout: " * _discard_output()
+    way_out = "see that it is there and can be read and written"
+    if error.errno in FULL:
+        way_out = "make room there"
+    elif error.errno in REFUSED:
+        way_out = "give it to this user, or take a place that can be written"
+    print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _discard_output() -> bool:
+    """Let what stdout still holds go nowhere, if it cannot be written; whether that is so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
     lines, flags = split_arguments(sys.argv[1:])
     typed = Overrides(lines)
@@ -70,14 +97,18 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
     def job(config: DictConfig) -> Any:
         composing.clear()
         try:
-            return task(config, Overrides(HydraConfig.get().overrides.task))
+            result = task(config, Overrides(HydraConfig.get().overrides.task))
+            sys.stdout.flush()  # here: at the interpreter's exit nobody could tell of a full disk
+            return result
         except UserError as error:
             _refuse(error)  # here: Hydra would print a line of its own about any Exception
         except OmegaConfBaseException as error:
             _refuse(UserError(explain(error, typed, config_name)))
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             sys.exit(0)
+        except OSError as error:
+            _fail(error)
         finally:
             _job_start[0] = time.time()
 

@@ -35,6 +35,8 @@ TRAIN = {
     "init_from": optional(text("runs/mine")),
     "compile": _COMPILE,
     **{f"optimizer.{key}": rule for key, rule in OPTIMIZER.items()},
+    "checkpoints.every_n_steps": optional(at_least(1, 100)),
+    "checkpoints.keep_last": at_least(1, 3),
     "trainer.max_steps": at_least(1, 450),
     "trainer.val_check_interval": at_least(1, 150),
     "trainer.log_every_n_steps": at_least(1, 10),

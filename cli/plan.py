@@ -9,8 +9,9 @@ from cli.check import check_run, check_values
 from cli.compose import plain
 from cli.errors import user_errors
 from cli.overrides import Overrides
-from cli.resume import check_meaningful, check_unfinished, find_run, find_unfinished, resumed_config
+from cli.resume import check_meaningful, check_unfinished, resumed_config
 from cli.rundir import CLAIM, RESULTS, check_free
+from cli.unfinished import find_run, find_unfinished
 
 
 class Plan(NamedTuple):
@@ -49,7 +50,7 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
     config = resumed_config(composed, overrides, run)
     check_values(config, overrides)
     check_run(config, overrides)
-    from training.callbacks.checkpoints import read_checkpoint
+    from training.checkpoint_files import read_checkpoint
 
     with user_errors():
         step = read_checkpoint(checkpoint, "resume")["global_step"]

@@ -29,6 +29,7 @@ def write_cached(path: Path, *parts: bytes | memoryview) -> None:
         ValueError: the file cannot be written; names ROPEWALK_CACHE, the way out.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, *parts)
     except OSError as error:
         raise ValueError(

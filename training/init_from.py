@@ -3,7 +3,7 @@
 from torch import nn
 
 from data.module import TextDataModule
-from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 
 # Weights that one position encoding has and another has not.
 POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")

@@ -9,20 +9,16 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from common.files import write_json
 from model import Transformer, TransformerConfig
-from training.callbacks.checkpoints import (
-    LAST,
-    BestAndLast,
-    find_checkpoint,
-    network_weights,
-    read_checkpoint,
-)
+from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.metrics import Metrics
+from training.checkpoint_files import LAST, find_checkpoint, network_weights, read_checkpoint
 from training.metrics_file import latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
+from training.resumable import check_resumable
 from training.trainer import ValidateLast, build_trainer
 
 
@@ -42,20 +38,23 @@ class Run:
     ) -> None:
         """`resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one."""
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
-        step = read_checkpoint(checkpoint, "resume")["global_step"] if checkpoint else 0
+        contents = read_checkpoint(checkpoint, "resume") if checkpoint else {"global_step": 0}
+        step = contents["global_step"]
         self.resume_step = step if resumed else None
         (directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
         self.module = _build_module(prepared)
         self.metrics = _build_metrics(prepared.config)
         if checkpoint:
             self.metrics.latest = latest_metrics(directory / "metrics.jsonl", step)
-        self.best = BestAndLast(directory / "checkpoints")
+        self.best = BestAndLast(directory / "checkpoints", **prepared.config["checkpoints"])
         phases = build_phases(prepared.config)
         # Metrics come before checkpoints, so that a checkpoint never holds what was not logged.
         callbacks = [*phases, self.metrics, *prepared.callbacks, ValidateLast(), self.best]
         self.trainer = build_trainer(
             prepared.config, prepared.device, directory, callbacks, self.resume_step
         )
+        if checkpoint:
+            check_resumable(contents, self.trainer, self.module, f"resume={checkpoint}")
 
     def fit(self) -> None:
         """Train to `max_steps`, from the checkpoint if this run is resumed.

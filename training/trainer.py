@@ -8,22 +8,23 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from training.callbacks.checkpoints import AtomicCheckpointIO
+from training.checkpoint_files import AtomicCheckpointIO
 from training.metrics_file import JsonLines
 
-# Steps, never epochs; checkpoints, progress and data order are ours.
+# Steps, never epochs; progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
     "max_epochs": -1,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 0,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
 BUILT_HERE = {*OWN_SETTINGS, "default_root_dir", "logger", "callbacks", "plugins"}
+BUILT_HERE |= {"enable_checkpointing"}  # Run's own BestAndLast is one that saves them
 
 
 def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -51,6 +52,9 @@ def build_trainer(
         # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
+    for callback in callbacks:  # a user's own, which would save beside metrics.jsonl's "version"
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(directory / "checkpoints")
     partial = instantiate({**settings, **changed, "_partial_": True})
     return partial(
         default_root_dir=str(directory),

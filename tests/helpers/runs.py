@@ -11,7 +11,7 @@ from cli.plan import plan_run
 from cli.rundir import claim, save_config
 from commands import ROOT, TINY
 from training import Run
-from training.callbacks.checkpoints import read_checkpoint
+from training.checkpoint_files import read_checkpoint
 from training.prepare import prepare
 
 SETTINGS = (
