@@ -3,6 +3,7 @@
 Nothing here needs torch.
 """
 
+import os
 import shlex
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def find_run(resume: str) -> tuple[Path, Path]:
     UserError where it is none, or is damaged: it names the newest one that is whole.
     """
     path = Path(resume)
-    if path.is_file():
+    if os.path.isfile(path):
         run, checkpoint = path.resolve().parent.parent, path
     else:
         run, checkpoint = path, path / "checkpoints" / LAST
-    if not (run / CLAIM / "config.yaml").is_file() or not candidates(checkpoint.parent):
+    there = os.path.isfile(run / CLAIM / "config.yaml")
+    if not there or not (os.path.isfile(checkpoint) or candidates(checkpoint.parent)):
         raise UserError(
             f"resume={resume}: holds no run to go on with; give a run directory that has "
             f"checkpoints/{LAST}, or resume=auto"
