@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -52,6 +53,7 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     # Threads that wait must not spin: beside any other program they would cost most of the speed.
     # It is read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    threading.excepthook = _tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
@@ -67,9 +69,19 @@ def _refuse(error: UserError) -> NoReturn:
     sys.exit(2)
 
 
+def _tell_of_a_thread(failure: threading.ExceptHookArgs) -> None:
+    """As Python does, but for a thread that keeps its failure for who writes next.
+
+    TensorBoard's does; the command then ends by that failure.
+    """
+    if not isinstance(getattr(failure.thread, "exception", None), OSError):
+        threading.__excepthook__(failure)
+
+
 def _fail(error: OSError) -> NoReturn:
     """What the system refused: a full disk, a directory that is read-only or has vanished."""
-    where = f"{error.filename}: " if error.filename else "stdout: " * _discard_output()
+    unwritten = "stdout: " if _discard_output() else ""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else unwritten
     way_out = "see that it is there and can be read and written"
     if error.errno in FULL:
         way_out = "make room there"

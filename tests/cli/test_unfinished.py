@@ -95,9 +95,7 @@ def test_a_run_by_its_path_is_refused_with_the_command_that_goes_on(tmp_path: Pa
         find_run(str(run))
     for path in (run / "checkpoints").iterdir():
         damage(path)
-    with pytest.raises(
-        UserError, match=r"is missing, and no other one in there is whole"
-    ):
+    with pytest.raises(UserError, match=r"is missing, and no other one in there is whole"):
         find_run(str(run))
 
 
