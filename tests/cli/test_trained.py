@@ -96,7 +96,16 @@ def leaves(node: dict[str, Any], above: str = "ropewalk__config") -> Iterator[st
 VALUES = ("text", [1], {"a": {"b": 1}}, 1e400, -1, True, 2**60, ["window"], "${oc.env:HOME}", "")
 
 
-@pytest.mark.parametrize("key", [*leaves(checkpoints.CONFIG)])
+FEW = ("model__n_layers", "scaling__options", "data__seq_len")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key, marks=() if key.endswith(FEW) else pytest.mark.slow)
+        for key in leaves(checkpoints.CONFIG)
+    ],
+)
 def test_a_retyped_value_is_refused_with_its_key_or_changes_nothing(
     key: str, tmp_path: Path
 ) -> None:

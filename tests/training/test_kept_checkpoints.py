@@ -183,6 +183,7 @@ def test_a_run_goes_on_from_each_of_them_bit_for_bit(home: Path, whole: Run, nam
     assert resumed.best.saved_step == 10
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_between_validations_goes_on_from_there(
     home: Path, whole: Run
 ) -> None:
