@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from training.checkpoint_files import AtomicCheckpointIO
@@ -24,7 +24,7 @@ OWN_SETTINGS: dict[str, Any] = {
     "use_distributed_sampler": False,
 }
 BUILT_HERE = {*OWN_SETTINGS, "default_root_dir", "logger", "callbacks", "plugins"}
-BUILT_HERE |= {"enable_checkpointing"}  # Run's own BestAndLast is one that saves them
+BUILT_HERE |= {"enable_checkpointing"}
 
 
 def trainer_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -61,6 +61,8 @@ def build_trainer(
         logger=build_loggers(config["logger"] or {}, directory, resume_step),
         callbacks=list(callbacks),
         plugins=[AtomicCheckpointIO()],
+        # Ours is none of Lightning's kind, which would be moved behind all others.
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         **OWN_SETTINGS,
     )
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint
 
 from training.kept import BEST, LAST, history, step_name
 
 
-class BestAndLast(Checkpoint):
+class BestAndLast(L.Callback):
     """After every validation: last.ckpt, and best.ckpt when the loss has never been lower.
 
     `every_n_steps`: last.ckpt also after every so many optimizer steps; None: not more often.
