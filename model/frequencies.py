@@ -52,8 +52,12 @@ def rope_frequencies(
     lines = problems({"rotary_dim": rotary_dim, "theta": theta}, RULES)
     width = None if lines else rotary_dim
     refuse(lines + scaling_problems(method, settings, seq_len=seq_len, rotary_dim=width))
-    given = {name: value for name, value in settings.items() if value is not None}
-    return SCALINGS[method](**given)(theta, rotary_dim, seq_len)
+    return scaling_of(method, **settings)(theta, rotary_dim, seq_len)
+
+
+def scaling_of(method: str, **settings: Any) -> Any:
+    """The scaling of these settings, which are good ones; None stands for a default."""
+    return SCALINGS[method](**{name: v for name, v in settings.items() if v is not None})
 
 
 def scaling_problems(

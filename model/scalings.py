@@ -191,9 +191,10 @@ class LongRope:
         seq_len = seq_len or self.train_length
         divisors = self.long_factor if seq_len > self.train_length else self.short_factor
         inv_freq = inverse_frequencies(rotary_dim, theta)
-        return inv_freq / inv_freq.new_tensor(divisors), self._temperature(seq_len)
+        return inv_freq / inv_freq.new_tensor(divisors), self.temperature(seq_len)
 
-    def _temperature(self, seq_len: int) -> float:
+    def temperature(self, seq_len: int) -> float:
+        """The attention factor for so many tokens."""
         if self.attention_factor is not None:
             return float(self.attention_factor)
         factor = _stretch(self.factor, seq_len, self.train_length)
@@ -244,6 +245,8 @@ SCALINGS: dict[str, Any] = {  # by name: the classes above
     "llama3": Llama3,
     "proportional": Proportional,
 }
+# Those whose frequencies follow the length that is read, where no seq_len is given
+BY_LENGTH = ("dynamic", "longrope")
 # Those whose factor=None is seq_len / train_length
 STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
 
