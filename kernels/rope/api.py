@@ -151,7 +151,12 @@ def rope_triton_(
                 "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
                 " rope_triton"
             )
-        OPS.rotate_(q, k, *rotation)
+        if q._base is None and k._base is None:
+            OPS.rotate_(q, k, *rotation)
+        else:  # Inductor forgets where views begin, of symbolic shapes, that an operator writes to
+            rotated = OPS.rotate_apart(q, k, *rotation)
+            q.copy_(rotated[0])
+            k.copy_(rotated[1])
         return q, k
     where = (positions, offsets, cu_seqlens)
     numbers = (seq_len, theta, interleaved, attention_factor)
