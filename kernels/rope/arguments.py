@@ -16,6 +16,7 @@ from torch import Tensor
 from .phases import DEFAULT_THETA, MAX_ROTARY_DIM, phases_from_theta, rope_phases
 
 SAME_MEMORY = "q and k are the same memory: each must have its own, in place"
+KERNEL_DEVICES = ("cpu", "cuda")  # Triton's interpreter, and its compiler
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -172,15 +173,21 @@ def _check_counts(n_heads: int, n_kv_heads: int) -> None:
 
 
 def _check_data(name: str, x: Tensor, layout: str) -> None:
-    """Refuse what no kernel reads: other dimensions than the layout's, other dtypes or devices."""
+    """Refuse what no backend reads: other dimensions than the layout's, or other dtypes."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} is {type(x).__name__}: must be a tensor")
     if x.dim() != layout.count(",") + 1:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: must be {layout}")
     if x.dtype not in DTYPES:
         raise ValueError(f"{name} is {x.dtype}: must be float64, float32, float16 or bfloat16")
-    if x.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name} is on {x.device}: must be on a CPU or a CUDA device")
+
+
+def check_kernel_device(q: Tensor) -> None:
+    """Refuse tensors on a device that Triton has no kernels for."""
+    if q.device.type not in KERNEL_DEVICES:
+        raise ValueError(
+            f"q is on {q.device}: must be on a CPU or a CUDA device; elsewhere rope_pytorch works"
+        )
 
 
 def _check_head_dim(head_dim: int) -> None:
