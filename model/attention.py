@@ -93,10 +93,16 @@ class RoPEAttention(WithPhases):
             fraction=fraction,
             fused_projection=fused_projection,
         )
+        d_model, n_heads, window, theta = (
+            config.d_model,
+            config.n_heads,
+            config.window,
+            config.theta,
+        )
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
-        self.dropout, self.causal, self.position = dropout, causal, position
-        self.window, self.backend = window, backend
+        self.dropout, self.causal, self.position = config.dropout, causal, position
+        self.window, self.backend = config.window, backend
         self.interleaved, self.fused_projection = interleaved, fused_projection
         self.score_train_length: int | None = None
 
@@ -109,12 +115,12 @@ class RoPEAttention(WithPhases):
         self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
         self.core: Core = PlainCore(causal)
         if position == "alibi":
-            self.core = AlibiCore(causal, window, backend)
-        elif window is not None:
-            self.core = WindowCore(causal, window, backend)
+            self.core = AlibiCore(causal, self.window, backend)
+        elif self.window is not None:
+            self.core = WindowCore(causal, self.window, backend)
 
         if position == "rope":
-            inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
+            inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, config.theta)
             self.keep_phases(rope_phases(inv_freq))
         self.by_length: ByLength | None = None
         self.register_load_state_dict_post_hook(follow_parameters)
@@ -135,8 +141,11 @@ class RoPEAttention(WithPhases):
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
         Raises ValueError for an x or a mask of another shape.
         """
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != self.d_model:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {got}")
+        if not (mask is None or isinstance(mask, Tensor)):
+            raise ValueError(f"mask: must be a tensor or None; got {type(mask).__name__}")
         past = 0 if cache is None else cache.length
         at = positions
         if past and positions is None:

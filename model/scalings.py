@@ -43,7 +43,7 @@ def inverse_frequencies(rotary_dim: int, theta: float) -> Tensor:
     """`kernels.inverse_frequencies`; torch is imported here, so that the settings need none."""
     import kernels
 
-    return kernels.inverse_frequencies(rotary_dim, theta)
+    return kernels.inverse_frequencies(rotary_dim, float(theta))
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Proportional:
     partial_rotary_factor: float = 1.0
 
     def __call__(self, theta: float, rotary_dim: int, seq_len: int | None) -> Frequencies:
-        inv_freq = inverse_frequencies(rotary_dim, theta) / self.factor
+        inv_freq = inverse_frequencies(rotary_dim, theta) / float(self.factor)
         inv_freq[int(self.partial_rotary_factor * rotary_dim // 2) :] = 0.0
         return inv_freq, 1.0
 
@@ -255,7 +255,11 @@ def _stretch(factor: float | None, seq_len: int | None, train_length: int | None
     """How far past the training length to reach, at least 1."""
     if factor is not None:
         return float(factor)
-    assert seq_len is not None and train_length is not None  # `model.frequencies` asks for both
+    if seq_len is None or train_length is None:  # `model.frequencies` asks those in STRETCHED
+        raise ValueError(
+            "factor=None: needs a number, or seq_len and train_length; try factor=4.0 "
+            "(STRETCHED in model/scalings.py has the names of the scalings that do)"
+        )
     return max(seq_len / train_length, 1.0)
 
 

@@ -162,8 +162,9 @@ class Transformer(nn.Module):
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
         Raises ValueError for a position that position=learned has no vector for.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+            got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise ValueError(f"tokens: must be (batch, seq_len); got {got}")
         positions = self._positions(tokens, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
         if self.position_embedding is not None:

@@ -78,6 +78,8 @@ def checked_rotation(
     check_placement(placement, q)
     check_frequencies(q, theta, inv_freq, phases)
     check_factor(attention_factor)
+    if not isinstance(interleaved, bool):
+        raise ValueError(f"interleaved={interleaved}: must be True or False")
     if inv_freq is not None:
         phases = rope_phases(inv_freq)
     if phases is None:
@@ -168,7 +170,7 @@ def linear_dtype(x: Tensor) -> torch.dtype:
 
 def _check_counts(n_heads: int, n_kv_heads: int) -> None:
     for name, count in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name}={count}: must be a positive integer")
 
 
@@ -252,7 +254,7 @@ def check_frequencies(
                 " give inv_freq or phases for fewer of them"
             )
         if not _is_number(theta) or not 0 < theta < float("inf"):
-            raise ValueError(f"theta={theta}: must be a positive finite number")
+            raise ValueError(f"theta={theta}: must be a positive finite number, Python's")
         return
     if inv_freq is not None and phases is not None:
         raise ValueError("inv_freq and phases are both given: must be one or the other")
@@ -277,15 +279,18 @@ def check_frequencies(
 
 
 def _is_number(value: object) -> bool:
-    """A number of Python's: a tensor's value may change, and would have to be read."""
-    return isinstance(value, int | float)
+    """A number of Python's: a tensor's value may change, and would have to be read.
+
+    An integer has to fit into 64 bits, or torch could not multiply by it.
+    """
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def check_factor(attention_factor: float) -> None:
     """Refuse an attention factor that is not a finite number."""
     infinity = float("inf")
     if not _is_number(attention_factor) or not -infinity < attention_factor < infinity:
-        raise ValueError(f"attention_factor={attention_factor}: must be a finite number")
+        raise ValueError(f"attention_factor={attention_factor}: must be a finite number, Python's")
 
 
 def check_own_memory(q: Tensor, k: Tensor) -> None:
