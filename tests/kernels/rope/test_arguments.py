@@ -74,6 +74,9 @@ BAD_ARGUMENTS = [
     (Q, K, {"phases": PHASES, "inv_freq": INV_FREQ}, "inv_freq and phases are both given"),
     (Q, K, {"phases": PHASES, "theta": 5.0}, r"theta=5\.0 with phases given"),
     (Q, K, {"inv_freq": INV_FREQ, "theta": 5.0}, r"theta=5\.0 with inv_freq given"),
+    (Q, K, {"theta": 10**400}, "theta=10+: must be a positive finite number"),
+    (Q, K, {"attention_factor": 10**30}, "attention_factor=10+: must be a finite number"),
+    (Q, K, {"interleaved": [1]}, r"interleaved=\[1\]: must be True or False"),
     (Q, K, {"attention_factor": float("inf")}, "attention_factor=inf: must be a finite number"),
 ]
 
