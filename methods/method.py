@@ -174,12 +174,12 @@ class Method:
         trained = config.scaling
         if self.scaling == "none":  # a map bends every length into the training length
             return {**trained.arguments(), "seq_len": train_length if self.map else context}
-        own = trained.options if trained.method == self.scaling else {}
+        own = trained.arguments() if trained.method == self.scaling else {}
         settings: dict[str, Any] = {
+            **own,
             "method": self.scaling,
             "seq_len": context,
             "train_length": train_length,
-            **own,
         }
         if self.scaling == "proportional":
             share = self.number if self.number is not None else own.get("partial_rotary_factor")
