@@ -5,11 +5,13 @@ before the whole config has been found right. Whatever the user got wrong, in Hy
 ours, leaves in the same form: a line or two for each mistake on stderr, exit status 2.
 """
 
+import errno
 import io
 import os
 import shlex
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -29,6 +31,10 @@ from common.signals import Stopped, raised
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 
+# The system's words for what is no mistake of the user's
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 _job_start = [time.time()]
 
 
@@ -41,8 +47,8 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
-    after a mistake of the user's, 130 and 143 after SIGINT (Ctrl-C) and SIGTERM; everything else
-    that is raised is a bug and shows its traceback.
+    after a mistake of the user's, 1 where the system cannot read or write a file, 130 and 143 after
+    SIGINT (Ctrl-C) and SIGTERM; everything else that is raised is a bug and shows its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -50,6 +56,7 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     # Threads that wait must not spin: beside any other program they would cost most of the speed.
     # It is read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    threading.excepthook = _tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
@@ -66,6 +73,38 @@ def _refuse(error: UserError) -> NoReturn:
     sys.exit(2)
 
 
+def _tell_of_a_thread(failure: threading.ExceptHookArgs) -> None:
+    """As Python does, but for a thread that keeps its failure for who writes next.
+
+    TensorBoard's does; the command then ends by that failure.
+    """
+    if not isinstance(getattr(failure.thread, "exception", None), OSError):
+        threading.__excepthook__(failure)
+
+
+def _fail(error: OSError) -> NoReturn:
+    """What the system refused: a full disk, a directory that is read-only or has vanished."""
+    unwritten = "stdout: " if _discard_output() else ""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else unwritten
+    way_out = "see that it is there and can be read and written"
+    if error.errno in FULL:
+        way_out = "make room there"
+    elif error.errno in REFUSED:
+        way_out = "give it to this user, or take a place that can be written"
+    print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _discard_output() -> bool:
+    """Let what stdout still holds go nowhere, if it cannot be written; whether that is so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
     check_arguments(sys.argv[1:], config_name)
     lines, flags = split_arguments(sys.argv[1:])
@@ -75,14 +114,18 @@ def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None
     def job(config: DictConfig) -> Any:
         composing.clear()
         try:
-            return task(config, Overrides(HydraConfig.get().overrides.task))
+            result = task(config, Overrides(HydraConfig.get().overrides.task))
+            sys.stdout.flush()  # here: at the interpreter's exit nobody could tell of a full disk
+            return result
         except UserError as error:
             _refuse(error)  # here: Hydra would print a line of its own about any Exception
         except OmegaConfBaseException as error:
             _refuse(UserError(explain(error, typed, config_name)))
         except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             sys.exit(0)
+        except OSError as error:
+            _fail(error)
         finally:
             release_all()
             _job_start[0] = time.time()

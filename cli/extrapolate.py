@@ -25,7 +25,7 @@ from evaluation import (
     write_report,
 )
 from training import Run
-from training.callbacks.checkpoints import find_checkpoint
+from training.checkpoint_files import find_checkpoint
 
 
 def extrapolate(run: Run) -> Extrapolation:

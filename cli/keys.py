@@ -8,7 +8,7 @@ from typing import Any
 
 from cli.compose import flatten
 from cli.paths import path_problems
-from common.rules import Rule, integer, of, one_of, optional, problems, text
+from common.rules import Rule, at_least, integer, of, one_of, optional, problems, text
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
 
@@ -36,6 +36,8 @@ TRAIN = {
     "init_from": optional(text("runs/mine")),
     "compile": _COMPILE,
     **{f"optimizer.{key}": rule for key, rule in OPTIMIZER.items()},
+    "checkpoints.every_n_steps": optional(at_least(1, 100)),
+    "checkpoints.keep_last": at_least(1, 3),
 }
 EVALUATE = {
     "checkpoint": _CHECKPOINT,

@@ -15,12 +15,11 @@ from cli.resume import (
     check_meaningful,
     check_unfinished,
     check_whole,
-    find_run,
-    find_unfinished,
     resumed_config,
     typed_keys,
 )
 from cli.rundir import CLAIM, RESULTS, check_free, hold_run
+from cli.unfinished import find_run, find_unfinished
 from common.lock import is_held
 from model.config import RULES as MODEL
 
@@ -84,7 +83,7 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
     config = resumed_config(composed, overrides, run)
     check_values(config, overrides)
     check_run(config, overrides)
-    from training.callbacks.checkpoints import read_checkpoint
+    from training.checkpoint_files import read_checkpoint
     from training.phases import final_config
 
     with user_errors():

@@ -13,49 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 from cli.compose import CONFIGS, flatten, plain
 from cli.errors import UserError
 from cli.overrides import Overrides, values_of
-from cli.rundir import CONFIG, LAST, RESULTS, RUNS
+from cli.rundir import RESULTS
 from cli.saved_config import OBJECTS, Taken, read_config, refusal
-from common.lock import is_held
 
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and
 # the optimizer's state mean.
 FREE = (
-    *("trainer.", "evaluation.", "callbacks.", "logger.", "compile"),
+    *("trainer.", "evaluation.", "callbacks.", "checkpoints.", "logger.", "compile"),
     *("rope.backend", "rope.fused_projection", "data.num_workers", "data.path"),
 )
 FIXED = ("trainer.accumulate_grad_batches",)
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.
 MEANINGLESS = ("run_dir", "name", "init_from")
-
-
-def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
-    """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
-
-    One that another process is training is passed over, unless it is `run_dir`.
-    """
-    runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
-    for run in runs:
-        if (run / LAST).is_file() and not (run / RESULTS).exists():
-            if run_dir is None and is_held(run):
-                continue
-            return run, run / LAST
-    return None
-
-
-def find_run(resume: str) -> tuple[Path, Path]:
-    """The run directory and the checkpoint that a path means; UserError where it is none."""
-    path = Path(resume)
-    if path.is_file():
-        run, checkpoint = path.resolve().parent.parent, path
-    else:
-        run, checkpoint = path, path / LAST
-    if not checkpoint.is_file() or not (run / CONFIG).is_file():
-        raise UserError(
-            f"resume={resume}: holds no run to go on with; give a run directory that has {LAST}, "
-            "or resume=auto"
-        )
-    return run, checkpoint
 
 
 def resumed_config(today: DictConfig, overrides: Overrides, run: Path) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 import extras  # noqa: F401 - what a checkpoint may need to be built
 from data import Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
-from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.checkpoint_contents import check_filled
+from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 
 
 @dataclass
@@ -33,19 +34,39 @@ class Trained:
 def load_trained(path: str, device: torch.device) -> Trained:
     """The model of a run directory (its best checkpoint) or a checkpoint file, on `device`.
 
-    ValueError where there is none, or where it is damaged.
+    ValueError where there is none, or where it is damaged or no whole description of a model;
+    no memory is taken for one that its weights do not fill.
     """
     found = find_checkpoint(path)
     checkpoint = read_checkpoint(found)
-    try:
-        identity = checkpoint["ropewalk"]
-        config = TransformerConfig.from_config(identity["config"], identity["vocab_size"])
-        model = Transformer(config)
-        model.load_state_dict(network_weights(checkpoint))
-        tokenizer = tokenizer_from_state(identity["tokenizer"])
-        step, fingerprint = checkpoint["global_step"], identity["fingerprint"]
-    except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"checkpoint={found}: incomplete ({reason}); take another one") from error
+    identity, shown = checkpoint["ropewalk"], f"checkpoint={found}"
+    config = _model_config(identity, shown)
+    weights = network_weights(checkpoint)
+    check_filled(config, weights, shown)
+    tokenizer = _tokenizer(identity, shown)
+    model = Transformer(config)
+    model.load_state_dict(weights)
     model = model.to(device).eval()
+    step, fingerprint = checkpoint["global_step"], identity["fingerprint"]
     return Trained(model, tokenizer, identity["config"], found, step, fingerprint)
+
+
+def _model_config(identity: dict[str, Any], shown: str) -> TransformerConfig:
+    try:
+        return TransformerConfig.from_config(identity["config"], identity["vocab_size"])
+    except ValueError as error:
+        lines = [f"{shown}: in its config, {line}" for line in str(error).splitlines()]
+        raise ValueError("\n".join(lines)) from error
+
+
+def _tokenizer(identity: dict[str, Any], shown: str) -> Tokenizer:
+    try:
+        tokenizer = tokenizer_from_state(identity["tokenizer"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{shown}: its tokenizer cannot be made ({error})") from error
+    if tokenizer.vocab_size != identity["vocab_size"]:
+        raise ValueError(
+            f"{shown}: its tokenizer has {tokenizer.vocab_size} tokens, its model "
+            f"{identity['vocab_size']}; give another one"
+        )
+    return tokenizer

@@ -16,19 +16,21 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     It stands beside `path` under a name of its own, so that several processes may write at once;
     it is flushed to the disk, renamed over `path`, and its directory is flushed. After an error
-    `path` is as it was. Missing directories are made. Raises OSError where something cannot be
-    written.
+    `path` is as it was. It can be read, too, while it is written. No directory is made, so that
+    one that has vanished is seen. Raises OSError, which names `path`, where it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     _remove_what_the_dead_left(path)
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as file:
+        with open(part, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
         _flush_directory(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not the one beside it, or none at all
+        raise
     finally:
         with suppress(OSError):
             part.unlink()

@@ -35,7 +35,7 @@ def applied(
         yield Cropped(model, train_length)
         return
     try:
-        if method.scaling != "none":
+        if method.scaling != "none" or method.map is not None:
             net.set_scaling(**method.arguments(net.config, **lengths))
         if method.map is not None:
             bend(model, map_of(method.map, method.settings, **lengths))
@@ -43,7 +43,7 @@ def applied(
             net.set_score_scaling(train_length)
         yield model
     finally:
-        if method.scaling != "none":
+        if method.scaling != "none" or method.map is not None:
             net.set_scaling(**net.config.scaling.arguments())
         if method.map is not None:
             bend(model, None)

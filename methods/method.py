@@ -167,22 +167,27 @@ class Method:
     def arguments(
         self, config: TransformerConfig, *, context: int, train_length: int
     ) -> dict[str, Any]:
-        """The arguments of `Transformer.set_scaling` for a length."""
-        if self.scaling == "none":
-            return config.scaling.arguments()
+        """The arguments of `Transformer.set_scaling` for a length.
+
+        A model that was trained with the scaling of that name keeps the options of its training.
+        """
+        trained = config.scaling
+        if self.scaling == "none":  # a map bends every length into the training length
+            return {**trained.arguments(), "seq_len": train_length if self.map else context}
+        own = trained.arguments() if trained.method == self.scaling else {}
         settings: dict[str, Any] = {
+            **own,
             "method": self.scaling,
             "seq_len": context,
             "train_length": train_length,
         }
         if self.scaling == "proportional":
-            share = self.number
+            share = self.number if self.number is not None else own.get("partial_rotary_factor")
             if share is None:
                 share = _turning_share(config, train_length) if context > train_length else 1.0
             return {**settings, "partial_rotary_factor": share}
         if self.scaling == "longrope":
-            trained = config.scaling
-            settings |= trained.options | {"train_length": trained.train_length}
+            settings["train_length"] = trained.train_length
             if self.number is not None:  # past it at every length
                 assert trained.train_length is not None  # no longrope without
                 settings["seq_len"] = max(context, trained.train_length + 1)

@@ -12,18 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import rope_phases, rope_qkv
+from model.by_length import ByLength
 from model.cache import LayerCache
 from model.config import TransformerConfig
 from model.cores import Call, Core, PlainCore
 from model.frequencies import rope_frequencies
 from model.layers import EMBEDDED
+from model.phases import WithPhases, follow_parameters
 from model.sharpening import ScalableSoftmax, log_n_scaled
 from model.window_cores import AlibiCore, WindowCore
 
 NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
 
-class RoPEAttention(nn.Module):
+class RoPEAttention(WithPhases):
     """Multi-head attention with rotary positions; bidirectional unless `causal`.
 
     Arguments:
@@ -45,11 +47,10 @@ class RoPEAttention(nn.Module):
         fused_projection: let the GEMM of the projection rotate, where there is a kernel for it
             (`kernels.rope_qkv`); then `self.qkv` is not called, and its hooks neither.
 
-    `core` attends and may be replaced (`methods/bend.py`); `forward` does the rest.
+    `core` attends and may be replaced (`methods/bend.py`); `forward` does the rest. With
+    position="rope", `phases` (rotary_dim/2,) are those of the rotary frequencies.
     Raises ValueError, a line for every argument that breaks a rule.
     """
-
-    phases: Tensor  # int64 (rotary_dim/2,), of the rotary frequencies; with position="rope" alone
 
     def __init__(
         self,
@@ -92,10 +93,16 @@ class RoPEAttention(nn.Module):
             fraction=fraction,
             fused_projection=fused_projection,
         )
+        d_model, n_heads, window, theta = (
+            config.d_model,
+            config.n_heads,
+            config.window,
+            config.theta,
+        )
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
-        self.dropout, self.causal, self.position = dropout, causal, position
-        self.window, self.backend = window, backend
+        self.dropout, self.causal, self.position = config.dropout, causal, position
+        self.window, self.backend = config.window, backend
         self.interleaved, self.fused_projection = interleaved, fused_projection
         self.score_train_length: int | None = None
 
@@ -108,14 +115,15 @@ class RoPEAttention(nn.Module):
         self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
         self.core: Core = PlainCore(causal)
         if position == "alibi":
-            self.core = AlibiCore(causal, window, backend)
-        elif window is not None:
-            self.core = WindowCore(causal, window, backend)
+            self.core = AlibiCore(causal, self.window, backend)
+        elif self.window is not None:
+            self.core = WindowCore(causal, self.window, backend)
 
         if position == "rope":
-            inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, theta)
-            # Integers, so that no cast of the module touches them; derived, so not in checkpoints.
-            self.register_buffer("phases", rope_phases(inv_freq), persistent=False)
+            inv_freq, self.attention_factor = rope_frequencies(config.rotary_dim, config.theta)
+            self.keep_phases(rope_phases(inv_freq))
+        self.by_length: ByLength | None = None
+        self.register_load_state_dict_post_hook(follow_parameters)
 
     def forward(
         self,
@@ -133,13 +141,16 @@ class RoPEAttention(nn.Module):
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
         Raises ValueError for an x or a mask of another shape.
         """
-        if x.ndim != 3 or x.shape[-1] != self.d_model:
-            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != self.d_model:
+            got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {got}")
+        if not (mask is None or isinstance(mask, Tensor)):
+            raise ValueError(f"mask: must be a tensor or None; got {type(mask).__name__}")
         past = 0 if cache is None else cache.length
         at = positions
         if past and positions is None:
             at = torch.arange(past, past + x.shape[1], device=x.device)
-        q, k, v = self._project(x, at)
+        q, k, v = self._project(x, at, past + x.shape[1])
         q = self._sharpen(q, at, past)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
@@ -147,25 +158,37 @@ class RoPEAttention(nn.Module):
         y = self.core(q, k, v, Call(mask, positions, cache, dropout))  # (B, S, H, D)
         return self.out(y.flatten(-2))
 
-    def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, S, H, D), k and v (B, S, Hk, D), normalised, and rotated if the core does not."""
+    def _project(
+        self, x: Tensor, positions: Tensor | None, length: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, D), k and v (B, S, Hk, D), normalised, and rotated if the core does not.
+
+        `length`: tokens so far, with those in the cache.
+        """
         if self.position != "rope" or self.core.rotates:
             return self._heads(x)
         fused = self.fused_projection
+        phases, attention_factor = self._frequencies(length)
         return rope_qkv(
             x if fused else self.qkv(x),
             self.n_heads,
             self.n_kv_heads,
             positions=positions,
-            phases=self.phases,
+            phases=phases,
             interleaved=self.interleaved,
-            attention_factor=self.attention_factor,
+            attention_factor=attention_factor,
             q_norm=None if self.q_norm is None else self.q_norm.weight,
             k_norm=None if self.k_norm is None else self.k_norm.weight,
             eps=NORM_EPS,
             backend=self.backend,
             weight=self.qkv.weight if fused else None,
         )
+
+    def _frequencies(self, length: int) -> tuple[Tensor, float]:
+        """Phases and attention factor for so many tokens."""
+        if self.by_length is None or length <= self.by_length.train_length:
+            return self.phases, self.attention_factor
+        return self.by_length.beyond(length, self.phases.device)
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised but not rotated."""
@@ -192,7 +215,7 @@ class RoPEAttention(nn.Module):
         (S,) integers; None: from 0. Returns (B, H, N, S) float32 (float64 for float64 x): zero
         for keys that a query may not attend to, and each row of sum one.
         """
-        q, k, _ = self._project(x, positions)
+        q, k, _ = self._project(x, positions, x.shape[1])
         q = self._sharpen(q, positions, past=0)[:, rows]  # (B, N, H, D)
         with torch.autocast(x.device.type, enabled=False):  # it would round the scores to 16 bits
             return self.core.scores(q, k, rows, positions).softmax(dim=-1)
@@ -202,10 +225,15 @@ class RoPEAttention(nn.Module):
         weight, shape = self.qkv.weight, (batch_size, max_length, self.n_kv_heads, self.head_dim)
         return LayerCache(*shape, dtype=weight.dtype, device=weight.device)
 
-    def set_phases(self, phases: Tensor, attention_factor: float) -> None:
-        """Replace the rotary frequencies, in place: `rope_phases(inv_freq)`, (rotary_dim/2,)."""
-        self.phases.copy_(phases)
-        self.attention_factor = attention_factor
+    def set_phases(
+        self, phases: Tensor, attention_factor: float, by_length: ByLength | None = None
+    ) -> None:
+        """Replace the rotary frequencies, in place: `rope_phases(inv_freq)`, (rotary_dim/2,).
+
+        `by_length`: what takes their place where more tokens are read than its `train_length`.
+        """
+        self.keep_phases(phases)
+        self.attention_factor, self.by_length = attention_factor, by_length
 
     def set_score_scaling(self, train_length: int | None) -> None:
         """Scale scores with log n from now on (`log_n_scaled`); None: as trained.

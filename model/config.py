@@ -23,8 +23,10 @@ from common.rules import (
     optional,
     problems,
     refuse,
+    shown,
 )
 from model.layers import KINDS, POSITIONS, Layer, layers
+from model.numbers import python
 from model.rules import removed, tied_problems
 
 BACKENDS = ("auto", "triton", "pytorch")  # auto and `kernels.BACKENDS`, which imports torch
@@ -110,6 +112,12 @@ class TransformerConfig:
     scaling: ScalingConfig = field(default_factory=ScalingConfig)
 
     def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):  # frozen, for everyone else
+            object.__setattr__(self, name, python(getattr(self, name)))
+        if not isinstance(self.scaling, ScalingConfig):
+            raise ValueError(
+                f"scaling={shown(self.scaling)}: must be a ScalingConfig; leave it out"
+            )
         values = {key: getattr(self, _FIELDS.get(key, key.split(".")[-1])) for key in RULES}
         wrong = problems(values, RULES)
         refuse(wrong + tied_problems(self, broken_keys(values, RULES)))

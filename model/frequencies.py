@@ -7,11 +7,12 @@ is given and calls one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from common.rules import above, among, at_least, even, one_of, problems, refuse
+from model.numbers import python
 from model.scalings import SCALINGS, SETTINGS, STRETCHED
 
 if TYPE_CHECKING:
@@ -21,9 +22,7 @@ _LISTS = ("short_factor", "long_factor")
 RULES = {
     "rotary_dim": even(2, 512, 64),
     "theta": above(0, 10000.0),
-    "method": one_of(SCALINGS, "yarn"),
     "seq_len": at_least(1, 1024),
-    **SETTINGS,
 }
 
 
@@ -48,12 +47,18 @@ def rope_frequencies(
     attention factor. Raises ValueError, every broken rule on a line, for an unknown method, an
     option that the method does not use, or a value out of range.
     """
+    rotary_dim, theta, seq_len = python(rotary_dim), python(theta), python(seq_len)
     settings = {"train_length": train_length, "factor": factor, **options}
+    settings = {name: python(value) for name, value in settings.items()}
     lines = problems({"rotary_dim": rotary_dim, "theta": theta}, RULES)
     width = None if lines else rotary_dim
     refuse(lines + scaling_problems(method, settings, seq_len=seq_len, rotary_dim=width))
-    given = {name: value for name, value in settings.items() if value is not None}
-    return SCALINGS[method](**given)(theta, rotary_dim, seq_len)
+    return scaling_of(method, **settings)(theta, rotary_dim, seq_len)
+
+
+def scaling_of(method: str, **settings: Any) -> Any:
+    """The scaling of these settings, which are good ones; None stands for a default."""
+    return SCALINGS[method](**{name: v for name, v in settings.items() if v is not None})
 
 
 def scaling_problems(
@@ -69,20 +74,32 @@ def scaling_problems(
     `settings`: train_length, factor and options. `rotary_dim`: None where it is not known, so that
     the lengths of lists are not checked. `typed`: what the user calls a setting.
     """
-    if wrong := problems({typed("method"): method}, {typed("method"): RULES["method"]}):
+    if wrong := problems({typed("method"): method}, {typed("method"): one_of(SCALINGS, "yarn")}):
         return wrong
     known = [field.name for field in fields(SCALINGS[method])]
+    refuse(_unruled(method, known))
     given = {name: value for name, value in settings.items() if value is not None}
     lines = []
     for name, value in given.items():
         if name in known:
-            lines += problems({typed(name): value}, {typed(name): RULES[name]})
+            lines += problems({typed(name): value}, {typed(name): SETTINGS[name]})
         else:
             lines.append(f"{typed(name)}={value!r}: {method} does not use it; {among(name, known)}")
     if seq_len is not None:
         lines += problems({"seq_len": seq_len}, RULES)
+    if lines:
+        return lines
     missing = _missing(method, given, seq_len is not None, typed)
-    return lines or missing + _conflicts(method, given, typed) + _lengths(given, rotary_dim, typed)
+    return missing + _conflicts(method, given, typed) + _lengths(given, rotary_dim, typed)
+
+
+def _unruled(method: str, known: Sequence[str]) -> list[str]:
+    """What whoever added the scaling has forgotten."""
+    return [
+        f"scaling {method}: its option {name} has no rule; add one to SETTINGS in model/scalings.py"
+        for name in known
+        if name not in SETTINGS
+    ]
 
 
 def _missing(
@@ -99,9 +116,8 @@ def _missing(
     by_length = has_length and "train_length" in given
     if method in STRETCHED and "factor" not in given and not by_length:
         factor = typed("factor")
-        lines.append(
-            f"{factor}=None: {method} needs it, or seq_len and train_length; try {factor}=4.0"
-        )
+        or_lengths = ", or seq_len and train_length" if typed is str else ""  # no config has both
+        lines.append(f"{factor}=None: {method} needs a number{or_lengths}; try {factor}=4.0")
     if method == "longrope":
         lines += [
             f"{typed(name)}=None: longrope needs a list, a number for each pair"

@@ -94,8 +94,8 @@ def _tokens(
 
 
 def _sample(logits: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
-    """One token id, drawn on the CPU so that a seed means the same on every device."""
-    logits = logits.double().cpu()  # (V,)
+    """One token id, drawn on the CPU: a seed means the same everywhere, and there is float64."""
+    logits = logits.cpu().double()  # (V,)
     if temperature == 0:
         return int(logits.argmax())
     if top_k is not None and top_k < len(logits):

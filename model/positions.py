@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import rope_phases
+from model.phases import WithPhases
 
 SINUSOIDAL_THETA = 10000.0
 
@@ -38,7 +39,7 @@ def alibi_bias(slopes: Tensor, queries: Tensor, keys: Tensor) -> Tensor:
     return distance * -slopes[:, None, None]
 
 
-class SinusoidalPositions(nn.Module):
+class SinusoidalPositions(WithPhases):
     """The original transformer's (arXiv:1706.03762, sections 3.4 and 3.5), at any position:
 
         sqrt(C) · embedding + PE,  PE[2i] = sin(position · w_i),  PE[2i + 1] = cos(position · w_i),
@@ -47,13 +48,10 @@ class SinusoidalPositions(nn.Module):
     The angles are fixed-point turns, as the rotation's are: exact at any position.
     """
 
-    phases: Tensor
-
     def __init__(self, d_model: int) -> None:
         super().__init__()
         exponents = torch.arange(0, d_model, 2, dtype=torch.float64, device="cpu") / d_model
-        phases = rope_phases(SINUSOIDAL_THETA**-exponents)  # int64 (C/2,): 2^64 is a turn
-        self.register_buffer("phases", phases, persistent=False)
+        self.keep_phases(rope_phases(SINUSOIDAL_THETA**-exponents))  # (C/2,)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x (B, S, C) and integers (S,) or (B, S) -> (B, S, C)."""

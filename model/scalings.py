@@ -43,7 +43,7 @@ def inverse_frequencies(rotary_dim: int, theta: float) -> Tensor:
     """`kernels.inverse_frequencies`; torch is imported here, so that the settings need none."""
     import kernels
 
-    return kernels.inverse_frequencies(rotary_dim, theta)
+    return kernels.inverse_frequencies(rotary_dim, float(theta))
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,10 @@ class LongRope:
         seq_len = seq_len or self.train_length
         divisors = self.long_factor if seq_len > self.train_length else self.short_factor
         inv_freq = inverse_frequencies(rotary_dim, theta)
-        return inv_freq / inv_freq.new_tensor(divisors), self._temperature(seq_len)
+        return inv_freq / inv_freq.new_tensor(divisors), self.temperature(seq_len)
 
-    def _temperature(self, seq_len: int) -> float:
+    def temperature(self, seq_len: int) -> float:
+        """The attention factor for so many tokens."""
         if self.attention_factor is not None:
             return float(self.attention_factor)
         factor = _stretch(self.factor, seq_len, self.train_length)
@@ -228,7 +229,7 @@ class Proportional:
     partial_rotary_factor: float = 1.0
 
     def __call__(self, theta: float, rotary_dim: int, seq_len: int | None) -> Frequencies:
-        inv_freq = inverse_frequencies(rotary_dim, theta) / self.factor
+        inv_freq = inverse_frequencies(rotary_dim, theta) / float(self.factor)
         inv_freq[int(self.partial_rotary_factor * rotary_dim // 2) :] = 0.0
         return inv_freq, 1.0
 
@@ -244,6 +245,8 @@ SCALINGS: dict[str, Any] = {  # by name: the classes above
     "llama3": Llama3,
     "proportional": Proportional,
 }
+# Those whose frequencies follow the length that is read, where no seq_len is given
+BY_LENGTH = ("dynamic", "longrope")
 # Those whose factor=None is seq_len / train_length
 STRETCHED = ("linear", "ntk", "ntk-by-parts", "yarn", "llama3")
 
@@ -252,7 +255,11 @@ def _stretch(factor: float | None, seq_len: int | None, train_length: int | None
     """How far past the training length to reach, at least 1."""
     if factor is not None:
         return float(factor)
-    assert seq_len is not None and train_length is not None  # `model.frequencies` asks for both
+    if seq_len is None or train_length is None:  # `model.frequencies` asks those in STRETCHED
+        raise ValueError(
+            "factor=None: needs a number, or seq_len and train_length; try factor=4.0 "
+            "(STRETCHED in model/scalings.py has the names of the scalings that do)"
+        )
     return max(seq_len / train_length, 1.0)
 
 

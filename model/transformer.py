@@ -4,6 +4,8 @@ Shapes: B batch, S sequence, V vocab_size, C d_model.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +14,15 @@ from torch import Tensor, nn
 from common.rules import integer, optional, problems, refuse
 from kernels import rope_phases
 from model.attention import NORM_EPS, RoPEAttention
+from model.by_length import ByLength
 from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
+from model.phases import WithPhases
 from model.positions import LearnedPositions, position_embedding
 from model.registry import attention_of, check_registered, training_positions
+from model.scalings import BY_LENGTH
 from model.sharpening import TYPICAL_LENGTH, ssmax_start
 
 
@@ -103,11 +108,21 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in config.layers)
         self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
-            self.head.weight = self.embedding.weight
+        self._tie()
+        self.register_load_state_dict_post_hook(_mend_loaded)
         self.init_weights()
         if config.scaling.method != "none":
             self.set_scaling(**config.scaling.arguments())
+
+    def _tie(self) -> None:
+        if self.config.tied_head:
+            self.head.weight = self.embedding.weight
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Transformer":
+        """What `to`, `to_empty` and their like call: from the meta device it unties the head."""
+        super()._apply(fn, recurse)
+        self._tie()
+        return self
 
     @torch.no_grad()
     def init_weights(self) -> None:
@@ -147,8 +162,9 @@ class Transformer(nn.Module):
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
         Raises ValueError for a position that position=learned has no vector for.
         """
-        if tokens.ndim != 2:
-            raise ValueError(f"tokens: must be (batch, seq_len); got {tuple(tokens.shape)}")
+        if not isinstance(tokens, Tensor) or tokens.ndim != 2:
+            got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+            raise ValueError(f"tokens: must be (batch, seq_len); got {got}")
         positions = self._positions(tokens, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
         if self.position_embedding is not None:
@@ -200,6 +216,9 @@ class Transformer(nn.Module):
 
         They replace whatever scaling there was, the config's too; `config.scaling.arguments()`
         restores that one. A cache made before holds keys of the former frequencies.
+        dynamic and longrope follow the number of tokens read, those in a cache included, where no
+        `seq_len` is given (`model/by_length.py`): keys that are in a cache when the length grows
+        past train_length keep the frequencies that they were rotated by, as in Hugging Face.
         Raises ValueError as `rope_frequencies` does, and where the model rotates nothing.
         """
         if self.config.position != "rope":
@@ -209,19 +228,16 @@ class Transformer(nn.Module):
                 f"method={method}: a model with position={self.config.position} has no "
                 "frequencies to scale; use method=none"
             )
-        inv_freq, attention_factor = rope_frequencies(
-            self.config.rotary_dim,
-            self.config.theta,
-            method=method,
-            seq_len=seq_len,
-            train_length=train_length,
-            factor=factor,
-            **options,
-        )
+        width, theta = self.config.rotary_dim, self.config.theta
+        lengths = {"train_length": train_length, "factor": factor}
+        scaling: dict[str, Any] = {"method": method, **lengths, **options}
+        inv_freq, attention_factor = rope_frequencies(width, theta, seq_len=seq_len, **scaling)
+        follows = method in BY_LENGTH and seq_len is None
+        by_length = ByLength.of(width, theta, scaling) if follows else None
         phases = rope_phases(inv_freq)
         for attention in self.attentions():
             if attention.position == "rope":  # a pattern may leave layers without
-                attention.set_phases(phases, attention_factor)
+                attention.set_phases(phases, attention_factor, by_length)
 
     def set_score_scaling(self, train_length: int | None) -> None:
         """Scale every layer's scores with log n past `train_length`, or no longer (None).
@@ -238,3 +254,11 @@ class Transformer(nn.Module):
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _mend_loaded(model: nn.Module, _: Any) -> None:
+    """After loading with `assign=True`: the head is tied again, and the sinusoids follow."""
+    assert isinstance(model, Transformer)
+    model._tie()
+    if isinstance(model.position_embedding, WithPhases):
+        model.position_embedding.put_phases(model.embedding.weight.device)

@@ -149,8 +149,7 @@ def attend_in_blocks(
     size = BLOCK if rules.window is None else min(BLOCK, max(WINDOW_BLOCK, rules.window))
     # The backward of a full layer would keep every block's scores: it makes them again instead.
     again = n_queries > size and rules.window is None and torch.is_grad_enabled()
-    for start in range(0, n_queries, size):
-        queries = slice(start, min(start + size, n_queries))
+    for queries in blocks_of(n_queries, size):
         keys = rules.keys(queries, k.shape[2])
         block = (q[:, :, queries], k[:, :, keys], v[:, :, keys], queries, keys)
         outputs.append(
@@ -158,6 +157,21 @@ def attend_in_blocks(
         )
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)  # (B, H, S, D)
     return y.transpose(1, 2)
+
+
+def blocks_of(n_queries: int, size: int) -> list[slice]:
+    """Blocks of at most `size` queries: a power of 4 of them, alike but for the last.
+
+    So few numbers of blocks make few graphs under torch.compile, whatever the lengths.
+    """
+    count = 1
+    while count * size < n_queries:
+        count *= 4
+    if count == 1:
+        return [slice(0, n_queries)]
+    size = -(-n_queries // count)
+    starts = [i * size for i in range(count)]
+    return [slice(s, min(s + size, n_queries)) for s in starts if s < n_queries]
 
 
 def _part(mask: Tensor, queries: slice, keys: slice) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from commands import TINY, command, command_here, write_text
-from training.callbacks.checkpoints import read_checkpoint
+from training.checkpoint_files import read_checkpoint
 
 
 def events(directory: Path) -> EventAccumulator:

@@ -8,12 +8,13 @@ def pick_device(accelerator: str, key: str = "trainer.accelerator") -> torch.dev
 
     ValueError, naming the config key `key`, for a GPU that is absent.
     """
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError(f"{key}={accelerator}: no CUDA GPU is visible; try {key}=auto")
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
+    if accelerator in ("gpu", "cuda", "mps"):
+        kind = "Apple" if accelerator == "mps" else "CUDA"
+        raise ValueError(f"{key}={accelerator}: no {kind} GPU is visible; try {key}=auto")
     return torch.device("cpu")
 
 

@@ -9,7 +9,7 @@ from common.plain import plain_problem
 from common.rules import shown
 from data.module import TextDataModule
 from model.rules import removed
-from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 
 # Weights that one position encoding has and another has not.
 POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")

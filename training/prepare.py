@@ -15,7 +15,8 @@ import torch
 from data.module import TextDataModule
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
-from training.callbacks.checkpoints import read_checkpoint
+from training.checkpoint_contents import check_filled
+from training.checkpoint_files import network_weights, read_checkpoint
 from training.device import check_precision, pick_device
 from training.init_from import load_weights
 from training.parts import build_callbacks
@@ -67,9 +68,9 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
         path = str(Path(config["data"]["path"]).absolute())
         config = config | {"data": config["data"] | {"path": path}}
-    if checkpoint:
-        check_same_text(checkpoint, data)
     model_config = TransformerConfig.from_config(config, data.vocab_size)
+    if checkpoint:
+        check_same_run(checkpoint, data, model_config)
     torch.manual_seed(config["seed"])
     net = Transformer(model_config)
     if config["init_from"] is not None and checkpoint is None:
@@ -77,11 +78,13 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     return Prepared(config, data, net, model_config, device, backend, callbacks)
 
 
-def check_same_text(checkpoint: Path, data: TextDataModule) -> None:
-    """A resumed run must see the text that it began with, under whatever path."""
-    then, now = read_checkpoint(checkpoint, "resume")["ropewalk"]["fingerprint"], data.fingerprint
+def check_same_run(checkpoint: Path, data: TextDataModule, model: TransformerConfig) -> None:
+    """A resumed run must see the text that it began with, under whatever path, and its model."""
+    contents = read_checkpoint(checkpoint, "resume")
+    then, now = contents["ropewalk"]["fingerprint"], data.fingerprint
     if then != now:
         raise ValueError(
             f"resume={checkpoint}: the text is another one (sha256 {now['sha256'][:12]}, then "
             f"{then['sha256'][:12]}); bring it back, or start anew with init_from="
         )
+    check_filled(model, network_weights(contents), f"resume={checkpoint}")

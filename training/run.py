@@ -11,22 +11,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from common.files import write_json
 from common.signals import Request, Stopped
 from model import Transformer, TransformerConfig
-from training.callbacks.checkpoints import (
-    BestAndLast,
-    find_checkpoint,
-    network_weights,
-    read_checkpoint,
-)
+from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.metrics import Metrics
 from training.callbacks.samples import SAMPLES
 from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_signals
 from training.callbacks.validation import EveryValidation
+from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
 from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
+from training.resumable import check_resumable
 from training.resume_point import ResumePoint, cut_events, cut_metrics
 from training.trainer import build_trainer
 
@@ -42,12 +39,17 @@ class Run:
         `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
         """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
-        self.resume_point = _resume_point(checkpoint) if resumed else None
+        contents = read_checkpoint(checkpoint, "resume") if checkpoint else None
+        # One without a checkpoint goes on from its beginning.
+        point = ResumePoint.of(contents) if contents else ResumePoint(0)
+        self.resume_point = point if resumed else None
         self.module = _build_module(prepared)
         self.metrics = _build_metrics(prepared.config)
-        self.best = BestAndLast(directory / "checkpoints")
+        self.best = BestAndLast(directory / "checkpoints", **prepared.config["checkpoints"])
         self.request = Request("the step in hand is finished, and a checkpoint written")
         self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
+        if contents:
+            check_resumable(contents, self.trainer, self.module, f"resume={checkpoint}")
 
     def _callbacks(self) -> list[L.Callback]:
         """In the order of their work: a checkpoint must never hold what was not logged."""
@@ -116,11 +118,6 @@ class Run:
         write_json(self.directory / "results.json", results)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
         return results
-
-
-def _resume_point(checkpoint: Path | None) -> ResumePoint:
-    """That of a run that goes on; of one without a checkpoint, its beginning."""
-    return ResumePoint.of(read_checkpoint(checkpoint, "resume")) if checkpoint else ResumePoint(0)
 
 
 def _build_module(prepared: Prepared) -> LanguageModule:

@@ -6,20 +6,20 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
-from training.callbacks.checkpoints import AtomicCheckpointIO
+from training.checkpoint_files import AtomicCheckpointIO
 from training.metrics_file import METRICS, JsonLines
 from training.parts import build_loggers, first_line
 
-# Steps, never epochs; checkpoints, progress and data order are ours.
+# Steps, never epochs; progress and data order are ours.
 OWN_SETTINGS: dict[str, Any] = {
     "max_epochs": -1,
     "check_val_every_n_epoch": None,
     "num_sanity_val_steps": 0,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "enable_checkpointing": False,
     "use_distributed_sampler": False,
 }
 
@@ -41,6 +41,9 @@ def build_trainer(
         # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
+    for callback in callbacks:  # a user's own, which would save beside metrics.jsonl's "version"
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+            callback.dirpath = str(directory / "checkpoints")
     settings = {**settings, **changed, "profiler": _profiler(settings.get("profiler"), directory)}
     del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
     loggers = build_loggers(config["logger"] or {}, directory)
@@ -50,6 +53,8 @@ def build_trainer(
             logger=[JsonLines(directory / METRICS), *loggers.values()],
             callbacks=list(callbacks),
             plugins=[AtomicCheckpointIO()],
+            # Ours is none of Lightning's kind, which would be moved behind all others.
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             **settings,
             **OWN_SETTINGS,
         )

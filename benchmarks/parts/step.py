@@ -77,7 +77,9 @@ class PeerAttention(RoPEAttention):
         self.rotate = peer.prepare(HEADS, device)
         self.heads_first = peer.layout == "BHSD view"
 
-    def _project(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(
+        self, x: Tensor, positions: Tensor | None, length: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, 3 H, D)
         q, k, v = heads.chunk(3, dim=2)
         if self.heads_first:

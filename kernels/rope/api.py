@@ -15,9 +15,11 @@ from torch import Tensor
 
 from ..operators import OPS
 from .arguments import (
+    KERNEL_DEVICES,
     Placement,
     Rotation,
     check_gradient_in_place,
+    check_kernel_device,
     check_own_memory,
     checked_rotation,
 )
@@ -95,6 +97,7 @@ def rope_triton(
         rotation = checked_rotation(
             q, k, seq_len, theta, placement, inv_freq, phases, interleaved, attention_factor
         )
+        check_kernel_device(q)
         return OPS.rotate(q, k, *rotation)
     where = (positions, offsets, cu_seqlens)
     numbers = (seq_len, theta, interleaved, attention_factor)
@@ -145,13 +148,19 @@ def rope_triton_(
         rotation = checked_rotation(
             q, k, seq_len, theta, placement, inv_freq, phases, interleaved, attention_factor
         )
+        check_kernel_device(q)
         check_own_memory(q, k)
         if torch.is_grad_enabled() and (q.requires_grad or k.requires_grad):
             raise ValueError(
                 "q or k requires a gradient: a compiled graph cannot rotate it in place; use"
                 " rope_triton"
             )
-        OPS.rotate_(q, k, *rotation)
+        if q._base is None and k._base is None:
+            OPS.rotate_(q, k, *rotation)
+        else:  # Inductor forgets where views begin, of symbolic shapes, that an operator writes to
+            rotated = OPS.rotate_apart(q, k, *rotation)
+            q.copy_(rotated[0])
+            k.copy_(rotated[1])
         return q, k
     where = (positions, offsets, cu_seqlens)
     numbers = (seq_len, theta, interleaved, attention_factor)
@@ -234,6 +243,7 @@ def _new_call(
     rotation = checked_rotation(
         q, k, seq_len, theta, placement, inv_freq, phases, interleaved, factor
     )
+    check_kernel_device(q)
     if in_place:
         check_own_memory(q, k)
     good = rotation.phases
@@ -263,7 +273,8 @@ def resolve_backend(name: str, device: torch.device | str) -> str:
         device: where q and k will be.
 
     Raises:
-        ValueError: there is no such backend, or it needs triton and triton is not installed.
+        ValueError: there is no such backend, or it needs triton, and there is none, or none for
+            such a device.
     """
     if name == "auto":
         on_cuda = torch.device(device).type == "cuda"
@@ -272,6 +283,9 @@ def resolve_backend(name: str, device: torch.device | str) -> str:
         close = difflib.get_close_matches(str(name), (*BACKENDS, "auto"), n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"backend={name}: must be one of auto, {', '.join(BACKENDS)}{hint}")
+    kind = torch.device(device).type
+    if name == "triton" and kind not in KERNEL_DEVICES:
+        raise ValueError(f"backend=triton: there are no kernels for {kind}; pytorch works")
     if name == "triton" and not HAS_TRITON:
         raise ValueError("backend=triton: triton is not installed here; pytorch works")
     return name

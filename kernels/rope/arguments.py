@@ -16,6 +16,7 @@ from torch import Tensor
 from .phases import DEFAULT_THETA, MAX_ROTARY_DIM, phases_from_theta, rope_phases
 
 SAME_MEMORY = "q and k are the same memory: each must have its own, in place"
+KERNEL_DEVICES = ("cpu", "cuda")  # Triton's interpreter, and its compiler
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -77,6 +78,8 @@ def checked_rotation(
     check_placement(placement, q)
     check_frequencies(q, theta, inv_freq, phases)
     check_factor(attention_factor)
+    if not isinstance(interleaved, bool):
+        raise ValueError(f"interleaved={interleaved}: must be True or False")
     if inv_freq is not None:
         phases = rope_phases(inv_freq)
     if phases is None:
@@ -167,20 +170,26 @@ def linear_dtype(x: Tensor) -> torch.dtype:
 
 def _check_counts(n_heads: int, n_kv_heads: int) -> None:
     for name, count in (("n_heads", n_heads), ("n_kv_heads", n_kv_heads)):
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name}={count}: must be a positive integer")
 
 
 def _check_data(name: str, x: Tensor, layout: str) -> None:
-    """Refuse what no kernel reads: other dimensions than the layout's, other dtypes or devices."""
+    """Refuse what no backend reads: other dimensions than the layout's, or other dtypes."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{name} is {type(x).__name__}: must be a tensor")
     if x.dim() != layout.count(",") + 1:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: must be {layout}")
     if x.dtype not in DTYPES:
         raise ValueError(f"{name} is {x.dtype}: must be float64, float32, float16 or bfloat16")
-    if x.device.type not in ("cpu", "cuda"):
-        raise ValueError(f"{name} is on {x.device}: must be on a CPU or a CUDA device")
+
+
+def check_kernel_device(q: Tensor) -> None:
+    """Refuse tensors on a device that Triton has no kernels for."""
+    if q.device.type not in KERNEL_DEVICES:
+        raise ValueError(
+            f"q is on {q.device}: must be on a CPU or a CUDA device; elsewhere rope_pytorch works"
+        )
 
 
 def _check_head_dim(head_dim: int) -> None:
@@ -245,7 +254,7 @@ def check_frequencies(
                 " give inv_freq or phases for fewer of them"
             )
         if not _is_number(theta) or not 0 < theta < float("inf"):
-            raise ValueError(f"theta={theta}: must be a positive finite number")
+            raise ValueError(f"theta={theta}: must be a positive finite number, Python's")
         return
     if inv_freq is not None and phases is not None:
         raise ValueError("inv_freq and phases are both given: must be one or the other")
@@ -270,15 +279,18 @@ def check_frequencies(
 
 
 def _is_number(value: object) -> bool:
-    """A number of Python's: a tensor's value may change, and would have to be read."""
-    return isinstance(value, int | float)
+    """A number of Python's: a tensor's value may change, and would have to be read.
+
+    An integer has to fit into 64 bits, or torch could not multiply by it.
+    """
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def check_factor(attention_factor: float) -> None:
     """Refuse an attention factor that is not a finite number."""
     infinity = float("inf")
     if not _is_number(attention_factor) or not -infinity < attention_factor < infinity:
-        raise ValueError(f"attention_factor={attention_factor}: must be a finite number")
+        raise ValueError(f"attention_factor={attention_factor}: must be a finite number, Python's")
 
 
 def check_own_memory(q: Tensor, k: Tensor) -> None:

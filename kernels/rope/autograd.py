@@ -257,6 +257,12 @@ def _rotate_operator(q: Tensor, k: Tensor, *rotation: Any) -> tuple[Tensor, Tens
     return rotate_by_kernel(q, k, Rotation(*rotation))
 
 
+def _rotate_operator_apart(q: Tensor, k: Tensor, *rotation: Any) -> tuple[Tensor, Tensor]:
+    if _share_heads(q, k):
+        raise ValueError(SAME_MEMORY)
+    return rotate_by_kernel(q, k, Rotation(*rotation))
+
+
 def _rotate_operator_in_place(q: Tensor, k: Tensor, *rotation: Any) -> None:
     rotate_in_place(q, k, Rotation(*rotation))
 
@@ -271,6 +277,11 @@ ROTATION_SCHEMA = (
 )
 define(
     f"rotate(Tensor q, Tensor k, {ROTATION_SCHEMA}) -> (Tensor, Tensor)", _rotate_operator, _empty
+)
+define(  # for views, which are then overwritten
+    f"rotate_apart(Tensor q, Tensor k, {ROTATION_SCHEMA}) -> (Tensor, Tensor)",
+    _rotate_operator_apart,
+    _empty,
 )
 define(
     f"rotate_(Tensor(a!) q, Tensor(b!) k, {ROTATION_SCHEMA}) -> ()",

@@ -17,13 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import Norms, Placement, Rotation, checked_rotation, split_heads
+from .arguments import KERNEL_DEVICES, Norms, Placement, Rotation, checked_rotation, split_heads
 
 
 def rotate_interleaved(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (2i, 2i + 1) of heads (B, S, H, R), as RoFormer and GPT-J do."""
+    """Rotate the pairs (2i, 2i + 1) of heads (B, S, H, R), as RoFormer and GPT-J do.
+
+    Not every other device has complex numbers.
+    """
     pairs = heads.unflatten(-1, (-1, 2))  # (B, S, H, P, 2)
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and pairs.device.type in KERNEL_DEVICES:
         return _multiply_complex(pairs, cos, sin).flatten(-2)
     x, y = pairs.to(cos.dtype).unbind(-1)
     return torch.stack((x * cos - y * sin, x * sin + y * cos), dim=-1).flatten(-2)

@@ -1,5 +1,6 @@
 """Files are there whole or not at all, and what a killed process left is cleared away."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -19,9 +20,29 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "old"
 
 
-def test_it_makes_directories_and_ends_with_a_line(tmp_path: Path) -> None:
-    write_json(tmp_path / "a/b.json", {"x": 1})
-    assert (tmp_path / "a/b.json").read_text() == '{\n  "x": 1\n}\n'
+def test_it_ends_with_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "b.json", {"x": 1})
+    assert (tmp_path / "b.json").read_text() == '{\n  "x": 1\n}\n'
+
+
+def test_a_directory_that_has_vanished_is_not_made_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_text(tmp_path / "run/file", "new")
+    assert error.value.filename == str(tmp_path / "run/file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path: Path, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_text(tmp_path / "file", "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        write_text(tmp_path / "file", "new")
+    assert error.value.filename == str(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
 
 
 def test_what_a_dead_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:

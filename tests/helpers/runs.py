@@ -12,7 +12,7 @@ from cli.plan import plan_run
 from commands import ROOT, TINY
 from common.lock import release_all
 from training import Run
-from training.callbacks.checkpoints import read_checkpoint
+from training.checkpoint_files import read_checkpoint
 from training.prepare import prepare
 
 SETTINGS = (

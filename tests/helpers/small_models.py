@@ -9,7 +9,8 @@ def small_model(**options: object) -> Transformer:
     """Two layers in float64, in eval mode, with weights so large that positions tell."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 32, "n_layers": 2, "d_model": 32, "n_heads": 4}
-    built = Transformer(TransformerConfig(**sizes, backend="pytorch", **options)).double().eval()
+    config = TransformerConfig(**{**sizes, "backend": "pytorch", **options})
+    built = Transformer(config).double().eval()
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.ndim > 1:

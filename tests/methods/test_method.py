@@ -12,6 +12,7 @@ from cli.compose import plain
 from evaluation import METHODS, Method, check_possible, measure_extrapolation, parse_method
 from evaluation.measures.loss import same_target_nll
 from evaluation.passages import choose_passages
+from kernels import rope_phases
 from methods.apply import applied
 from model import ScalingConfig, rope_frequencies
 from model.scalings import SCALINGS
@@ -167,6 +168,22 @@ def test_longrope_takes_the_models_own_lists():
     torch.testing.assert_close(ratio, expected, rtol=1e-12, atol=0)
     fixed = under("longrope@4", model, TRAIN_LENGTH)
     assert same(fixed, long) and len(plain_frequencies) == len(fixed[0])
+
+
+@pytest.mark.parametrize("name", ["yarn", "yarn@4"])
+def test_a_model_trained_with_a_scaling_keeps_its_options(name):
+    options = {"beta_fast": 2.0, "beta_slow": 0.5, "attention_factor": 1.25}
+    model = tiny(ScalingConfig("yarn", 2.0, TRAIN_LENGTH, options))
+    expected = model.config.rotary_dim, model.config.theta
+    lengths = {"factor": 4.0, "train_length": TRAIN_LENGTH}
+    inv_freq, factor = rope_frequencies(*expected, method="yarn", **lengths, **options)
+    assert same(under(name, model, 4 * TRAIN_LENGTH), (rope_phases(inv_freq), factor))
+    assert not same(under(name, tiny(), 4 * TRAIN_LENGTH), (rope_phases(inv_freq), factor))
+    other, _ = rope_frequencies(*expected, method="linear", **lengths)  # whose options they are not
+    assert same(under("linear", model, 4 * TRAIN_LENGTH), (rope_phases(other), 1.0))
+    share = tiny(ScalingConfig("proportional", options={"partial_rotary_factor": 0.5}))
+    for length in (TRAIN_LENGTH, 64):
+        assert same(under("proportional", share, length), phases(share))
 
 
 def test_a_fixed_factor_has_a_tax_at_the_training_length():

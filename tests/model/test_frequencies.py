@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -239,3 +240,28 @@ def test_a_model_trains_with_p_rope_from_its_config():
 def test_every_setting_of_a_scaling_has_a_rule():
     names = {field.name for scaling in SCALINGS.values() for field in dataclasses.fields(scaling)}
     assert names == SETTINGS.keys()
+
+
+HUGE, EMPTY = 10**400, torch.empty(0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, HUGE, True, "4", [], {}, EMPTY, 1j])
+def test_no_value_is_answered_by_anything_but_a_value_error(value):
+    lists = {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    for key in ("rotary_dim", "theta", "seq_len", "train_length", "factor", "long_factor"):
+        given = {"rotary_dim": 16, "method": "longrope", "train_length": 8, **lists, key: value}
+        with pytest.raises(ValueError, match=rf"^{key}="):
+            rope_frequencies(**given)
+    with pytest.raises(ValueError, match=r"rope\.theta="):
+        TransformerConfig(theta=value)
+    with pytest.raises(ValueError, match=r"^scaling="):
+        TransformerConfig(scaling=value)
+
+
+@pytest.mark.parametrize("scalar", [np.int64, np.float64, torch.tensor])
+def test_scalars_of_numpy_and_torch_are_numbers(scalar):
+    width = np.int64(16) if scalar is np.float64 else scalar(16)
+    given, _ = rope_frequencies(width, scalar(500), method="linear", factor=scalar(4))
+    assert torch.equal(given, rope_frequencies(16, 500.0, method="linear", factor=4.0)[0])
+    assert TransformerConfig(theta=scalar(500)).theta == 500
+    assert type(TransformerConfig(theta=scalar(500)).theta) in (int, float)

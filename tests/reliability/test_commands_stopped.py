@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,11 +84,11 @@ def test_cells_of_another_checkpoint_are_not_taken(home: Path) -> None:
 
 
 def test_generate(home: Path, monkeypatch) -> None:
-    def piece(*_: object) -> str:
+    def pieces(*_: object) -> Iterator[str]:
         os.kill(os.getpid(), signal.SIGINT)
-        return "never printed"
+        yield "never printed"
 
-    monkeypatch.setattr("data.tokenizers.ByteTokenizer.decode", piece)
+    monkeypatch.setattr("data.tokenizers.ByteTokenizer.decode_stream", pieces)
     done = command_here("generate.py", "checkpoint=whole", "prompt=one ", cwd=home)
     assert (done.returncode, done.stdout) == (130, "one ")
     assert done.stderr == "\nstopped by SIGINT\n"

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from cli.compose import plain
 from cli.rundir import save_config
 from commands import ROOT, command_here
-from training.callbacks.checkpoints import AtomicCheckpointIO, read_checkpoint
+from training.checkpoint_files import AtomicCheckpointIO, read_checkpoint
 
 
 class Evil:

@@ -178,9 +178,9 @@ def test_objects_of_an_option_chosen_today_take_the_place_of_the_runs(run: Path)
 
 
 def test_plain_keys_of_the_trainer_go_on(run: Path) -> None:
-    change(run, **{"trainer.limit_train_batches": 5, "callbacks.samples.temperature": 0.3})
+    change(run, **{"trainer.max_time": "00:08:00:00", "callbacks.samples.temperature": 0.3})
     config = resumed(run)
-    assert config["trainer"]["limit_train_batches"] == 5
+    assert config["trainer"]["max_time"] == "00:08:00:00"
     assert config["callbacks"]["samples"]["temperature"] == 0.3
 
 

@@ -224,7 +224,7 @@ def test_a_resumed_run_leaves_out_what_it_may_not_make(run: Path, tmp_path: Path
     """The attacks that ran before, through the real command."""
     payload = {"_target_": "os.mkdir", "path": str(tmp_path / "canary")}
     edit(run, **{"trainer.limit_val_batches": [payload]}, **{"callbacks.evil": payload})
-    edit(run, **{"logger.evil": {"more": [{"a": [payload]}]}, "trainer.limit_train_batches": 1.0})
+    edit(run, **{"logger.evil": {"more": [{"a": [payload]}]}, "trainer.max_time": "00:08:00:00"})
     before = (run / ".hydra/config.yaml").read_bytes()
     done = command_here("train.py", f"resume={run}", "evaluation.lengths=[32]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -232,6 +232,6 @@ def test_a_resumed_run_leaves_out_what_it_may_not_make(run: Path, tmp_path: Path
     assert f"resume={run}: {left}" in done.stdout
     assert not (tmp_path / "canary").exists() and not is_held(run)
     assert (run / "results.json").exists() and (run / ".hydra/config.yaml").read_bytes() != before
-    assert OmegaConf.load(run / ".hydra/config.yaml").trainer.limit_train_batches == 1.0
+    assert OmegaConf.load(run / ".hydra/config.yaml").trainer.max_time == "00:08:00:00"
     instantiate({"a": [payload]})  # negative control: it would have run
     assert (tmp_path / "canary").is_dir()

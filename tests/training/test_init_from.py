@@ -14,7 +14,7 @@ from cli.plan import plan_run
 from commands import ROOT
 from model import Transformer, TransformerConfig
 from runs import fit
-from training.callbacks.checkpoints import AtomicCheckpointIO
+from training.checkpoint_files import AtomicCheckpointIO
 
 SIZE = ("model.n_layers=1", "model.d_model=32", "model.n_heads=2", "data.seq_len=32")
 # What of a model has no shape, so that weights of another are loaded without a word.

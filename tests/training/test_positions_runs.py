@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from commands import TINY, command_here, write_text
-from training.callbacks.checkpoints import find_checkpoint, network_weights, read_checkpoint
+from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 
 SHORT = (*TINY, "data.path=text.txt", "trainer.max_steps=4", "trainer.val_check_interval=4")
 UNMEASURED = ("evaluation.lengths=[32]", "evaluation.methods=[none]")  # as little as can be

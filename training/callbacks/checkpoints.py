@@ -1,39 +1,29 @@
-"""Checkpoints: written atomically, the best and the last, read with `weights_only=True`."""
+"""When a run saves checkpoints, and which of them it keeps."""
 
 import math
-import pickle
+import os
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 
-from common.files import replacing
-
-BEST, LAST = "best.ckpt", "last.ckpt"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """A checkpoint appears under its name complete or not at all, and survives a power cut.
-
-    Lightning's own writer stages the file in the temporary directory (a move between file systems
-    is not atomic) and swallows a refused write.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write it to a file beside `path`, which takes that name when it is whole."""
-        with replacing(Path(path)) as file:
-            torch.save(checkpoint, file)
+from training.kept import BEST, LAST, history, step_name
 
 
 class BestAndLast(L.Callback):
-    """After every validation: last.ckpt, and best.ckpt when the loss has never been lower."""
+    """After every validation: last.ckpt, and best.ckpt when the loss has never been lower.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    `every_n_steps`: last.ckpt also after every so many optimizer steps; None: not more often.
+    `keep_last`: last.ckpt and the ones before it, as step-00000123.ckpt, so many in all.
+    `saved_step`: the optimizer step that last.ckpt was saved at, as far as this process knows.
+    """
+
+    def __init__(
+        self, directory: Path, every_n_steps: int | None = None, keep_last: int = 1
+    ) -> None:
+        self.directory, self.every_n_steps, self.keep_last = directory, every_n_steps, keep_last
+        self.saved_step: int | None = None
+        self._ended_step = 0
         self.forget()
 
     def forget(self) -> None:
@@ -51,6 +41,23 @@ class BestAndLast(L.Callback):
         self.best_loss, self.best_bpb = state_dict["loss"], state_dict["bpb"]
         self.best_step = state_dict["step"]
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Know the step of the last.ckpt that a resumed run goes on from."""
+        self._ended_step = trainer.global_step
+        path = trainer.ckpt_path
+        if path is not None and Path(path).resolve() == (self.directory / LAST).resolve():
+            self.saved_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """After every `every_n_steps` optimizer steps: save, unless a validation is to come."""
+        step = trainer.global_step
+        if step == self._ended_step:
+            return  # a micro-batch of a step that is still being accumulated
+        self._ended_step = step
+        due = self.every_n_steps is not None and step % self.every_n_steps == 0
+        if due and not _validation_follows(trainer):
+            self.save_last(trainer)
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save; a loss that is not a number is never the best."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -64,48 +71,40 @@ class BestAndLast(L.Callback):
         self.save_last(trainer)
 
     def save_last(self, trainer: L.Trainer) -> None:
-        """Save the optimizer step that has just ended."""
+        """Write last.ckpt for the optimizer step that has just ended, and let old ones go.
+
+        OSError where it cannot be written; the one before is whole then.
+        """
+        before, step = self.saved_step, trainer.global_step
+        if self.keep_last > 1 and before is not None and before != step:
+            self._keep(before)
         trainer.save_checkpoint(self.directory / LAST, weights_only=False)
+        self.saved_step = step
+        self._prune(step)
+
+    def _keep(self, step: int) -> None:
+        """Let last.ckpt, saved at `step`, also be found under the name of its step."""
+        last, kept = self.directory / LAST, self.directory / step_name(step)
+        try:
+            os.link(last, kept)
+        except (FileExistsError, FileNotFoundError):
+            pass  # it has that name already; or somebody took it away
+        except OSError:  # a file has one name here; until the new one is there, this is it
+            os.replace(last, kept)
+
+    def _prune(self, last_step: int) -> None:
+        """Remove what is too old, and what an earlier course of the run had saved further on."""
+        before = [path for step, path in history(self.directory) if step < last_step]
+        kept = before[: self.keep_last - 1]
+        for _, path in history(self.directory):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
 
-def find_checkpoint(path: str | Path, key: str = "checkpoint") -> Path:
-    """The checkpoint file that `path` means: itself, or the best one of a run directory.
-
-    Raises ValueError, naming the config key `key`, where there is none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path
-    found = path / "checkpoints" / BEST
-    if found.is_file():
-        return found
-    what = "no checkpoint in there yet" if path.is_dir() else "no such file or directory"
-    raise ValueError(f"{key}={path}: {what}; give a run directory that holds checkpoints/{BEST}")
-
-
-def read_checkpoint(path: Path, key: str = "checkpoint") -> dict[str, Any]:
-    """The checkpoint's plain contents on the CPU; nothing in it can run code.
-
-    Raises ValueError, naming the config key `key`, for a file that is damaged or not one of ours.
-    """
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise ValueError(
-            f"{key}={path}: damaged, or not a checkpoint; give a run directory or one of its own"
-        ) from error
-    if not isinstance(contents, dict) or "ropewalk" not in contents:
-        raise ValueError(
-            f"{key}={path}: not a checkpoint of train.py; give one of its run directories"
-        )
-    return contents
-
-
-def network_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The state dict of the plain network, without the Lightning module's prefix."""
-    prefix = "net."
-    return {
-        key.removeprefix(prefix): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
-    }
+def _validation_follows(trainer: L.Trainer) -> bool:
+    """Whether Lightning validates after the optimizer step that has just ended."""
+    if not trainer.enable_validation:
+        return False
+    batches = trainer.global_step * trainer.accumulate_grad_batches
+    every = trainer.val_check_batch
+    return trainer.global_step >= trainer.max_steps or (every is not None and batches % every == 0)

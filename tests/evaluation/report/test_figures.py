@@ -244,8 +244,8 @@ def test_only_figures_with_data_are_made_and_json_is_enough(result):
 
 
 def test_files_are_small_pictures(tmp_path):
-    paths = draw_all(result_of(positions=by_length(positions)), CONFIG, tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+    paths = draw_all(result_of(positions=by_length(positions)), CONFIG, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("extrapolation.png", "positions.png", "remaps.png", "spectrum.png")
     ]
     for path in paths.values():

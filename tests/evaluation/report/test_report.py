@@ -62,8 +62,8 @@ def printed(result, width=100):
 
 
 def test_json_is_the_result_itself(result, tmp_path):
-    write_report(result, tmp_path / "made" / "here")
-    read = json.loads((tmp_path / "made" / "here" / "extrapolation.json").read_text())
+    write_report(result, tmp_path)
+    read = json.loads((tmp_path / "extrapolation.json").read_text())
     assert read == asdict(result)
     assert {"train_length", "lengths", "protocol", "methods", "reasons"} <= set(read)
     assert read["methods"]["none"]["bpb"][3] is None

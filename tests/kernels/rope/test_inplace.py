@@ -332,3 +332,28 @@ def test_opcheck(device, kind):
     where = [given[name] if name == kind else None for name in given]
     phases = rope_phases(inverse_frequencies(4)).to(device)
     torch.library.opcheck(OPS.rotate_, (q, k, phases, *where, True, 1.5, False))
+
+
+@everywhere
+def test_slices_under_compiled_symbolic_shapes(device):
+    """Inductor would hand both slices on as if they began where the whole does."""
+
+    def rotate(packed: Tensor) -> tuple[Tensor, Tensor]:
+        return rope_triton_(packed[:, :, 0], packed[:, :, 1])
+
+    torch._dynamo.reset()
+    packed = torch.randn(2, 5, 3, 4, 8, device=device)
+    expected = packed.clone()
+    results = torch.compile(rotate, fullgraph=True, dynamic=True)(packed)
+    for result, right in zip(results, rotate(expected), strict=True):
+        torch.testing.assert_close(result, right)
+    torch.testing.assert_close(packed, expected)
+
+
+def test_slices_with_heads_in_common_are_refused_under_compile():
+    def rotate(packed: Tensor) -> tuple[Tensor, Tensor]:
+        return rope_triton_(packed[:, :, :2], packed[:, :, 1:3])
+
+    torch._dynamo.reset()
+    with pytest.raises(ValueError, match="q and k are the same memory"):
+        torch.compile(rotate, fullgraph=True, backend="aot_eager")(torch.randn(2, 5, 3, 8))

@@ -1,0 +1,76 @@
+"""Which run goes on, and from which of its checkpoints: the newest one that is whole.
+
+Nothing here needs torch.
+"""
+
+import os
+import shlex
+from pathlib import Path
+
+from cli.errors import UserError
+from cli.rundir import CONFIG, RESULTS, RUNS
+from common.lock import is_held
+from common.sealed import damage
+from training.kept import LAST, candidates, newest_whole
+
+
+def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
+    """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
+
+    One that another process is training is passed over, unless it is `run_dir`. A line says so
+    where the checkpoint is not the last one. UserError where `run_dir` has checkpoints and none of
+    them is whole.
+    """
+    runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
+    for run in runs:
+        if (run / RESULTS).exists() or (run_dir is None and is_held(run)):
+            continue
+        if checkpoint := _newest_whole(run):
+            return run, checkpoint
+        if candidates(run / "checkpoints"):
+            lost = f"{run}: no checkpoint in there is whole ({_wrong(run / 'checkpoints' / LAST)})"
+            if run_dir:
+                raise UserError(f"run_dir={lost}; take another run_dir, and keep this to look at")
+            print(f"resume=auto: {lost}; looking for another run")
+    return None
+
+
+def find_run(resume: str) -> tuple[Path, Path]:
+    """The run directory and the checkpoint that a path means.
+
+    UserError where it is none, or is damaged: it names the newest one that is whole.
+    """
+    path = Path(resume)
+    if os.path.isfile(path):
+        run, checkpoint = path.resolve().parent.parent, path
+    else:
+        run, checkpoint = path, path / "checkpoints" / LAST
+    there = os.path.isfile(run / CONFIG)
+    if not there or not (os.path.isfile(checkpoint) or candidates(checkpoint.parent)):
+        raise UserError(
+            f"resume={resume}: holds no run to go on with; give a run directory that has "
+            f"checkpoints/{LAST}, or resume=auto"
+        )
+    if not damage(checkpoint):
+        return run, checkpoint
+    what = f"resume={resume}: {_wrong(checkpoint)}"
+    if other := newest_whole(checkpoint.parent, but=checkpoint):
+        command = shlex.join(["python", "train.py", f"resume={other}"])
+        raise UserError(f"{what}; the newest whole one goes on with: {command}")
+    raise UserError(f"{what}, and no other one in there is whole; start a new run")
+
+
+def _newest_whole(run: Path) -> Path | None:
+    """The checkpoint that a run goes on from; a line says so where it is not the last one."""
+    directory = run / "checkpoints"
+    found, last = newest_whole(directory), directory / LAST
+    if found and found != last:
+        print(f"resume=auto: {run}: {_wrong(last)}: going on from {found.name}")
+    return found
+
+
+def _wrong(checkpoint: Path) -> str:
+    """What is wrong with one that is damaged or not there."""
+    if not checkpoint.exists():
+        return f"{checkpoint.name} is missing"
+    return f"{checkpoint.name} is damaged ({damage(checkpoint)})"
