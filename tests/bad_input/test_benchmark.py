@@ -83,8 +83,6 @@ TABLE = [
     ("hydra.run.dir=x", "hydra"),
     ("rounds=0 seed=-1 parts=[gird]", "rounds=0", "seed=-1", "try parts=[grid]"),
 ]
-# Rows whose mend is under way: the words and flags of the command line.
-WAITING = ()
 
 HERE = "needs a CUDA GPU"
 WITHOUT_GPU = [
@@ -105,7 +103,7 @@ def without_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "measured/benchmark.json").write_text("{}")
 
 
-@pytest.mark.parametrize("row", rows(TABLE, every=12, waiting=WAITING))
+@pytest.mark.parametrize("row", rows(TABLE, every=12))
 def test_benchmark_refuses(row: tuple, home: Path) -> None:
     check_refused("benchmark.py", row, home)
 

@@ -17,7 +17,7 @@ from cli.compose import plain
 from commands import ROOT, write_text
 from forked import Outcome, forked
 from model import Transformer, TransformerConfig
-from training.callbacks.checkpoints import AtomicCheckpointIO
+from training.checkpoint_files import AtomicCheckpointIO
 
 Row = tuple[str, ...]
 # A tiny run that would start at once, did the row not forbid it.
@@ -30,19 +30,13 @@ RUN = (
 MOST_LINES = 6
 
 
-def rows(table: Sequence[Row], *, every: int, waiting: Sequence[str] = ()) -> list:
-    """The rows as parameters: each `every`-th runs by default, all of them with `-m slow`.
-
-    `waiting`: rows whose mend is under way elsewhere.
-    """
+def rows(table: Sequence[Row], *, every: int) -> list:
+    """The rows as parameters: each `every`-th runs by default, all others with `-m slow`."""
     lines = [row[0] for row in table]
     assert len(set(lines)) == len(lines), [line for line in lines if lines.count(line) > 1]
-    assert set(waiting) <= set(lines), set(waiting) - set(lines)
     parameters = []
     for number, row in enumerate(table):
         marks = [pytest.mark.slow] if number % every else []
-        if row[0] in waiting:
-            marks.append(pytest.mark.xfail(reason="mended elsewhere", strict=False))
         parameters.append(pytest.param(row, marks=marks, id=row[0][:80]))
     return parameters
 
