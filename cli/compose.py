@@ -92,7 +92,7 @@ def _check_kind(override: Override, config_name: str) -> None:
         keys = known_keys(config_name)
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
-    if _is_group(key) and not all(isinstance(v, str) and v[:1] != "_" for v in values_of(override)):
+    if _is_group(key) and not all(map(_may_be_option, values_of(override))):
         options = ", ".join(group_options(key))
         raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
@@ -161,6 +161,11 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
             hint = gone
         lines.append(f"{overrides.typed[key]}: {hint}")
     return lines
+
+
+def _may_be_option(value: object) -> bool:
+    """Not a file for sharing, and no interpolation, for which there is no config yet."""
+    return isinstance(value, str) and value[:1] != "_" and "${" not in value
 
 
 def _adds(override: Override) -> bool:
