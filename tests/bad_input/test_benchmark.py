@@ -103,7 +103,7 @@ def without_gpu(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "measured/benchmark.json").write_text("{}")
 
 
-@pytest.mark.parametrize("row", rows(TABLE, every=12))
+@pytest.mark.parametrize("row", rows(TABLE, every=24))
 def test_benchmark_refuses(row: tuple, home: Path) -> None:
     check_refused("benchmark.py", row, home)
 
@@ -115,6 +115,7 @@ def test_what_needs_a_gpu_is_refused_where_nothing_else_was_asked_for(
     check_refused("benchmark.py", row, home)
 
 
+@pytest.mark.slow
 def test_what_can_be_measured_is(home: Path) -> None:
     """Negative control: a part that needs a GPU beside one that does not is left out by name."""
     few = ("parts=[host,length]", "lengths=[16,1048576]", "peers=[copy,liger]", "rounds=1")

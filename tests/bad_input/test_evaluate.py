@@ -119,11 +119,12 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("row", rows(TABLE, every=10))
+@pytest.mark.parametrize("row", rows(TABLE, every=20))
 def test_evaluate_refuses(row: tuple, home: Path) -> None:
     check_refused("evaluate.py", row, home, ["checkpoint=run"])
 
 
+@pytest.mark.slow
 def test_the_command_without_a_mistake_is_not_refused(home: Path) -> None:
     """Negative control: what every row is added to would run."""
     with pytest.raises(AssertionError):

@@ -97,7 +97,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("row", rows(TABLE, every=10))
+@pytest.mark.parametrize("row", rows(TABLE, every=20))
 def test_generate_refuses(row: tuple, home: Path) -> None:
     check_refused("generate.py", row, home, ["checkpoint=run", "max_new_tokens=3"])
 

@@ -163,7 +163,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("row", rows(TABLE, every=20))
+@pytest.mark.parametrize("row", rows(TABLE, every=30))
 def test_train_refuses(row: tuple, home: Path) -> None:
     check_refused("train.py", row, home, RUN)
 

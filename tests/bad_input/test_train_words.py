@@ -159,17 +159,17 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("row", rows(GRAMMAR, every=16))
+@pytest.mark.parametrize("row", rows(GRAMMAR, every=26))
 def test_words_are_refused(row: tuple, home: Path) -> None:
     check_refused("train.py", row, home, RUN)
 
 
-@pytest.mark.parametrize("row", rows(LIGHTNING, every=18))
+@pytest.mark.parametrize("row", rows(LIGHTNING, every=28))
 def test_keys_of_lightnings_objects_are_refused(row: tuple, home: Path) -> None:
     check_refused("train.py", row, home, RUN)
 
 
-@pytest.mark.parametrize("row", rows(PLACES, every=13))
+@pytest.mark.parametrize("row", rows(PLACES, every=14))
 def test_paths_and_texts_are_refused(row: tuple, home: Path) -> None:
     given = () if row[0].startswith("resume=") and "init" not in row[0] else RUN
     check_refused("train.py", row, home, given)

@@ -16,11 +16,13 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 from unittest import mock
 
+import torch
 from hydra._internal.hydra import Hydra
 from hydra.types import RunMode
 
@@ -41,6 +43,7 @@ class Outcome:
     seconds: float
 
 
+@cache
 def warm() -> None:
     """Load what the commands load, and teach Hydra's parser its grammar."""
     for name in ("cli.extrapolate", "cli.subjects", "training.prepare"):
@@ -86,6 +89,7 @@ def _become(task: Callable[[], Any], cwd: Path, out: IO[bytes], err: IO[bytes]) 
     """In the child: take other streams and limits, run, and end without any cleaning up."""
     status = 70
     try:
+        torch.cuda.is_available = lambda: False  # a fork cannot use a GPU that its parent uses
         gc.freeze()  # no collection has to go through what was there before
         os.chdir(cwd)
         _limit()

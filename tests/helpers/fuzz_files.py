@@ -59,16 +59,23 @@ def file_trial(shop: Workshop, seed: int, number: int) -> Trial:
     source = random.Random(f"{seed} files {number}")
     kind = source.choices(("checkpoint", "contents", "config", "corpus"), weights=(4, 3, 3, 2))[0]
     return {
-        "checkpoint": _checkpoint_trial,
+        "checkpoint": _bytes_trial,
         "contents": _contents_trial,
         "config": _config_trial,
         "corpus": _corpus_trial,
     }[kind](shop, source, number)
 
 
-def _checkpoint_trial(shop: Workshop, source: random.Random, number: int) -> Trial:
-    """Bytes of a checkpoint: every change is seen."""
-    reader, name = source.choice(READERS), source.choice(list(DAMAGES))
+def checkpoint_trial(shop: Workshop, seed: int, number: int, reader: str, damage: str) -> Trial:
+    """Bytes of a checkpoint, damaged in a way of `DAMAGES`: every change is seen by `reader`."""
+    return _damaged(shop, random.Random(f"{seed} {number}"), number, reader, damage)
+
+
+def _bytes_trial(shop: Workshop, source: random.Random, number: int) -> Trial:
+    return _damaged(shop, source, number, source.choice(READERS), source.choice(list(DAMAGES)))
+
+
+def _damaged(shop: Workshop, source: random.Random, number: int, reader: str, name: str) -> Trial:
     run, path = _copy(shop, reader)
     content = path.read_bytes()
     path.write_bytes(DAMAGES[name](content, source))

@@ -46,6 +46,11 @@ def override_trial(shop: Workshop, seed: int, number: int) -> Trial:
     source = random.Random(f"{seed} overrides {number}")
     script = source.choices(list(GIVEN), weights=(4, 2, 2, 2))[0]
     typed = [_override(script, source) for _ in range(source.choice((1, 1, 1, 2)))]
+    return tried(shop, script, typed, number)
+
+
+def tried(shop: Workshop, script: str, typed: list[str], number: int) -> Trial:
+    """The trial of these overrides."""
     done = shop.run(script, *GIVEN[script], *typed)
     written = shop.written()
     fault = fault_of(done, written, patient=any(w in word for word in typed for w in WORK))
