@@ -39,6 +39,13 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
             prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")
         except (ValueError, UnicodeError) as error:
             raise ValueError(f"prompt={config['prompt']!r}: {error}") from error
+        most = trained.model.config.max_length
+        if most is not None and len(prompt) > most:
+            position = trained.model.config.position
+            raise ValueError(
+                f"prompt={config['prompt']!r}: {len(prompt)} tokens, of which a model with "
+                f"position={position} reads {most}; take a shorter one"
+            )
         tokens = generate(
             trained.model,
             torch.from_numpy(prompt)[None].to(device),

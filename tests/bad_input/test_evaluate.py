@@ -1,10 +1,12 @@
 """evaluate.py: what is typed wrong, by key."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from bad_input import check_refused, rows
+from forked import forked
 
 TABLE = [
     ("passages=1000000", "the text holds 6 of 129", "try passages=6"),
@@ -117,11 +119,27 @@ TABLE = [
     ("passages=0 lengths=[0]", "passages=0", "lengths=[0]"),
     ("methods=[yarm] trials=0 split=x", "yarm", "trials=0", "split=x"),
 ]
+SIXTEEN = (
+    *("none", "linear", "ntk", "dynamic", "ntk-by-parts", "yarn", "longrope", "llama3"),
+    *("proportional", "rerope", "mean-rerope", "self-extend", "dual-chunk", "window", "crop"),
+    "logn",
+)
 
 
 @pytest.mark.parametrize("row", rows(TABLE, every=20))
 def test_evaluate_refuses(row: tuple, home: Path) -> None:
     check_refused("evaluate.py", row, home, ["checkpoint=run"])
+
+
+@pytest.mark.slow
+def test_a_method_that_the_model_refuses_leaves_its_reason(home: Path) -> None:
+    """Of sixteen that were asked for, fifteen are measured."""
+    few = ("checkpoint=run", "lengths=[32,64]", "passages=4", "output_dir=sixteen")
+    done = forked("evaluate.py", *few, f"methods=[{','.join(SIXTEEN)}]", cwd=home)
+    assert done.status == 0, done
+    result = json.loads((home / "sixteen/extrapolation.json").read_text())
+    assert list(result["reasons"]) == ["longrope"] and "no factors" in done.out
+    assert all(None not in result["methods"][name]["nll"] for name in SIXTEEN if name != "longrope")
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ TABLE = [
     ("max_new_tokens=", "an integer from 1"),
     ("max_new_tokens=many", "an integer from 1"),
     ("checkpoint=learned max_new_tokens=100", "at most 32 tokens", "try max_new_tokens=32"),
-    ("checkpoint=learned prompt=0123456789012345678901234567890123456789", "at most 32"),
+    ("checkpoint=learned prompt=0123456789012345678901234567890123456789", "40 tokens", "reads 32"),
     ("prompt=", "must be text", "try prompt=def"),
     ("prompt=null", "must be text"),
     ("seed=-1", "an integer from 0 to 4294967295", "try seed=0"),
