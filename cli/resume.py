@@ -76,7 +76,10 @@ def check_whole(
     `config` is the resumed run's; `final` the one that its phases end with, which a checkpoint
     may have; `checkpoint` the checkpoint's.
     """
-    there, now, last = flatten(read_config(run)), flatten(config), flatten(final)
+    saved, now, last = read_config(run), flatten(config), flatten(final)
+    if missing := [group for group in checkpoint if group in config and group not in saved]:
+        raise refusal(run, f"{missing[0]} is missing, the file was cut")
+    there = flatten(saved)
     for key, value in flatten(checkpoint).items():
         if key not in now or isinstance(value, dict) or _is_its_own(key):
             continue

@@ -9,12 +9,14 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from common.files import replacing
-from common.sealed import damage, seal
+from common.sealed import damage, is_sealed, seal
 from training.checkpoint_contents import problem
 from training.kept import BEST, LAST, newest_whole
 
 __all__ = ["BEST", "LAST", "AtomicCheckpointIO", "find_checkpoint", "network_weights"]
 __all__ += ["read_checkpoint"]
+
+SEALED = "sealed"  # the key by which a checkpoint says that its file has a digest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as file:
             try:
-                torch.save(checkpoint, file)
+                torch.save({**checkpoint, SEALED: True}, file)
             except RuntimeError as error:  # torch's own words for a write that failed
                 raise _cause(error) from error
             seal(file)
@@ -74,9 +76,11 @@ def read_checkpoint(path: Path, key: str = "checkpoint") -> dict[str, Any]:
     with the key `resume` also for one that lacks what training goes on from.
     """
     try:
-        return _checked(path, resumed=key == "resume")
+        contents = _checked(path, resumed=key == "resume")
     except ValueError as error:
         raise ValueError(f"{key}={path}: {error}{_advice(path, key)}") from error
+    contents.pop(SEALED, None)
+    return contents
 
 
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -99,6 +103,8 @@ def _checked(path: Path, *, resumed: bool) -> dict[str, Any]:
         raise ValueError(f"damaged, or not a checkpoint ({_first_line(error)})") from error
     if wrong := problem(contents, resumed=resumed):
         raise ValueError(f"not a whole checkpoint ({wrong})")
+    if SEALED in contents and not is_sealed(path):
+        raise ValueError("damaged (its digest has been taken off)")
     assert isinstance(contents, dict)
     return contents
 

@@ -34,6 +34,7 @@ def test_paths_are_printed_as_they_are(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_works_is_quoted_for_a_shell(name: str, tmp_path: Path) -> None:
+    (tmp_path / name / ".hydra").mkdir(parents=True)
     save_config(tmp_path / name, {}, [])
     (tmp_path / name / "checkpoints").mkdir()
     (tmp_path / name / "checkpoints/last.ckpt").touch()

@@ -44,6 +44,7 @@ def canary(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, canary: Path) -> Path:
     """A run's directory whose checkpoints are evil."""
+    (tmp_path / "run/.hydra").mkdir(parents=True)
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         save_config(tmp_path / "run", plain(compose("train")), [])
     for name in ("best", "last"):

@@ -88,7 +88,7 @@ def test_a_part_taken_out_is_seen_with_the_digest_taken_off_as_well(tmp_path: Pa
 def test_the_newest_whole_one_is_named(tmp_path: Path) -> None:
     directory = tmp_path / "a run" / "checkpoints"
     directory.parent.mkdir()
-    for name in ("best.ckpt", "last.ckpt", "step-00000002.ckpt", "step-00000001.ckpt"):
+    for name in ("step-00000001.ckpt", "step-00000002.ckpt", "best.ckpt", "last.ckpt"):
         checkpoints.write(directory / name)
     os.truncate(directory / "best.ckpt", 1000)
     quoted = f"'checkpoint={directory}/last.ckpt'"

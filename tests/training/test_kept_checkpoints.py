@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import checkpoints
+from cli.errors import UserError
 from common.sealed import is_sealed
 from disk import file_size_limit
 from runs import Killed, assert_same, checkpoint, fit
@@ -168,7 +169,7 @@ def test_what_a_run_leaves(whole: Run) -> None:
     assert all(is_sealed(path) for path in directory.iterdir())
     assert any(isinstance(one, ModelCheckpoint) for one in whole.trainer.callbacks)
     assert {path.name for path in whole.directory.iterdir()} == {
-        *(".hydra", "checkpoints", "metrics.jsonl")
+        *(".hydra", ".lock", "checkpoints", "environment.json", "metrics.jsonl")
     }
 
 
@@ -223,5 +224,5 @@ def test_moments_of_another_shape_are_refused_before_the_run_begins(home: Path, 
     contents = checkpoint(whole.directory)
     contents["optimizer_states"][0]["state"][0]["exp_avg"] = torch.ones(3)
     whole.trainer.strategy.checkpoint_io.save_checkpoint(contents, path)
-    with pytest.raises(ValueError, match=r"state.0.exp_avg: must be a tensor of shape"):
+    with pytest.raises(UserError, match=r"state.0.exp_avg: must be a tensor of shape"):
         fit(home, "whole", f"resume={path}")
