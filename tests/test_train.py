@@ -165,16 +165,17 @@ def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
 def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: Path) -> None:
     options = ("checkpoint=run", "passages=2", "lengths=[32,64]", "output_dir=methods")
     done = command_here(
-        "evaluate.py", *options, "methods=[none,yarn@8,yarn@8+logn,rerope+logn]", cwd=home
+        "evaluate.py", *options, "methods=[none,yarn@8,yarn@8+logn,rerope+logn,longrope]", cwd=home
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((home / "methods/extrapolation.json").read_text())
-    assert list(report["methods"]) == ["none", "yarn@8", "yarn@8+logn", "rerope+logn"]
+    assert list(report["methods"]) == ["none", "yarn@8", "yarn@8+logn", "rerope+logn", "longrope"]
+    assert list(report["reasons"]) == ["longrope"] and "no factors of its own" in done.stdout
     assert "\nyarn@8       slow pairs divided by 8" in done.stdout
     assert set(report["protocol"]["methods"]) == set(report["methods"])
     nll = [values["nll"] for values in report["methods"].values()]
     assert nll[0][0] != nll[1][0] == nll[2][0] and nll[1][1] != nll[2][1]
-    done = command_here("evaluate.py", "checkpoint=run", "methods=[none,longrope]", cwd=home)
+    done = command_here("evaluate.py", "checkpoint=run", "methods=[longrope]", cwd=home)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "methods=[longrope]: the model has no factors" in done.stderr
 

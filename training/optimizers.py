@@ -65,7 +65,7 @@ def build_optimizer(
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    betas = (config.beta1, config.beta2)
+    betas = (float(config.beta1), float(config.beta2))  # 0 is typed as an integer
     optimizer = AdamW(groups, lr=config.lr, betas=betas, fused=parameters[0].is_cuda or None)
     schedule = LambdaLR(
         optimizer,

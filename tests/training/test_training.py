@@ -136,3 +136,9 @@ def test_best_is_the_lowest_loss_and_never_nan(tmp_path) -> None:
         callback.on_validation_end(trainer, None)
     assert saved == ["best.ckpt", "last.ckpt"] * 2 + ["last.ckpt"] * 2
     assert callback.state_dict() == {"loss": 2.0, "bpb": 4.0, "step": 2}
+
+
+def test_a_beta_may_be_typed_as_an_integer() -> None:
+    config = replace(OPTIMIZER, beta1=0)
+    optimizer, _ = build_optimizer(nn.Linear(4, 4), config, max_steps=5)
+    assert optimizer.param_groups[0]["betas"] == (0.0, 0.95)
