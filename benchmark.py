@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from cli import Overrides, plain, refuse, run_command
+from cli import Overrides, UserError, plain, refuse, run_command
 from cli.command import COMMAND
 
 
@@ -20,11 +20,12 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     wrong = key_problems(config, BENCHMARK | rules(all_there_is))
     refuse(wrong or unread(config, overrides.typed))
 
-    from benchmarks import PartProgress, new_bench  # from here on torch is loaded
+    from benchmarks import PartProgress, impossible, new_bench  # from here on torch is loaded
     from cli.environment import environment
 
-    directory = results_directory(config["output_dir"])
     bench = new_bench(config["rounds"], config["seed"], PartProgress())
+    refuse(impossible(config, overrides.typed, bench.device))
+    directory = results_directory(config["output_dir"])
     surroundings = environment(bench.device, COMMAND)
     print(f"on {surroundings['device']}, torch {surroundings['versions']['torch']}", flush=True)
     report = {"environment": surroundings, "config": config, "parts": {}}
@@ -56,7 +57,11 @@ def run(report: dict[str, Any], bench: Any, directory: Path) -> None:
 
 def results_directory(output_dir: str | None) -> Path:
     """`output_dir`, or a new directory of its own; a UserError where it cannot be made."""
+    from benchmarks.report import REPORT
     from cli.rundir import RUNS, evaluation_directory
+
+    if output_dir is not None and (Path(output_dir) / REPORT).exists():
+        raise UserError(f"output_dir={output_dir}: holds a benchmark already; take another")
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     return evaluation_directory(RUNS, output_dir or str(RUNS / "benchmark" / stamp))

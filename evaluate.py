@@ -18,12 +18,13 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
     from data.corpora import corpus_problems
-    from evaluation import check_lengths_fit, check_possible, check_settings, setting_problems
+    from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
     config = plain(composed)
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
-    refuse(lines + (corpus_problems(other["corpus"], other["path"]) if other else []))
+    lines += corpus_problems(other["corpus"], other["path"]) if other else []
+    refuse(lines or unread(asked, overrides.typed))
 
     from cli.extrapolate import extrapolate_all  # from here on torch is loaded
     from cli.rundir import evaluation_directory
@@ -37,12 +38,10 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         chosen = Subjects(paths, device, same_corpus=other is None)
         train_length = chosen.first.config["data"]["seq_len"]
         settings = check_settings(train_length, **asked)
-        if overrides.of("methods"):
-            for subject in chosen.subjects:
-                check_possible(config["methods"], subject.config, train_length)
         source = {**(other or chosen.first.config["data"]), "split": config["split"]}
         documents = held_out_documents(chosen.first.tokenizer, source)
         check_lengths_fit(config["lengths"], documents)
+        check_typed(overrides, settings, chosen.first.model.config, documents)
         identity = chosen.identity(settings, documents, source)
         directory = evaluation_directory(chosen.first.run, config["output_dir"])
         cells = Cells(directory / CELLS, identity)
@@ -54,6 +53,17 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
     extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how)
     print(f"results: {directory}")
+
+
+def check_typed(overrides: Overrides, settings: Any, model: Any, documents: list[Any]) -> None:
+    """ValueError where the model or the text has not what was asked for by name."""
+    from evaluation import check_passages_fit, check_possible, check_text_is_enough
+
+    check_text_is_enough(settings, documents)
+    if overrides.of("methods"):
+        check_possible([m.name for m in settings.methods], model, settings.train_length)
+    if overrides.of("passages"):
+        check_passages_fit(settings, documents)
 
 
 def held_out_documents(tokenizer: Any, source: dict[str, Any]) -> list[Any]:

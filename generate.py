@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -18,7 +18,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     from cli.keys import GENERATE, key_problems
 
     config = plain(composed)
-    refuse(key_problems(config, GENERATE))
+    refuse(key_problems(config, GENERATE) or without_effect(config, overrides))
 
     import torch  # from here on: mistakes above are answered at once
 
@@ -29,10 +29,23 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     with user_errors():
         device = pick_device(config["accelerator"], "accelerator")
         trained = load_trained(config["checkpoint"], device)
+        vocab_size = trained.model.config.vocab_size
+        if config["top_k"] is not None and config["top_k"] >= vocab_size:
+            raise ValueError(
+                f"top_k={config['top_k']}: leaves out none of the model's {vocab_size} tokens; "
+                f"try top_k={min(40, vocab_size // 2)}, or top_k=null"
+            )
         try:
             prompt = trained.tokenizer.encode(config["prompt"]).astype("int64")
         except (ValueError, UnicodeError) as error:
             raise ValueError(f"prompt={config['prompt']!r}: {error}") from error
+        most = trained.model.config.max_length
+        if most is not None and len(prompt) > most:
+            position = trained.model.config.position
+            raise ValueError(
+                f"prompt={config['prompt']!r}: {len(prompt)} tokens, of which a model with "
+                f"position={position} reads {most}; take a shorter one"
+            )
         tokens = generate(
             trained.model,
             torch.from_numpy(prompt)[None].to(device),
@@ -45,6 +58,20 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     for piece in pieces(trained.tokenizer, tokens):
         print(piece, end="", flush=True)
     print()
+
+
+def without_effect(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """A line for each key that was typed where there is nothing to draw."""
+    if config["temperature"] == 0:
+        why, keys = "temperature=0", ("top_k", "seed")
+    elif config["top_k"] == 1:
+        why, keys = "top_k=1", ("temperature", "seed")
+    else:
+        return []
+    return [
+        f"{typed}: has no effect with {why}, which always takes the likeliest token; leave it out"
+        for typed in overrides.of(*keys)
+    ]
 
 
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:

@@ -15,13 +15,16 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
     plan = plan_run(composed, overrides)
 
     from cli.place import Placed  # from here on torch is loaded
-    from evaluation import check_lengths_fit
+    from evaluation import check_lengths_fit, check_passages_fit, check_settings
     from training.prepare import prepare
 
     with user_errors():
         prepared = prepare(plan.config, plan.checkpoint)
-        lengths = plan.config["evaluation"]["lengths"]
-        check_lengths_fit(lengths, prepared.data.val_documents, "evaluation.lengths")
+        asked, documents = plan.config["evaluation"], prepared.data.val_documents
+        check_lengths_fit(asked["lengths"], documents, "evaluation.lengths")
+        if overrides.of("evaluation.passages"):
+            settings = check_settings(plan.config["data"]["seq_len"], **asked)
+            check_passages_fit(settings, documents, "evaluation.passages")
 
     return fit_and_measure(Placed(plan, prepared, overrides.lines))
 

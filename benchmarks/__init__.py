@@ -12,6 +12,7 @@ Reading order:
     rotation_times.py  what the parts grid and length share
     rotation_error.py  how far from exact a rotation is; exact_rotation.py: what is exact
     bench.py           what every part is run with; part_progress.py: how far it is
+    possible.py        what cannot be measured on this machine
     report.py          tables, benchmark.json, pictures; tables.py and plots.py: how they look
 
 What is asked for is checked without torch; the rest is imported when it is asked for.
@@ -25,12 +26,14 @@ from common.lazy import importing
 if TYPE_CHECKING:
     from benchmarks.bench import Bench, new_bench
     from benchmarks.part_progress import PartProgress
+    from benchmarks.possible import impossible
     from benchmarks.report import write_pictures, write_report
 
 __all__ = [
     "PARTS",
     "Bench",
     "PartProgress",
+    "impossible",
     "new_bench",
     "rules",
     "run_part",
@@ -44,6 +47,7 @@ __getattr__ = importing(
     {
         "benchmarks.bench": ["Bench", "new_bench"],
         "benchmarks.part_progress": ["PartProgress"],
+        "benchmarks.possible": ["impossible"],
         "benchmarks.report": ["write_pictures", "write_report"],
     },
 )

@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.rules import Rule, at_least, integer, list_of, one_of
+from common.rules import Rule, integer, list_of, one_of, shown
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -54,12 +54,21 @@ def rules(choices: Mapping[str, Any]) -> dict[str, Rule]:
     names = {key: tuple(choices[key]) for key in ("parts", "cells", "peers", "step_variants")}
     return {key: list_of(one_of(all_, all_[0])) for key, all_ in names.items()} | {
         "lengths": list_of(integer(1, 2**20, 512)),
-        "rounds": at_least(1, 50),
-        "host_calls": at_least(1, 10000),
-        "step_batch": at_least(1, 64),
-        "step_repeats": at_least(1, 10),
-        "step_rounds": at_least(1, 5),
+        "rounds": integer(1, 10_000, 50),
+        "host_calls": integer(1, 10_000_000, 10000),
+        "step_batch": integer(1, 65_536, 64),
+        "step_repeats": integer(1, 10_000, 10),
+        "step_rounds": integer(1, 10_000, 5),
     }
+
+
+def without_gpu(settings: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:
+    """A line where no chosen part can run without a GPU, or for overrides that only such read."""
+    here = [name for name, part in PARTS.items() if not part.needs_gpu]
+    chosen = [name for name in here if name in settings["parts"]]
+    if not chosen:
+        return [f"parts={shown(settings['parts'])}: {NO_GPU}; try parts={shown(here)}"]
+    return [f"{line} ({NO_GPU})" for line in unread({**settings, "parts": chosen}, typed)]
 
 
 def unread(settings: Mapping[str, Any], typed: Mapping[str, str]) -> list[str]:

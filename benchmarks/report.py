@@ -13,6 +13,8 @@ from rich.console import RenderableType
 from benchmarks.registry import part_module
 from common.files import write_bytes, write_text
 
+REPORT = "benchmark.json"
+
 
 def tables(part: str, result: Mapping[str, Any]) -> Iterator[RenderableType]:
     """What a person sees of a part's result."""
@@ -32,7 +34,7 @@ def pictures(part: str, result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]
 def write_report(report: Mapping[str, Any], directory: Path) -> None:
     """Write benchmark.json, whole or not at all."""
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    write_text(directory / "benchmark.json", text)
+    write_text(directory / REPORT, text)
 
 
 def write_pictures(part: str, result: Mapping[str, Any], directory: Path) -> None:

@@ -9,7 +9,7 @@ from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
 from cli.parts import part_problems
 from data.settings import data_problems, task_problems
-from evaluation.settings import setting_problems
+from evaluation.settings import setting_problems, unread
 from methods.method import check_possible
 from model.config import TransformerConfig
 from training.trainer_rules import trainer_problems
@@ -22,7 +22,9 @@ def check_values(config: dict[str, Any], overrides: Overrides) -> None:
     model = _problems(lambda: model_config(config))
     data = data_problems(config["data"]) + task_problems(config["data"])
     length = None if data else config["data"]["seq_len"]  # lengths follow from it
-    evaluation = setting_problems(config["evaluation"], length, "evaluation.")
+    asked = config["evaluation"]
+    evaluation = setting_problems(asked, length, "evaluation.")
+    evaluation = evaluation or unread(asked, overrides.typed, "evaluation.")
     ignored = [] if model else _ignored(config, overrides)
     parts = [*trainer_problems(config["trainer"]), *part_problems(config)]
     keys = key_problems(config, TRAIN | extras.RULES)

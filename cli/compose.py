@@ -92,7 +92,7 @@ def _check_kind(override: Override, config_name: str) -> None:
         keys = known_keys(config_name)
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
-    if _is_group(key) and not all(isinstance(v, str) and v[:1] != "_" for v in values_of(override)):
+    if _is_group(key) and not all(map(_may_be_option, values_of(override))):
         options = ", ".join(group_options(key))
         raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
@@ -140,14 +140,14 @@ def _in_our_form(error: Exception, overrides: Overrides) -> str:
 
 def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
     """A line for each key that there is not with the groups that were chosen."""
+    hydras = composed(config_name, with_hydra=True).hydra
     chosen = [
         f"{one.key_or_group}={value}"
         for one in overrides.parsed
-        if _is_group(one.key_or_group)
+        if one.key_or_group in hydras.runtime.choices  # the groups that this command has
         for value in values_of(one)[:1]
     ]
     there, always = known_keys(config_name, chosen), known_keys(config_name)
-    hydras = composed(config_name, with_hydra=True).hydra
     there += flatten(OmegaConf.to_container(hydras, resolve=False), "hydra.")
     wrong = [one.key_or_group for one in overrides.parsed if not _adds(one)]
     lines = []
@@ -161,6 +161,11 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
             hint = gone
         lines.append(f"{overrides.typed[key]}: {hint}")
     return lines
+
+
+def _may_be_option(value: object) -> bool:
+    """Not a file for sharing, and no interpolation, for which there is no config yet."""
+    return isinstance(value, str) and value[:1] != "_" and "${" not in value
 
 
 def _adds(override: Override) -> bool:

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING
 
 from common.lazy import importing
 from evaluation.measures.registry import MEASURES
-from evaluation.settings import Settings, check_lengths_fit, check_settings, setting_problems
+from evaluation.settings import (
+    Settings,
+    check_lengths_fit,
+    check_passages_fit,
+    check_settings,
+    check_text_is_enough,
+    setting_problems,
+    unread,
+)
 from methods.method import METHODS, Method, check_possible, parse_method
 
 if TYPE_CHECKING:
@@ -48,8 +56,10 @@ __all__ = [
     "Settings",
     "Subject",
     "check_lengths_fit",
+    "check_passages_fit",
     "check_possible",
     "check_settings",
+    "check_text_is_enough",
     "describe",
     "figure",
     "legend",
@@ -61,6 +71,7 @@ __all__ = [
     "setting_problems",
     "table",
     "tables",
+    "unread",
     "write_report",
 ]
 

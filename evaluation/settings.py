@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from common.rules import at_least, list_of, optional, problems, refuse
+from common.rules import at_least, integer, list_of, optional, problems, refuse
 from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
-from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES_RULE, check_measures
+from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES, MEASURES_RULE, check_measures
+from evaluation.passages import passages_for_longest
 from methods.method import DEFAULT_METHODS, Method, check_methods, method_problems
 
 MULTIPLES = (1, 2, 4, 8)  # of the training length, where no lengths are asked for
@@ -20,7 +21,7 @@ RULES = {
     "measures": MEASURES_RULE,
     "passages": at_least(1, 16),
     "target_tokens": optional(at_least(1, 128)),
-    "trials": at_least(1, 110),
+    "trials": integer(1, 1_000_000, 110),
     "max_tokens_per_batch": at_least(1, 4096),
 }
 
@@ -120,6 +121,47 @@ def check_lengths_fit(
             f"{key}=[{max(lengths)}]: longer than the text, whose longest document has "
             f"{most + 1} tokens; try {key}=[{','.join(map(str, works))}]"
         )
+
+
+def check_text_is_enough(settings: Settings, documents: Sequence[np.ndarray]) -> None:
+    """ValueError where every document is too short for the shortest of the lengths."""
+    most, shortest = max(map(len, documents), default=0), settings.lengths[0]
+    if most <= shortest:
+        raise ValueError(
+            f"lengths={settings.lengths}: the text is too short for the shortest, which needs "
+            f"{shortest + 1} tokens; its longest document has {most}. Try data=stdlib, or "
+            "another data.path="
+        )
+
+
+def check_passages_fit(
+    settings: Settings, documents: Sequence[np.ndarray], key: str = "passages"
+) -> None:
+    """ValueError where the documents hold fewer passages than were asked for by name.
+
+    A measurement by itself makes do with those that there are.
+    """
+    passages, _ = passages_for_longest(documents, settings.lengths, settings.passages)
+    count, size = passages.shape
+    if count < settings.passages:
+        raise ValueError(
+            f"{key}={settings.passages}: the text holds {count} of {size} tokens, which the "
+            f"longest of lengths={settings.lengths} that it allows needs; try {key}={count}"
+        )
+
+
+def unread(settings: Mapping[str, Any], typed: Mapping[str, str], prefix: str = "") -> list[str]:
+    """A line for each of the user's overrides, by key, that no chosen measure reads."""
+    chosen = check_measures(settings["measures"])
+    readers: dict[str, list[str]] = {}
+    for name, measure in MEASURES.items():
+        for key in measure.reads:
+            readers.setdefault(key, []).append(name)
+    return [
+        f"{typed[prefix + key]}: only measures={'/'.join(names)} read it; leave it out"
+        for key, names in readers.items()
+        if prefix + key in typed and not set(names) & set(chosen)
+    ]
 
 
 def _lengths(lengths: Sequence[int] | None, train_length: int) -> list[int]:

@@ -283,6 +283,10 @@ def check_methods(methods: Sequence[str]) -> list[Method]:
 
 
 def check_possible(methods: Sequence[str], config: TransformerConfig, train_length: int) -> None:
-    """ValueError, a line for each method that cannot be used on a model of this config."""
+    """ValueError, a line for each method, where none can be used on a model of this config.
+
+    Beside others that can, one that cannot leaves its reason in place of its figures.
+    """
     reasons = {m.name: m.refusal(config, train_length) for m in check_methods(methods)}
-    refuse([f"methods=[{name}]: {reason}" for name, reason in reasons.items() if reason])
+    if all(reasons.values()):
+        refuse([f"methods=[{name}]: {reason}" for name, reason in reasons.items()])

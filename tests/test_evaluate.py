@@ -102,7 +102,7 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
         (("checkpoint=a", "split=report"), "split=report: data.corpus=text keeps no text for it"),
         (("checkpoint=a", "split=test"), "split=test"),
         (("checkpoint=a", "measures=[passkeys]"), "try measures=[passkey]"),
-        (("checkpoint=a", "trials=0"), "trials=0: must be an integer of at least 1"),
+        (("checkpoint=a", "trials=0"), "trials=0: must be an integer from 1 to 1000000"),
     ],
 )
 def test_what_cannot_be_measured_is_said_in_a_line(

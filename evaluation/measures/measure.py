@@ -70,6 +70,7 @@ class Measure(NamedTuple):
         cropped: whether it can be asked of a model that sees the end of its context alone.
         needs_tokenizer: whether it writes text of its own.
         pool: makes one of the figures of several checkpoints.
+        reads: the settings that mean something to some measures only, and to this one.
     """
 
     line: str
@@ -83,3 +84,4 @@ class Measure(NamedTuple):
     cropped: bool = False
     needs_tokenizer: bool = False
     pool: Callable[[Sequence[Figures]], Figures] = mean_figures
+    reads: tuple[str, ...] = ()

@@ -140,6 +140,7 @@ def _of_trials(
         headline=lambda figures: figures[figure],
         best=max,
         form="{:.1%}",
+        reads=("trials",),
         **options,
     )
 
@@ -154,6 +155,7 @@ MEASURES: dict[str, Measure] = {
         best=min,
         form="{:.3f}",
         cropped=True,
+        reads=("target_tokens",),
     ),
     "passkey": _of_trials(
         "share of keys of digits, hidden anywhere in held-out text, that are told at its end",
@@ -217,6 +219,7 @@ MEASURES: dict[str, Measure] = {
         form="{:.1e}",
         lengths=_short,
         pool=worst_decoding,
+        reads=("target_tokens",),
     ),
 }
 DEFAULT_MEASURES = ("loss",)
