@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from cli.compose import CONFIGS, flatten, plain
 from cli.errors import UserError
 from cli.overrides import Overrides, values_of
-from cli.rundir import RESULTS
+from cli.rundir import CONFIG, RESULTS
 from cli.saved_config import OBJECTS, Taken, read_config, refusal
+from common.rules import shown
 
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and
@@ -73,6 +74,8 @@ def check_whole(
 ) -> None:
     """Refuse a config that was cut or changed: the checkpoint holds the run's own as well.
 
+    What may change half-way is said, where the file and the checkpoint differ.
+
     `config` is the resumed run's; `final` the one that its phases end with, which a checkpoint
     may have; `checkpoint` the checkpoint's.
     """
@@ -87,6 +90,9 @@ def check_whole(
             raise refusal(run, f"{key} is missing, the file was cut")
         if is_fixed(key) and value not in (now[key], last[key]):
             raise refusal(run, f"{key}={now[key]}, which is {value} in the checkpoint")
+        if not is_fixed(key) and there[key] != value:  # by hand, or by damage: may be, but is said
+            here = f"{key}={shown(there[key])} in {CONFIG}"
+            print(f"resume={run}: {here}, {shown(value)} in the checkpoint")
 
 
 def _is_its_own(key: str) -> bool:

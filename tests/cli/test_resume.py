@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from cli.compose import check_overrides, plain
 from cli.errors import UserError
 from cli.overrides import Overrides
-from cli.resume import resumed_config
+from cli.resume import check_whole, resumed_config
 from commands import ROOT
 from training.parts import build_callbacks
 from training.phases import build_phases, final_config
@@ -79,3 +79,16 @@ def test_a_phase_is_set_by_its_own_key_alone() -> None:
     typed = "phases.drop_positions.at=5"
     with pytest.raises(UserError, match=f"{typed}: is set by another key; configs/phases/"):
         check_overrides(Overrides([typed]), [], "train")
+
+
+def test_what_may_change_half_way_is_said_where_the_file_has_changed(
+    tmp_path: Path, capsys
+) -> None:
+    config = resumed(tmp_path)
+    del config["phases"]
+    check_whole(tmp_path, config, config, config)
+    assert capsys.readouterr().out == ""
+    checkpoint = config | {"trainer": config["trainer"] | {"gradient_clip_val": None}}
+    check_whole(tmp_path, config, config, checkpoint)
+    said = "trainer.gradient_clip_val=1.0 in .hydra/config.yaml, null in the checkpoint"
+    assert capsys.readouterr().out == f"resume={tmp_path}: {said}\n"

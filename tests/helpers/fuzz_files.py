@@ -158,17 +158,18 @@ def _read(
     left += [name for name in shop.written() if not name.startswith("damaged")]
     fault = fault_of(done, left)
     if fault is None and done.status == 0:
-        fault = _broken(promise, shop, run)
+        fault = _broken(promise, shop, run, done.out)
     shop.clean()
     return Trial(number, f"{damage}: {reader}=", done, fault)
 
 
-def _broken(promise: str | None, shop: Workshop, run: Path) -> str | None:
+def _broken(promise: str | None, shop: Workshop, run: Path, said: str) -> str | None:
     if promise == "refuse":
         return "damage is not seen"
-    if promise == "same weights" and weights(run / "checkpoints/last.ckpt") != _resumed(shop):
-        return "other weights in silence"
-    return None
+    if promise is None or " in the checkpoint\n" in said:
+        return None
+    same = weights(run / "checkpoints/last.ckpt") == _resumed(shop)
+    return None if same else "other weights in silence"
 
 
 @cache
