@@ -84,6 +84,9 @@ def _tell_of_a_thread(failure: threading.ExceptHookArgs) -> None:
 
 def _fail(error: OSError) -> NoReturn:
     """What the system refused: a full disk, a directory that is read-only or has vanished."""
+    if isinstance(error, ChildProcessError):  # ours, with words of its own
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     unwritten = "stdout: " if _discard_output() else ""
     where = f"{os.fsdecode(error.filename)}: " if error.filename else unwritten
     way_out = "see that it is there and can be read and written"

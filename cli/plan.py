@@ -83,13 +83,17 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
     config = resumed_config(composed, overrides, run)
     check_values(config, overrides)
     check_run(config, overrides)
+    from training.callbacks.ending import has_ended
+    from training.callbacks.validation import owes_validation
     from training.checkpoint_files import read_checkpoint
     from training.phases import final_config
 
     with user_errors():
         contents = read_checkpoint(checkpoint, "resume")
     check_whole(run, config, final_config(config), contents["ropewalk"]["config"])
-    check_unfinished(run, contents["global_step"], config["trainer"]["max_steps"])
+    ended, owes = has_ended(contents, config), owes_validation(contents)
+    max_steps = config["trainer"]["max_steps"]
+    check_unfinished(run, contents["global_step"], ended=ended, owes=owes, max_steps=max_steps)
     return Plan(config, run, checkpoint)
 
 

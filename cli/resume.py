@@ -100,12 +100,18 @@ def _is_its_own(key: str) -> bool:
     return key.split(".")[0] in ("phases", "resume", *OBJECTS, *MEANINGLESS)
 
 
-def check_unfinished(run: Path, step: int, max_steps: int) -> None:
-    """Refuse to go on with a run that has nothing left to do."""
-    if step >= max_steps and (run / RESULTS).exists():
+def check_unfinished(run: Path, step: int, *, ended: bool, owes: bool, max_steps: int) -> None:
+    """Refuse to go on with a run that has nothing left to do, or cannot do what is left.
+
+    `ended`: its training has; `owes`: it has not validated its last step.
+    """
+    further = f"go further with trainer.max_steps={max(step, max_steps) * 2}"
+    if ended and (run / RESULTS).exists():
+        raise UserError(f"resume={run}: already at step {step} of {max_steps}; {further}")
+    if step >= max_steps and owes:
         raise UserError(
-            f"resume={run}: already at step {step} of {max_steps}; go further with "
-            f"trainer.max_steps={step * 2}"
+            f"trainer.max_steps={max_steps}: the run is at step {step}, which it has not "
+            f"validated; {further}"
         )
 
 

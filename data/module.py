@@ -1,5 +1,6 @@
 """The Lightning data module: corpus, tokenizer and batches behind one object."""
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.rules import refuse
+from common.signals import STOPPING
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import check_uncut, map_tokens
 from data.corpora import load_corpus
@@ -57,6 +59,12 @@ def _of_uncut(make: Callable[..., Any], index: int, **arguments: Any) -> Any:
     return make(index, **arguments)
 
 
+def _leave_signals_to_the_run(worker: int) -> None:
+    """A worker ends with the run, not by a signal that was sent to all processes of a group."""
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class BatchLoader:
     """Batches `first()` to `length - 1` of a function from an index to a batch, in order.
 
@@ -79,6 +87,7 @@ class BatchLoader:
             sampler=range(self.first(), self.length),
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_signals_to_the_run,
             # DataLoader draws a seed even where nothing is random. Drawn from the global
             # generator it would change the dropout of the run with every validation.
             generator=torch.Generator(),

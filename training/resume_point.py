@@ -1,6 +1,7 @@
 """Where a run goes on: what it wrote after its checkpoint is taken back, so that none is twice."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from common.files import replacing, write_text
 from training.callbacks.validation import owes_validation
 
+EVENTS = "events.out.tfevents.*"
 OF_VALIDATION = ("val/", "samples")  # tags that are written with a validation
 OF_THE_END = ("hp/", "_hparams_/")  # and with the results
 
@@ -56,13 +58,15 @@ def cut_events(directory: Path, point: ResumePoint) -> None:
 
     TensorBoard can be told to hide these points (`purge_step`), but only some of its readers do.
     """
-    for path in sorted(directory.glob("events.out.tfevents.*")):
+    for path in sorted(set(directory.glob(EVENTS)) - set(directory.glob("*.part"))):
         records = list(RawEventFileLoader(str(path)).Load())  # up to one that was cut off
         kept = [record for record in records if _keeps(Event.FromString(record), point)]
-        with replacing(path) as file:
+        cut = directory / "cut"  # under the other name TensorBoard would read both
+        with replacing(cut) as file:
             writer = RecordWriter(file)
             for record in kept:
                 writer.write(record)
+        os.replace(cut, path)
 
 
 def _keeps(event: Event, point: ResumePoint) -> bool:

@@ -12,6 +12,7 @@ from common.files import write_json
 from common.signals import Request, Stopped
 from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import BestAndLast
+from training.callbacks.ending import Ending, limits_of
 from training.callbacks.metrics import Metrics
 from training.callbacks.samples import SAMPLES
 from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_signals
@@ -59,6 +60,7 @@ class Run:
             self.metrics,
             *self.prepared.callbacks,
             EveryValidation(config["trainer"]["val_check_interval"]),
+            Ending(limits_of(config)),
             self.best,
             StopWhenAsked(self.request, self.best),
         ]
@@ -75,6 +77,13 @@ class Run:
         with self.request.awaited(requeue_signals()):
             try:
                 self.trainer.fit(self.module, None, None, data, checkpoint, weights_only=True)
+            except (RuntimeError, ConnectionError, EOFError) as error:
+                if not _is_of_a_worker(error):
+                    raise
+                raise ChildProcessError(
+                    f"data.num_workers: a process that makes batches has died ({error}); "
+                    f"{self.how_to_go_on()}"
+                ) from error
             except Stopped as stop:
                 said = [f"step {self.trainer.global_step} is saved", self.how_to_go_on()]
                 if stop.number == REQUEUE:
@@ -118,6 +127,11 @@ class Run:
         write_json(self.directory / "results.json", results)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
         return results
+
+
+def _is_of_a_worker(error: Exception) -> bool:
+    """Whether a process that makes batches has died, for which torch has no class of its own."""
+    return not isinstance(error, RuntimeError) or str(error).startswith("DataLoader worker")
 
 
 def _build_module(prepared: Prepared) -> LanguageModule:

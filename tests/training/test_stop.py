@@ -1,6 +1,7 @@
 """SIGTERM, SIGINT and SIGHUP: the step in hand is finished and saved, and nothing is lost."""
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 
+from cli.errors import UserError
 from commands import write_text
 from common.signals import Request, Stopped, raised
 from runs import assert_same, checkpoint, fit
@@ -132,3 +134,48 @@ def test_handlers_are_given_back_and_nohup_is_respected() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_had_ended_early_is_not_trained_on(home: Path) -> None:
+    """Stopped in its evaluation, say: it goes on with that. With other limits it trains."""
+
+    class Enough(L.Callback):
+        def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            trainer.should_stop = trainer.global_step == 4
+
+    fit(home, "early", callback=Enough())
+    assert checkpoint(home / "early")["global_step"] == 4
+    before = lines(home / "early")
+    fit(home, "early", "resume=auto", f"run_dir={home / 'early'}")
+    assert checkpoint(home / "early")["global_step"] == 4 and lines(home / "early") == before
+    fit(home, "early", "resume=auto", f"run_dir={home / 'early'}", "trainer.max_steps=12")
+    assert checkpoint(home / "early")["global_step"] == 12
+
+
+def test_a_last_step_that_is_not_validated_is_no_end(home: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(home, "short", callback=Signaller("on_train_batch_end", 1))
+    with pytest.raises(UserError, match=r"at step 1, which it has not validated; .*max_steps=2"):
+        fit(home, "short", f"resume={home / 'short'}", "trainer.max_steps=1")
+
+
+def test_a_signal_to_all_processes_of_a_group_reaches_no_worker(home: Path) -> None:
+    class ToWorkers(Signaller):
+        def _count(self, *_: object) -> None:
+            super()._count()
+            if self.calls == self.call:
+                for child in multiprocessing.active_children():
+                    os.kill(child.pid, signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="step 3 is saved"):
+        fit(home, "group", "data.num_workers=1", callback=ToWorkers("on_train_batch_end", 5))
+
+
+def test_a_worker_that_dies_ends_the_run_in_a_line(home: Path) -> None:
+    class Kill(L.Callback):
+        def on_train_batch_end(self, *_: object) -> None:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(ChildProcessError, match=r"data.num_workers: .* go on with: python train"):
+        fit(home, "dead", "data.num_workers=1", callback=Kill())

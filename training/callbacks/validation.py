@@ -1,4 +1,4 @@
-"""Validations that Lightning would leave out: after the last step, and one that was interrupted."""
+"""A validation that was interrupted is done by the run that goes on."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import lightning as L
 
 
 class EveryValidation(L.Callback):
-    """Makes a full validation follow the last step, and a resumed run do the one that it owes.
+    """Makes a resumed run do the validation that it owes.
 
     A checkpoint may be older than the validation of its step: saved before it, or when the run was
     stopped within it. Lightning goes on with the next step then; the uninterrupted run does not.
@@ -15,7 +15,8 @@ class EveryValidation(L.Callback):
 
     def __init__(self, every_n_steps: int) -> None:
         self.every_n_steps = every_n_steps
-        self.validated_step: int | None = None  # None too in checkpoints that are older than this
+        self.validated_step = 0
+        self.owing = False  # checkpoints that are older than this class owe nothing
 
     def state_dict(self) -> dict[str, Any]:
         """The step of the last validation."""
@@ -23,18 +24,13 @@ class EveryValidation(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the step of the last validation."""
-        self.validated_step = state_dict["validated_step"]
+        self.validated_step, self.owing = state_dict["validated_step"], True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate, if the checkpoint is of a step whose validation was still to come."""
         step = trainer.global_step
-        if step and step % self.every_n_steps == 0 and self.validated_step != step:
+        if self.owing and step % self.every_n_steps == 0 and self.validated_step != step:
             _validate(trainer)
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Stop after the last step, since Lightning validates once more when it is told to."""
-        if trainer.global_step >= trainer.max_steps:
-            trainer.should_stop = True
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember it."""
