@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 import checkpoints
 from cli.errors import UserError
@@ -217,6 +217,14 @@ def test_a_checkpoint_that_lightning_could_not_restore(
     with pytest.raises(ValueError, match=r"^resume=x: is not of this run: ") as error:
         check_resumable(contents, whole.trainer, whole.module, "resume=x")
     assert reason in str(error.value)
+
+
+def test_the_states_of_other_peoples_callbacks_are_theirs_to_judge(whole: Run, monkeypatch) -> None:
+    timed = [*whole.trainer.callbacks, Timer("00:00:00:01")]  # as trainer.max_time adds it
+    monkeypatch.setattr(whole.trainer, "callbacks", timed)
+    contents = checkpoint(whole.directory)
+    contents["callbacks"]["Timer"] = {"time_elapsed": {"train": 1.13, "sanity_check": 0}}
+    check_resumable(contents, whole.trainer, whole.module, "resume=x")
 
 
 def test_moments_of_another_shape_are_refused_before_the_run_begins(home: Path, whole: Run) -> None:
