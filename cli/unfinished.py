@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from cli.errors import UserError
-from cli.rundir import CONFIG, RESULTS, RUNS
+from cli.rundir import CONFIG, RESULTS, RUNS, run_of
 from common.lock import is_held
 from common.sealed import damage
 from training.kept import LAST, candidates, newest_whole
@@ -42,7 +42,7 @@ def find_run(resume: str) -> tuple[Path, Path]:
     """
     path = Path(resume)
     if os.path.isfile(path):
-        run, checkpoint = path.resolve().parent.parent, path
+        run, checkpoint = run_of(path) or path.parent, path
     else:
         run, checkpoint = path, path / "checkpoints" / LAST
     there = os.path.isfile(run / CONFIG)
@@ -54,7 +54,8 @@ def find_run(resume: str) -> tuple[Path, Path]:
     if not damage(checkpoint):
         return run, checkpoint
     what = f"resume={resume}: {_wrong(checkpoint)}"
-    if other := newest_whole(checkpoint.parent, but=checkpoint):
+    beside, own = checkpoint.parent, run / "checkpoints"  # a callback saves in one of its own
+    if other := newest_whole(beside, but=checkpoint) or newest_whole(own):
         command = shlex.join(["python", "train.py", f"resume={other}"])
         raise UserError(f"{what}; the newest whole one goes on with: {command}")
     raise UserError(f"{what}, and no other one in there is whole; start a new run")
