@@ -112,14 +112,14 @@ class Run:
         return net.to(self.prepared.device)
 
     def write_results(self, seconds: float) -> dict[str, Any]:
-        """Write results.json and TensorBoard's HParams. `seconds`: since the process began."""
+        """Write TensorBoard's HParams and results.json. `seconds`: since the process began."""
         results = final_figures(self.prepared, self.metrics, self.best, self.trainer) | {
             "seconds": seconds,
             "rope/backend": self.prepared.backend,
             "run_dir": str(self.directory),
         }
-        write_json(self.directory / "results.json", results)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
+        write_json(self.directory / "results.json", results)  # the last thing: it says "finished"
         return results
 
 
