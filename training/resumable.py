@@ -9,6 +9,7 @@ from training.module import LanguageModule
 
 OURS = ("extras", "training")  # packages whose callbacks keep their states in one form
 
+
 def check_resumable(
     checkpoint: dict[str, Any], trainer: L.Trainer, module: LanguageModule, shown: str
 ) -> None:

@@ -54,7 +54,9 @@ def test_auto_falls_back_step_by_step_and_says_so(runs: Path, capsys) -> None:
     for name in (STEPS[1], STEPS[0], "best.ckpt"):
         assert find_unfinished(str(runs / "2"), "mine") == (runs / "2", directory / name)
         line = capsys.readouterr().out
-        assert line.startswith("resume=auto: runs/mine/2: last.ckpt is damaged (its sha256 differs)")
+        assert line.startswith(
+            "resume=auto: runs/mine/2: last.ckpt is damaged (its sha256 differs)"
+        )
         assert line.endswith(f": going on from {name}\n") and line.count("\n") == 1
         assert all(f" {other} is damaged (its sha256 differs)" in line for other in damaged)
         damage(directory / name)
@@ -73,7 +75,9 @@ def test_auto_passes_over_whole_files_of_refused_contents(runs: Path, capsys) ->
     for path in directory.iterdir():
         checkpoints.write(path, loops=None)
     assert find_unfinished(None, "mine")[0] == runs / "1"
-    with pytest.raises(UserError, match=r"no checkpoint .* is whole \(last.ckpt is refused: .*loop"):
+    with pytest.raises(
+        UserError, match=r"no checkpoint .* is whole \(last.ckpt is refused: .*loop"
+    ):
         find_unfinished(str(runs / "2"), "mine")
 
 
