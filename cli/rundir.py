@@ -37,6 +37,12 @@ def check_free(run_dir: str | None) -> None:
     raise UserError(f"run_dir={run_dir}: already holds a run; take another, or {how}")
 
 
+def run_of(file: Path) -> Path | None:
+    """The run that a file lies in, at whatever depth; None where it lies in none."""
+    parents = file.resolve().parents
+    return next((parent for parent in parents if os.path.isfile(parent / CONFIG)), None)
+
+
 def free_directory(run_dir: str | None, name: str) -> Path:
     """Where a new run goes: `run_dir`, or runs/<name>/<timestamp>. Nothing is made yet."""
     if run_dir is not None:

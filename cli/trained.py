@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 import extras  # noqa: F401 - what a checkpoint may need to be built
+from cli.rundir import run_of
 from data import Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
@@ -26,9 +27,11 @@ class Trained:
 
     @property
     def run(self) -> Path:
-        """The run's directory: the one above `checkpoints/`, or the file's own."""
+        """The run's directory: the one above `checkpoints/`, at any height, or the file's own."""
         parent = self.path.resolve().parent
-        return parent.parent if parent.name == "checkpoints" else parent
+        if parent.name == "checkpoints":
+            return parent.parent
+        return run_of(self.path) or parent
 
 
 def load_trained(path: str, device: torch.device) -> Trained:

@@ -1,6 +1,6 @@
 """Which run goes on, and from which of its checkpoints: the newest one that is whole.
 
-Nothing here needs torch.
+torch is loaded only where `resume=auto` has found one that seems whole.
 """
 
 import os
@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from cli.errors import UserError
-from cli.rundir import CONFIG, RESULTS, RUNS
+from cli.rundir import CONFIG, RESULTS, RUNS, run_of
 from common.lock import is_held
 from common.sealed import damage
 from training.kept import LAST, candidates, newest_whole
@@ -18,14 +18,14 @@ def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
     """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
 
     One that another process is training is passed over, unless it is `run_dir`. A line says so
-    where the checkpoint is not the last one. UserError where `run_dir` has checkpoints and none of
-    them is whole.
+    where the checkpoint is not the last one: one that is damaged, or holds what is refused, is
+    passed over. UserError where `run_dir` has checkpoints and none of them will do.
     """
     runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
     for run in runs:
         if (run / RESULTS).exists() or (run_dir is None and is_held(run)):
             continue
-        if checkpoint := _newest_whole(run):
+        if checkpoint := _newest_usable(run):
             return run, checkpoint
         if candidates(run / "checkpoints"):
             lost = f"{run}: no checkpoint in there is whole ({_wrong(run / 'checkpoints' / LAST)})"
@@ -42,7 +42,7 @@ def find_run(resume: str) -> tuple[Path, Path]:
     """
     path = Path(resume)
     if os.path.isfile(path):
-        run, checkpoint = path.resolve().parent.parent, path
+        run, checkpoint = run_of(path) or path.parent, path
     else:
         run, checkpoint = path, path / "checkpoints" / LAST
     there = os.path.isfile(run / CONFIG)
@@ -54,23 +54,34 @@ def find_run(resume: str) -> tuple[Path, Path]:
     if not damage(checkpoint):
         return run, checkpoint
     what = f"resume={resume}: {_wrong(checkpoint)}"
-    if other := newest_whole(checkpoint.parent, but=checkpoint):
+    beside, own = checkpoint.parent, run / "checkpoints"  # a callback saves in one of its own
+    if other := newest_whole(beside, but=checkpoint) or newest_whole(own):
         command = shlex.join(["python", "train.py", f"resume={other}"])
         raise UserError(f"{what}; the newest whole one goes on with: {command}")
     raise UserError(f"{what}, and no other one in there is whole; start a new run")
 
 
-def _newest_whole(run: Path) -> Path | None:
+def _newest_usable(run: Path) -> Path | None:
     """The checkpoint that a run goes on from; a line says so where it is not the last one."""
     directory = run / "checkpoints"
-    found, last = newest_whole(directory), directory / LAST
-    if found and found != last:
-        print(f"resume=auto: {run}: {_wrong(last)}: going on from {found.name}")
-    return found
+    passed: list[str] = []
+    for path in dict.fromkeys([directory / LAST, *candidates(directory)]):
+        wrong = _wrong(path)
+        if wrong is None:
+            if passed:
+                print(f"resume=auto: {run}: {', '.join(passed)}: going on from {path.name}")
+            return path
+        passed.append(wrong)
+    return None
 
 
-def _wrong(checkpoint: Path) -> str:
-    """What is wrong with one that is damaged or not there."""
+def _wrong(checkpoint: Path) -> str | None:
+    """Why nothing can go on from one. Only one that seems whole is read with torch."""
     if not checkpoint.exists():
         return f"{checkpoint.name} is missing"
-    return f"{checkpoint.name} is damaged ({damage(checkpoint)})"
+    if what := damage(checkpoint):
+        return f"{checkpoint.name} is damaged ({what})"
+    from training.checkpoint_files import refusal
+
+    what = refusal(checkpoint)
+    return f"{checkpoint.name} is refused: {what}" if what else None

@@ -72,7 +72,7 @@ def noted(path: Path) -> Any:
     """What `note` wrote; None where there is nothing, or no JSON."""
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):  # the last: brackets without end
         return None
 
 

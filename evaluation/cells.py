@@ -8,6 +8,7 @@ not fit in memory is tried again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluation.measures.registry import MEASURES
+
 CELLS = "cells.jsonl"
+CHECK = "check"  # the key of a line's checksum
 OUT_OF_MEMORY = "out of GPU memory"  # the reason that another start may not have
 
 
@@ -52,7 +56,7 @@ class Cells:
     def __init__(self, path: Path | None = None, identity: Mapping[str, Any] | None = None) -> None:
         """Take up what `path` holds of the evaluation that `identity` (plain data) describes.
 
-        Raises ValueError where it holds another one.
+        Raises ValueError where it holds another one, or is damaged.
         """
         self.path = path
         self._cells: dict[Key, Cell] = {}
@@ -61,9 +65,9 @@ class Cells:
         if path.exists() and (lines := _whole_lines(path)):
             _check_same(path, lines[0], dict(identity or {}))
             for line in lines[1:]:
-                key = Key(**line.pop("cell"))
-                if line["reason"] != OUT_OF_MEMORY:
-                    self._cells[key] = Cell(**line)
+                key, cell = _cell(path, line)
+                if cell.reason != OUT_OF_MEMORY:
+                    self._cells[key] = cell
         else:
             self._append(dict(identity or {}))
 
@@ -84,24 +88,74 @@ class Cells:
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self.path is not None
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        text = json.dumps({**line, CHECK: _check(line)}, allow_nan=False)
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = str(self.path)  # a write that fails does not say where
+            raise
+
+
+def _check(line: Mapping[str, Any]) -> str:
+    """16 digits that tell a changed line, without them, from what was written."""
+    return hashlib.sha256(json.dumps(line).encode()).hexdigest()[:16]
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a store; one at its end that was cut off is taken out of the file too."""
+    """The lines of a store; one at its end that was cut off is taken out of the file too.
+
+    Stores of before there were checksums are taken as they are.
+    """
     content = path.read_bytes()
     end = content.rfind(b"\n") + 1
     if end < len(content):
         os.truncate(path, end)
     try:
-        return [json.loads(line) for line in content[:end].splitlines()]
+        lines = [json.loads(line) for line in content[:end].splitlines()]
+    except RecursionError:
+        raise _damaged(path, "brackets without end") from None
     except ValueError as error:
-        raise ValueError(
-            f"output_dir={path.parent}: {path.name} in there is damaged ({error}); take another"
-        ) from error
+        raise _damaged(path, error) from error
+    checked = bool(lines) and isinstance(lines[0], dict) and CHECK in lines[0]
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict):
+            raise _damaged(path, f"line {number} is no cell")
+        check = line.pop(CHECK, None)
+        if (checked or check is not None) and check != _check(line):
+            raise _damaged(path, f"line {number} is not as it was written")
+    return lines
+
+
+def _damaged(path: Path, why: object) -> ValueError:
+    return ValueError(
+        f"output_dir={path.parent}: {path.name} in there is damaged ({why}); take another"
+    )
+
+
+def _cell(path: Path, line: dict[str, Any]) -> tuple[Key, Cell]:
+    """The cell of a line. ValueError where it is none, or has not the figures of its measure."""
+    try:
+        key, cell = Key(**line.pop("cell")), Cell(**line)
+        numbers = [cell.seconds, cell.tokens_per_second, cell.peak_memory_bytes]
+        whole = _is_key(key) and (cell.figures is None) != (cell.reason is None)
+        if cell.figures is None:
+            whole = whole and isinstance(cell.reason, str)
+        else:
+            numbers.append(MEASURES[key.measure].headline(cell.figures))  # what tables show
+        whole = whole and all(value is None or isinstance(value, (int, float)) for value in numbers)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        whole = False
+    if not whole:
+        raise _damaged(path, "a line is no cell")
+    return key, cell
+
+
+def _is_key(key: Key) -> bool:
+    texts = (key.checkpoint, key.measure, key.method)
+    return all(isinstance(text, str) for text in texts) and type(key.length) is int
 
 
 def _check_same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

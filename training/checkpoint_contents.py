@@ -5,7 +5,7 @@ A digest says that a file is as it was written; it does not say what was written
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.rules import Rule, at_least, integer, of, optional, text
 from model import Transformer, TransformerConfig
+from training.divergence import Diverged
 
 MOST_NODES = 100_000  # of plain data; lists that share their parts could be endless
 
@@ -44,6 +45,21 @@ def weight_problem(weights: Mapping[str, Tensor]) -> str | None:
         if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
             return f"state_dict: {name} holds values that are NaN or infinite"
     return None
+
+
+def check_finite(contents: Mapping[str, Any]) -> None:
+    """Diverged where weights, or moments of the optimizer, about to be saved are not finite.
+
+    The loss would tell only a step later, when the checkpoint before is gone.
+    """
+    saved = {key: contents.get(key) for key in ("state_dict", "optimizer_states")}
+    for name, tensor in _tensors(saved):
+        if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensor):
+            raise Diverged(
+                f"{name} holds values that are NaN or infinite at step "
+                f"{contents.get('global_step')}: the run diverged, and this step is not saved; "
+                "the checkpoints before it are as they were; try a lower optimizer.lr"
+            )
 
 
 def check_filled(config: TransformerConfig, weights: Mapping[str, Tensor], shown: str) -> None:
@@ -105,6 +121,15 @@ def _at(node: Any, key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
     return node
+
+
+def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dicts and lists, by their path."""
+    if isinstance(node, Tensor):
+        yield name, node
+    elif isinstance(node, (Mapping, list, tuple)):
+        for key, part in node.items() if isinstance(node, Mapping) else enumerate(node):
+            yield from _tensors(part, f"{name}.{key}" if name else str(key))
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -10,11 +10,11 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from common.files import replacing
 from common.sealed import damage, is_sealed, seal
-from training.checkpoint_contents import problem
+from training.checkpoint_contents import check_finite, problem
 from training.kept import BEST, LAST, newest_whole
 
 __all__ = ["BEST", "LAST", "AtomicCheckpointIO", "find_checkpoint", "network_weights"]
-__all__ += ["read_checkpoint"]
+__all__ += ["read_checkpoint", "refusal"]
 
 SEALED = "sealed"  # the key by which a checkpoint says that its file has a digest
 
@@ -32,9 +32,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write it to a file beside `path`, which takes that name when it is whole.
 
         The directory is made, the one above it is not: a run that has vanished stays so. OSError
-        where it cannot be written.
+        where it cannot be written, Diverged where its weights or moments are not finite: the file
+        of before stays.
         """
         path = Path(path)
+        check_finite(checkpoint)
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as file:
             try:
@@ -81,6 +83,15 @@ def read_checkpoint(path: Path, key: str = "checkpoint") -> dict[str, Any]:
         raise ValueError(f"{key}={path}: {error}{_advice(path, key)}") from error
     contents.pop(SEALED, None)
     return contents
+
+
+def refusal(path: Path) -> str | None:
+    """Why training cannot go on from a checkpoint, in a few words; None where it can."""
+    try:
+        _checked(path, resumed=True)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def network_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

@@ -10,7 +10,10 @@ from torch.optim import Optimizer
 
 
 class Diverged(FloatingPointError):
-    """A loss or a gradient norm is NaN or infinite. No weight has been changed by it."""
+    """A loss, a gradient norm, or what a checkpoint would hold, is NaN or infinite.
+
+    Where a loss or a gradient norm is, no weight has been changed by it.
+    """
 
 
 @dataclass

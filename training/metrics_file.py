@@ -11,6 +11,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 METRICS = "metrics.jsonl"
+# What reading a line raises that was cut off, damaged, or is nested without end
+NO_LINE = (ValueError, KeyError, TypeError, RecursionError)
 
 
 class JsonLines(Logger):
@@ -42,9 +44,9 @@ class JsonLines(Logger):
 def latest_metrics(path: Path, step: int) -> dict[str, float]:
     """The last value of every tag up to `step`, as a run that goes on from there had them."""
     latest: dict[str, float] = {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
-        with suppress(json.JSONDecodeError):  # a last line that was cut off
+        with suppress(*NO_LINE):
             values = json.loads(line)
             latest |= values if values["step"] <= step else {}
     return {tag: value for tag, value in latest.items() if tag != "step"}

@@ -1,6 +1,6 @@
 """Callbacks and loggers of the user's: the objects that the config names by `_target_`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -40,6 +40,27 @@ def build_callbacks(settings: Mapping[str, Any]) -> dict[str, L.Callback]:
             made[name] = _build(f"callbacks.{name}", entry, L.Callback)
             _check_fit(f"callbacks.{name}", made[name])
     return made
+
+
+def place_checkpoints(
+    settings: Mapping[str, Any], callbacks: Sequence[L.Callback], checkpoints: Path
+) -> None:
+    """Let every ModelCheckpoint save in a directory of its own, `checkpoints`/<key>.
+
+    In the run's own `checkpoints` the two would replace and remove each other's files: ValueError
+    for one that is told to save there. `settings`: the group that `callbacks` were built from.
+    """
+    keys = [name for name, entry in settings.items() if entry is not None]
+    for key, callback in zip(keys, callbacks, strict=False):  # there may be more behind them
+        if not isinstance(callback, lightnings.ModelCheckpoint):
+            continue
+        if callback.dirpath is None:
+            callback.dirpath = str(checkpoints / key)
+        elif Path(callback.dirpath).resolve() == checkpoints.resolve():
+            raise ValueError(
+                f"callbacks.{key}.dirpath={callback.dirpath}: is where the run keeps its own "
+                f"checkpoints; leave it out for {checkpoints / key}"
+            )
 
 
 def build_loggers(settings: Mapping[str, Any], directory: Path) -> dict[str, Logger]:

@@ -26,7 +26,7 @@ def final_figures(
         "train/loss": metrics.latest.get("train/loss"),
         "val/loss": best.best_loss,
         "val/bpb": best.best_bpb,
-        "val/loss_last": metrics.latest["val/loss"],
+        "val/loss_last": metrics.latest.get("val/loss"),
         "best_step": best.best_step,
         "steps": trainer.global_step,
         "tokens": trainer.global_step * metrics.tokens_per_step,

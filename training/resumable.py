@@ -7,6 +7,8 @@ import lightning as L
 from training.checkpoint_contents import difference
 from training.module import LanguageModule
 
+OURS = ("extras", "training")  # packages whose callbacks keep their states in one form
+
 
 def check_resumable(
     checkpoint: dict[str, Any], trainer: L.Trainer, module: LanguageModule, shown: str
@@ -16,6 +18,7 @@ def check_resumable(
     `shown`: the config key and the path of the checkpoint.
     """
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks = [callback for callback in callbacks if _is_ours(callback)]
     states = {callback.state_key: callback.state_dict() for callback in callbacks}
     there = checkpoint["callbacks"]
     own = {
@@ -29,6 +32,11 @@ def check_resumable(
         raise ValueError(
             f"{shown}: is not of this run: {wrong.removeprefix('its.')}; give another checkpoint"
         )
+
+
+def _is_ours(callback: L.Callback) -> bool:
+    """Whether it is of this project: the states of others may grow and change as they like."""
+    return type(callback).__module__.partition(".")[0] in OURS
 
 
 def _of_optimizer(checkpoint: dict[str, Any], module: LanguageModule) -> dict[str, Any]:

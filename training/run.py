@@ -21,6 +21,7 @@ from training.checkpoint_files import find_checkpoint, network_weights, read_che
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
+from training.parts import place_checkpoints
 from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
@@ -46,7 +47,9 @@ class Run:
         self.resume_point = point if resumed else None
         self.module = _build_module(prepared)
         self.metrics = _build_metrics(prepared.config)
-        self.best = BestAndLast(directory / "checkpoints", **prepared.config["checkpoints"])
+        checkpoints = directory / "checkpoints"
+        self.best = BestAndLast(checkpoints, **prepared.config["checkpoints"])
+        place_checkpoints(prepared.config["callbacks"] or {}, prepared.callbacks, checkpoints)
         self.request = Request("the step in hand is finished, and a checkpoint written")
         self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
         if contents:
@@ -118,14 +121,14 @@ class Run:
         return net.to(self.prepared.device)
 
     def write_results(self, seconds: float) -> dict[str, Any]:
-        """Write results.json and TensorBoard's HParams. `seconds`: since the process began."""
+        """Write TensorBoard's HParams and results.json. `seconds`: since the process began."""
         results = final_figures(self.prepared, self.metrics, self.best, self.trainer) | {
             "seconds": seconds,
             "rope/backend": self.prepared.backend,
             "run_dir": str(self.directory),
         }
-        write_json(self.directory / "results.json", results)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
+        write_json(self.directory / "results.json", results)  # the last thing: it says "finished"
         return results
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from training.checkpoint_files import AtomicCheckpointIO
@@ -41,9 +41,6 @@ def build_trainer(
         # Lightning counts micro-batches there, the config optimizer steps.
         "val_check_interval": settings["val_check_interval"] * settings["accumulate_grad_batches"],
     }
-    for callback in callbacks:  # a user's own, which would save beside metrics.jsonl's "version"
-        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-            callback.dirpath = str(directory / "checkpoints")
     settings = {**settings, **changed, "profiler": _profiler(settings.get("profiler"), directory)}
     del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
     loggers = build_loggers(config["logger"] or {}, directory)

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 import checkpoints
 from cli.errors import UserError
@@ -49,14 +50,35 @@ def test_the_last_one_of_the_newest_run_without_a_word(runs: Path, capsys) -> No
 def test_auto_falls_back_step_by_step_and_says_so(runs: Path, capsys) -> None:
     directory = runs / "2/checkpoints"
     damage(directory / "last.ckpt")
-    order = (STEPS[1], STEPS[0], "best.ckpt")
-    for name in order:
+    damaged = ["last.ckpt"]
+    for name in (STEPS[1], STEPS[0], "best.ckpt"):
         assert find_unfinished(str(runs / "2"), "mine") == (runs / "2", directory / name)
-        assert capsys.readouterr().out == (
-            "resume=auto: runs/mine/2: last.ckpt is damaged (its sha256 differs): "
-            f"going on from {name}\n"
+        line = capsys.readouterr().out
+        assert line.startswith(
+            "resume=auto: runs/mine/2: last.ckpt is damaged (its sha256 differs)"
         )
+        assert line.endswith(f": going on from {name}\n") and line.count("\n") == 1
+        assert all(f" {other} is damaged (its sha256 differs)" in line for other in damaged)
         damage(directory / name)
+        damaged.append(name)
+
+
+def test_auto_passes_over_whole_files_of_refused_contents(runs: Path, capsys) -> None:
+    directory = runs / "2/checkpoints"
+    weights = checkpoints.contents()["state_dict"]
+    nan = weights | {"net.norm.weight": torch.full((16,), float("nan"))}
+    checkpoints.write(directory / "last.ckpt", state_dict=nan)
+    assert find_unfinished(None, "mine")[1] == directory / STEPS[1]
+    line = capsys.readouterr().out
+    assert "last.ckpt is refused: not a whole checkpoint (state_dict: net.norm.weight" in line
+    assert line.endswith(f"going on from {STEPS[1]}\n")
+    for path in directory.iterdir():
+        checkpoints.write(path, loops=None)
+    assert find_unfinished(None, "mine")[0] == runs / "1"
+    with pytest.raises(
+        UserError, match=r"no checkpoint .* is whole \(last.ckpt is refused: .*loop"
+    ):
+        find_unfinished(str(runs / "2"), "mine")
 
 
 def test_auto_does_without_a_last_one(runs: Path, capsys) -> None:

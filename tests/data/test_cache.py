@@ -209,7 +209,9 @@ def test_whatever_touches_a_large_file_has_it_read_again(
     assert bytes(map_tokens(TEXT, ByteTokenizer(), "train")) == TEXT.encode()
 
 
-@pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{", b"null", b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[1, 2]", b"{", b"null", b"\xff", b"[" * 200_000], ids=range(6)
+)
 def test_a_damaged_stamp_tells_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:

@@ -4,6 +4,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -57,6 +58,7 @@ def contents(**changed: Any) -> dict[str, Any]:
 
 
 def write(path: Path, **changed: Any) -> Path:
-    """Write such a checkpoint, sealed, and return its path."""
-    AtomicCheckpointIO().save_checkpoint(contents(**changed), path)
+    """Write such a checkpoint, sealed, and return its path; even one that no run would write."""
+    with mock.patch("training.checkpoint_files.check_finite"):
+        AtomicCheckpointIO().save_checkpoint(contents(**changed), path)
     return path

@@ -14,6 +14,7 @@ import checkpoints
 from common.sealed import is_sealed, seal
 from disk import file_size_limit
 from training.checkpoint_files import AtomicCheckpointIO, find_checkpoint, read_checkpoint
+from training.divergence import Diverged
 
 NAN, BIG = torch.full((16,), float("nan")), torch.full((16,), float("inf"))
 
@@ -56,6 +57,20 @@ def test_a_full_disk_is_an_oserror_whatever_torch_makes_of_it(tmp_path: Path, mo
     with pytest.raises(OSError, match="File too large") as error, file_size_limit(5000):
         checkpoints.write(path, global_step=4)
     assert error.value.filename == str(path)
+    assert path.read_bytes() == before and [e.name for e in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("value", [NAN, BIG.bfloat16(), -BIG.half()], ids=str)
+def test_what_is_not_finite_is_not_saved(value: torch.Tensor, tmp_path: Path) -> None:
+    path = checkpoints.write(tmp_path / "last.ckpt")
+    before = path.read_bytes()
+    moments = {"optimizer_states": [{"state": {0: {"step": torch.ones(()), "exp_avg": value}}}]}
+    for changed, name in (
+        (with_weight("net.norm.weight", value), "state_dict.net.norm.weight"),
+        (moments, "optimizer_states.0.state.0.exp_avg"),
+    ):
+        with pytest.raises(Diverged, match=rf"^{name} holds values that are NaN .* at step 3: "):
+            AtomicCheckpointIO().save_checkpoint(checkpoints.contents(**changed), path)
     assert path.read_bytes() == before and [e.name for e in tmp_path.iterdir()] == ["last.ckpt"]
 
 

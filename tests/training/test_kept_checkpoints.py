@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 
 import checkpoints
 from cli.errors import UserError
@@ -156,24 +156,30 @@ OPTIONS = (
     f"{CK}_target_=lightning.pytorch.callbacks.ModelCheckpoint",
     f"{CK}every_n_train_steps=3",
     f"{CK}save_top_k=-1",
+    # The names of the run's own, where the two would take each other's files.
+    f'{CK}filename="step-{{step:08d}}"',
+    f"{CK}auto_insert_metric_name=false",
+    f"{CK}save_last=link",
 )
 
 
 def test_what_a_run_leaves(whole: Run) -> None:
     directory = whole.directory / "checkpoints"
-    steps = {path.name: read_checkpoint(path)["global_step"] for path in directory.iterdir()}
+    paths = {str(path.relative_to(directory)): path for path in directory.rglob("*.ckpt")}
+    steps = {name: read_checkpoint(path)["global_step"] for name, path in paths.items()}
     best = steps.pop("best.ckpt")
-    own = {f"epoch=0-step={step}.ckpt": step for step in (3, 6, 9)}
+    own = {f"ck/step-0000000{step}.ckpt": step for step in (3, 6, 9)} | {"ck/last.ckpt": 9}
     assert best in (4, 8, 10)
     assert steps == {"last.ckpt": 10, "step-00000008.ckpt": 8, "step-00000009.ckpt": 9, **own}
-    assert all(is_sealed(path) for path in directory.iterdir())
+    assert all(is_sealed(path) for path in paths.values())
+    assert not (directory / "last.ckpt").is_symlink()
     assert any(isinstance(one, ModelCheckpoint) for one in whole.trainer.callbacks)
     assert {path.name for path in whole.directory.iterdir()} == {
         *(".hydra", ".lock", "checkpoints", "environment.json", "metrics.jsonl")
     }
 
 
-@pytest.mark.parametrize("name", ["step-00000009", "epoch=0-step=6"])
+@pytest.mark.parametrize("name", ["step-00000009", "ck/step-00000006"])
 def test_a_run_goes_on_from_each_of_them_bit_for_bit(home: Path, whole: Run, name: str) -> None:
     before = checkpoint(whole.directory)
     path = whole.directory / f"checkpoints/{name}.ckpt"
@@ -217,6 +223,20 @@ def test_a_checkpoint_that_lightning_could_not_restore(
     with pytest.raises(ValueError, match=r"^resume=x: is not of this run: ") as error:
         check_resumable(contents, whole.trainer, whole.module, "resume=x")
     assert reason in str(error.value)
+
+
+def test_the_states_of_other_peoples_callbacks_are_theirs_to_judge(whole: Run, monkeypatch) -> None:
+    timed = [*whole.trainer.callbacks, Timer("00:00:00:01")]  # as trainer.max_time adds it
+    monkeypatch.setattr(whole.trainer, "callbacks", timed)
+    contents = checkpoint(whole.directory)
+    contents["callbacks"]["Timer"] = {"time_elapsed": {"train": 1.13, "sanity_check": 0}}
+    check_resumable(contents, whole.trainer, whole.module, "resume=x")
+
+
+def test_no_other_callback_saves_among_the_runs_own(home: Path) -> None:
+    options = (*OPTIONS[3:4], f"{CK}dirpath={home / 'mixed/checkpoints'}")
+    with pytest.raises(UserError, match=r"callbacks\.ck\.dirpath=.*; leave it out for .*/ck$"):
+        fit(home, "mixed", *options)
 
 
 def test_moments_of_another_shape_are_refused_before_the_run_begins(home: Path, whole: Run) -> None:

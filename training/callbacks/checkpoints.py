@@ -42,7 +42,11 @@ class BestAndLast(L.Callback):
         self.best_step = state_dict["step"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know the step of the last.ckpt that a resumed run goes on from."""
+        """Know the step of the last.ckpt that a resumed run goes on from.
+
+        The directory is made here: other callbacks may save below it before this one does.
+        """
+        self.directory.mkdir(exist_ok=True)
         self._ended_step = trainer.global_step
         path = trainer.ckpt_path
         if path is not None and Path(path).resolve() == (self.directory / LAST).resolve():

@@ -1,12 +1,17 @@
 """The figures of training: logged every few steps and at each validation."""
 
+import math
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from training.callbacks.throughput import StepTimer, synchronize
+from training.metrics_file import METRICS
 from training.module import LanguageModule
+
+SPEED = "train/tokens_per_second"
 
 
 class Metrics(L.Callback):
@@ -22,6 +27,18 @@ class Metrics(L.Callback):
         self.timer = StepTimer()
         self.latest: dict[str, float] = {}
         self._counted_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run reports if it logs nothing more; no figure of the machine."""
+        return {"latest": {tag: v for tag, v in self.latest.items() if tag != SPEED}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the latest figures; a line says so where `latest`, as logged, lacks them."""
+        saved = {tag: v for tag, v in state_dict["latest"].items() if isinstance(v, float)}
+        lost = [tag for tag, v in saved.items() if math.isfinite(v) and self.latest.get(tag) != v]
+        if lost and rank_zero_only.rank == 0:
+            print(f"{METRICS}: lines of before the checkpoint are lost ({', '.join(lost)})")
+        self.latest |= saved
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count from the step that a resumed run goes on from."""
@@ -70,7 +87,7 @@ class Metrics(L.Callback):
             "train/loss": loss,
             "train/lr": module.lr,
             "train/grad_norm": float(module.grad_norm),
-            "train/tokens_per_second": steps * self.tokens_per_step / seconds,
+            SPEED: steps * self.tokens_per_step / seconds,
         }
         self._write(trainer, metrics, step)
 
