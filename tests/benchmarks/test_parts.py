@@ -102,6 +102,7 @@ def test_segments_on_a_cpu(monkeypatch) -> None:
     assert "× one segment" in printed("segments", result)
 
 
+@pytest.mark.slow
 def test_remap_on_a_cpu(monkeypatch) -> None:
     for name, value in {"LENGTHS": (20,), "TRAIN_LENGTH": 8, "HEADS": 1, "HEAD_DIM": 16}.items():
         monkeypatch.setattr(benchmarks.parts.remap, name, value)

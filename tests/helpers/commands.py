@@ -9,8 +9,10 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -80,6 +82,12 @@ def command_here(script: str, *arguments: str, cwd: Path) -> subprocess.Complete
         os.chdir(before)
         torch.set_num_threads(threads)
     return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
+
+
+def some(cases: Sequence[Any], *, default: int) -> list[Any]:
+    """The first `default` cases as they are, the others marked slow."""
+    slow = [pytest.param(case, marks=pytest.mark.slow) for case in cases[default:]]
+    return [*cases[:default], *slow]
 
 
 def write_text(path: Path, lines: int = 1200) -> Path:

@@ -75,6 +75,7 @@ def test_an_evaluation(home: Path, stop_after_two_cells, monkeypatch) -> None:
     assert methods(home / "out put") == methods(home / "whole")
 
 
+@pytest.mark.slow
 def test_cells_of_another_checkpoint_are_not_taken(home: Path) -> None:
     """The run is trained on, so that its best checkpoint is another one."""
     shutil.copytree(home / "whole", home / "longer")

@@ -12,7 +12,7 @@ import checkpoints
 from cli.errors import UserError
 from cli.overrides import Overrides
 from cli.plan import plan_run
-from commands import ROOT
+from commands import ROOT, some
 from model import Transformer, TransformerConfig
 from runs import fit
 
@@ -57,7 +57,7 @@ def save(path: Path, config: dict[str, Any]) -> str:
     return f"init_from={path}"
 
 
-@pytest.mark.parametrize("model", SHAPELESS, ids=" ".join)
+@pytest.mark.parametrize("model", some(SHAPELESS, default=3), ids=" ".join)
 def test_what_was_not_typed_comes_from_the_checkpoint(
     model: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

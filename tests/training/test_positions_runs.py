@@ -66,6 +66,7 @@ def test_windows_and_patterns_train_from_the_command_line(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_positions_are_dropped_and_changed_with_init_from(tmp_path: Path) -> None:
     """DroPE: train with RoPE, then without positions; what belongs to neither is said."""
     rope = train(tmp_path, "rope", *UNMEASURED)

@@ -47,12 +47,12 @@ def lines(run: Path) -> list[dict]:
 @pytest.mark.parametrize(
     ("hook", "call", "step"),
     [
-        ("on_train_start", 1, 1),
+        pytest.param("on_train_start", 1, 1, marks=pytest.mark.slow),
         ("on_train_batch_start", 7, 4),  # of two micro-batches a step; a validation is due at 4
-        ("on_train_batch_end", 6, 3),
-        ("on_before_optimizer_step", 5, 5),
+        pytest.param("on_train_batch_end", 6, 3, marks=pytest.mark.slow),
+        pytest.param("on_before_optimizer_step", 5, 5, marks=pytest.mark.slow),
         ("on_validation_batch_start", 6, 4),
-        ("on_validation_end", 2, 4),
+        pytest.param("on_validation_end", 2, 4, marks=pytest.mark.slow),
         ("on_train_batch_end", 20, 10),  # after the last step, whose validation is finished
     ],
 )
@@ -71,6 +71,7 @@ def test_it_loses_no_step_and_ends_like_the_one_that_was_left_alone(
     assert lines(home / name) == lines(home / "whole")
 
 
+@pytest.mark.slow
 def test_an_owed_validation_that_is_not_done_would_be_seen(home: Path, monkeypatch) -> None:
     """Negative control: Lightning goes on with the next step."""
     with pytest.raises(Stopped):
@@ -159,6 +160,7 @@ def test_a_last_step_that_is_not_validated_is_no_end(home: Path) -> None:
         fit(home, "short", f"resume={home / 'short'}", "trainer.max_steps=1")
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_group_reaches_no_worker(home: Path) -> None:
     class ToWorkers(Signaller):
         def _count(self, *_: object) -> None:
@@ -171,6 +173,7 @@ def test_a_signal_to_all_processes_of_a_group_reaches_no_worker(home: Path) -> N
         fit(home, "group", "data.num_workers=1", callback=ToWorkers("on_train_batch_end", 5))
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_run_in_a_line(home: Path) -> None:
     class Kill(L.Callback):
         def on_train_batch_end(self, *_: object) -> None:
