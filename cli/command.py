@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments
 from cli.compose import CONFIGS, check_overrides, explain
-from cli.errors import UserError
+from cli.errors import FULL, UserError
 from cli.help import help_text
 from cli.overrides import Overrides, split_arguments
 from common.lock import release_all
@@ -32,7 +32,6 @@ from common.signals import Stopped, raised
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 
 # The system's words for what is no mistake of the user's
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 _job_start = [time.time()]

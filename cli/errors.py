@@ -1,7 +1,10 @@
 """Mistakes of the user, told in a line for each and exit status 2."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what no user has done wrong
 
 
 class UserError(Exception):

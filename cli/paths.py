@@ -10,9 +10,13 @@ KEYS = ("checkpoint", "init_from")
 
 
 def path_problems(config: dict[str, Any]) -> list[str]:
-    """A line for each of `KEYS` whose path, or one of whose list of paths, is not there."""
+    """A line for each of `KEYS` whose path, or one of whose list of paths, is not there.
+
+    A run that goes on by its path reads its own checkpoint, and not what it once began with.
+    """
+    keys = KEYS if config.get("resume") in (None, "auto") else KEYS[:1]
     lines = []
-    for key in KEYS:
+    for key in keys:
         value = config.get(key)
         for path in _paths(value) if isinstance(value, str) else []:
             if path and not os.path.exists(path):

@@ -106,7 +106,7 @@ def check_unfinished(run: Path, step: int, *, ended: bool, owes: bool, max_steps
     `ended`: its training has; `owes`: it has not validated its last step.
     """
     further = f"go further with trainer.max_steps={max(step, max_steps) * 2}"
-    if ended and (run / RESULTS).exists():
+    if step > max_steps or (ended and (run / RESULTS).exists()):
         raise UserError(f"resume={run}: already at step {step} of {max_steps}; {further}")
     if step >= max_steps and owes:
         raise UserError(

@@ -9,14 +9,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from cli.errors import UserError
+from cli.errors import FULL, UserError
 from common.files import write_text
 from common.lock import Held, Lock, hold
+from training.kept import candidates
 
 RUNS = Path("runs")
 CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
 CONFIG = Path(CLAIM) / "config.yaml"
-LAST = Path("checkpoints") / "last.ckpt"  # what it goes on from
 RESULTS = "results.json"  # the last thing: a run that has it is finished
 EVALUATIONS = "evaluations"
 
@@ -32,7 +32,7 @@ def check_free(run_dir: str | None) -> None:
     if not os.path.lexists(path / CLAIM):
         return
     how = f"{shlex.quote(f'resume={run_dir}')} goes on with that one"
-    if not (path / LAST).exists():
+    if not candidates(path / "checkpoints"):
         how = "resume=auto begins that one anew, which has no checkpoint yet"
     raise UserError(f"run_dir={run_dir}: already holds a run; take another, or {how}")
 
@@ -60,15 +60,21 @@ def claim(path: Path) -> Lock | None:
     """Make the run's directory, this process's alone; None where another was faster."""
     try:
         (path / CLAIM).mkdir(parents=True)
-        return hold(path)
-    except Held:
-        return None
-    except OSError as error:
+    except FileExistsError:
         if os.path.lexists(path / CLAIM):
             return None
+        raise UserError(f"run_dir={path}: cannot be made; take a directory") from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise  # no mistake of the user's
         raise UserError(
             f"run_dir={path}: cannot be made ({error.strerror}); take a directory you may write to"
         ) from error
+    try:
+        return hold(path)
+    except BaseException:
+        (path / CLAIM).rmdir()
+        raise
 
 
 def hold_run(run: Path, asked: str) -> Lock:

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +21,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     one that has vanished is seen. Raises OSError, which names `path`, where it cannot be written.
     """
     _remove_what_the_dead_left(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    writer = f"{socket.gethostname()}-{os.getpid()}"
+    part = path.with_name(f"{path.name}.{writer}-{secrets.token_hex(4)}.part")
     try:
         with open(part, "x+b") as file:
             yield file
@@ -53,9 +55,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _remove_what_the_dead_left(path: Path) -> None:
-    """Remove what processes that were killed while they wrote `path` have left beside it."""
-    for part in path.parent.glob(f"{glob.escape(path.name)}.*-*.part"):
-        process = part.name.removeprefix(f"{path.name}.").partition("-")[0]
+    """Remove what processes of this machine, killed while they wrote `path`, left beside it."""
+    start = f"{path.name}.{socket.gethostname()}-"
+    for part in path.parent.glob(f"{glob.escape(start)}*-*.part"):
+        process = part.name.removeprefix(start).partition("-")[0]
         with suppress(OSError):
             if process.isdecimal() and not _is_alive(int(process)):
                 part.unlink()

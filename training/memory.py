@@ -10,7 +10,8 @@ import torch
 from model.config import TransformerConfig
 from model.flops import matmul_parameters
 
-BYTES_PER_PARAMETER = 16  # float32 weights, gradients and AdamW's two moments
+# Weights, gradients and AdamW's two moments, in float32 or in 16 bits
+BYTES_PER_PARAMETER, BYTES_IN_16_BITS = 16, 8
 
 
 def memory_problems(
@@ -21,7 +22,8 @@ def memory_problems(
     Both are estimates from below: what passes may still be too large, what does not never fits.
     """
     memory, lines = device_memory(device), []
-    weights = BYTES_PER_PARAMETER * matmul_parameters(model)
+    short = config["trainer"]["precision"] in ("bf16-true", "16-true")
+    weights = (BYTES_IN_16_BITS if short else BYTES_PER_PARAMETER) * matmul_parameters(model)
     if weights > memory:
         lines.append(
             f"model.d_model={model.d_model}, model.n_layers={model.n_layers}: a model that needs "

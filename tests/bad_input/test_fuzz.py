@@ -27,13 +27,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         yield Workshop(folder)
 
 
-@pytest.mark.parametrize("numbers", [range(5), pytest.param(range(5, 150), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("numbers", [range(2), pytest.param(range(2, 150), marks=pytest.mark.slow)])
 def test_random_overrides(numbers: range, shop: Workshop) -> None:
     trials = [override_trial(shop, SEED, number) for number in numbers]
     assert not [trial for trial in trials if trial.fault]
 
 
-@pytest.mark.parametrize("numbers", [range(5), pytest.param(range(5, 100), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("numbers", [range(2), pytest.param(range(2, 100), marks=pytest.mark.slow)])
 def test_damaged_files(numbers: range, shop: Workshop) -> None:
     trials = [file_trial(shop, SEED, number) for number in numbers]
     assert not [trial for trial in trials if trial.fault]

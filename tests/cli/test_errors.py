@@ -79,7 +79,14 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("argument", "expected"), [(row[0], row[1:]) for row in MISTAKES])
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        # tests/bad_input has most of them by default
+        pytest.param(row[0], row[1:], marks=pytest.mark.slow if number % 4 else ())
+        for number, row in enumerate(MISTAKES)
+    ],
+)
 def test_train_refuses(argument: str, expected: tuple, home: Path, monkeypatch, capfd) -> None:
     before = sorted(home.rglob("*"))
     options = [*TINY, "data.path=text.txt", argument]

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from commands import ROOT, command
+
+SLOW = pytest.mark.slow
 
 # The command, and what is said.
 MISTAKES = [
@@ -80,10 +84,13 @@ def ask(lines: list[list[str]], cwd: Path) -> list[tuple[int, str, bool]]:
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-def test_wrong_values_need_no_torch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "mistakes", [MISTAKES[::3], *(pytest.param(MISTAKES[n::3], marks=SLOW) for n in (1, 2))]
+)
+def test_wrong_values_need_no_torch(mistakes: list[tuple[list[str], ...]], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    answers = ask([arguments for arguments, *_ in MISTAKES], tmp_path)
-    for (arguments, *expected), (status, message, torch) in zip(MISTAKES, answers, strict=True):
+    answers = ask([arguments for arguments, *_ in mistakes], tmp_path)
+    for (arguments, *expected), (status, message, torch) in zip(mistakes, answers, strict=True):
         assert status == 2, message
         assert not torch, arguments
         for said in expected:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 
@@ -47,9 +48,9 @@ def test_a_full_disk_leaves_the_old_file_and_is_named(tmp_path: Path, monkeypatc
 
 def test_what_a_dead_process_left_is_removed_and_a_living_ones_is_not(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
-    dead = tmp_path / f"last[1].ckpt.{int(ended.stdout)}-0a.part"
-    alive = tmp_path / f"last[1].ckpt.{os.getpid()}-0b.part"
-    other = tmp_path / f"best.ckpt.{int(ended.stdout)}-0c.part"
+    dead = tmp_path / f"last[1].ckpt.{gethostname()}-{int(ended.stdout)}-0a.part"
+    alive = tmp_path / f"last[1].ckpt.{gethostname()}-{os.getpid()}-0b.part"
+    other = tmp_path / f"best.ckpt.{gethostname()}-{int(ended.stdout)}-0c.part"
     for path in (dead, alive, other):
         path.touch()
     write_text(tmp_path / "last[1].ckpt", "new")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from dataclasses import asdict, replace
 from importlib import import_module
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from common.signals import Stopped
 from data import ByteTokenizer
 from evaluation import (
     MEASURES,
@@ -270,21 +272,18 @@ def test_what_was_stopped_goes_on_and_measures_nothing_twice(tmp_path, monkeypat
     assert loads == []
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+def test_a_signal_says_how_to_go_on(tmp_path, monkeypatch):
     from cli.extrapolate import extrapolate_all
 
     def stops(model, task):
-        raise KeyboardInterrupt
+        raise Stopped(signal.SIGINT)
 
     monkeypatch.setitem(MEASURES, "loss", MEASURES["loss"]._replace(run=stops))
     cells, settings = Cells(tmp_path / "cells.jsonl", {}), check_settings(TRAIN_LENGTH)
     arguments = ([DOCUMENT], ByteTokenizer(), settings, tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        extrapolate_all([subject("a")], *arguments, cells)
-    assert stop.value.code == 130
-    assert f"the same command with output_dir={tmp_path} goes on" in capsys.readouterr().err
-    with pytest.raises(KeyboardInterrupt):  # nothing is kept: nothing to go on with
-        extrapolate_all([subject("a")], *arguments, Cells())
+    with pytest.raises(Stopped, match="SIGINT; 0 finished cells are kept; how to go on") as stop:
+        extrapolate_all([subject("a")], *arguments, cells, "how to go on")
+    assert stop.value.status == 130
 
 
 # --- several checkpoints ---------------------------------------------------------------------

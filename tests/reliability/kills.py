@@ -1,6 +1,6 @@
 """Kill a run again and again, and see whether it ends as the one that was left alone.
 
-    python tests/reliability/kills.py            # 100 kills, about N minutes on two cores
+    python tests/reliability/kills.py            # 100 kills, about 10 minutes on two cores
     python tests/reliability/kills.py --kills 10 --seed 1
 
 Most kills come at a random moment of the run, from composing its config to writing its results;

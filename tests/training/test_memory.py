@@ -9,8 +9,11 @@ from training.memory import device_memory, memory_problems
 CPU = torch.device("cpu")
 
 
-def problems(batch_size: int = 8, seq_len: int = 64, **model: int) -> list[str]:
+def problems(
+    batch_size: int = 8, seq_len: int = 64, precision: str = "auto", **model: int
+) -> list[str]:
     config = {"data": {"batch_size": batch_size, "seq_len": seq_len}}
+    config["trainer"] = {"precision": precision}
     return memory_problems(config, TransformerConfig(**model), CPU)
 
 

@@ -50,6 +50,7 @@ def metrics(run: Path) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "train/tokens_per_second"} for line in lines]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_logs_the_same_lines(home: Path) -> None:
     """What else is the same: tests/reliability/test_kills.py."""
     shutil.copytree(home / "lost", home / "cut")
@@ -60,6 +61,7 @@ def test_a_resumed_run_logs_the_same_lines(home: Path) -> None:
     assert len(metrics(home / "whole")) == 20 + 4
 
 
+@pytest.mark.slow
 def test_the_backend_may_change_and_the_options_of_the_run_stay(home: Path) -> None:
     shutil.copytree(home / "lost", home / "switched")
     done = command_here(

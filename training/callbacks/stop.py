@@ -12,12 +12,13 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from common.signals import Request, Stopped
 from training.callbacks.checkpoints import BestAndLast
 
-REQUEUE = signal.SIGUSR1  # what SLURM is told to send before a job's time is up
+# What SLURM is told to send before a job's time is up; Windows has no such signal.
+REQUEUE = getattr(signal, "SIGUSR1", None)
 
 
 def requeue_signals() -> tuple[int, ...]:
     """The signal by which SLURM announces the end of a job that it may start again."""
-    return (REQUEUE,) if SLURMEnvironment.detect() else ()
+    return (REQUEUE,) if REQUEUE and SLURMEnvironment.detect() else ()
 
 
 class StopWhenAsked(L.Callback):
