@@ -14,18 +14,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments
-from cli.compose import CONFIGS, check_overrides, explain
+from cli.compose import CONFIGS, check_overrides, composed, explain, plain
 from cli.errors import FULL, UserError
 from cli.help import help_text
-from cli.overrides import Overrides, split_arguments
+from cli.overrides import Overrides, jobs_of, split_arguments
 from common.lock import release_all
 from common.signals import Stopped, raised
 
@@ -33,6 +35,9 @@ COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting 
 
 # The system's words for what is no mistake of the user's
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+Check = Callable[[dict[str, Any], Overrides], None]
+MOST_JOBS = 1000  # of a sweep that are looked at beforehand
 
 _job_start = [time.time()]
 
@@ -42,12 +47,15 @@ def seconds_since_start() -> float:
     return time.time() - _job_start[0]
 
 
-def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) -> None:
+def run_command(
+    task: Callable[[DictConfig, Overrides], Any], config_name: str, check: Check | None = None
+) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
-    `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
-    after a mistake of the user's, 1 where the system cannot read or write a file, 130 and 143 after
-    SIGINT (Ctrl-C) and SIGTERM; everything else that is raised is a bug and shows its traceback.
+    `config` is the composed config, `overrides` the user's own words for this job; `check` raises a
+    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. Exit
+    status 2 after a mistake of the user's, 1 where the system cannot read or write a file, 130 and
+    143 after SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -59,7 +67,7 @@ def run_command(task: Callable[[DictConfig, Overrides], Any], config_name: str) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
-            _run_hydra(task, config_name, scratch)
+            _run_hydra(task, config_name, scratch, check)
     except UserError as error:
         _refuse(error)
     except Stopped as stop:
@@ -107,11 +115,27 @@ def _discard_output() -> bool:
     return False
 
 
-def _run_hydra(task: Callable[..., Any], config_name: str, scratch: str) -> None:
+def _check_jobs(overrides: Overrides, config_name: str, check: Check) -> None:
+    """Check all jobs of a sweep before the first one runs."""
+    for job in map(Overrides, islice(jobs_of(overrides), MOST_JOBS)):
+        try:
+            check(plain(composed(config_name, job.lines)), job)
+        except (HydraException, OmegaConfBaseException):
+            continue  # the job itself will say it
+        except UserError as error:
+            changed = [line for line in job.lines if line not in overrides.lines]
+            raise UserError(f"{error}\n       in the job {' '.join(changed)}") from error
+
+
+def _run_hydra(
+    task: Callable[..., Any], config_name: str, scratch: str, check: Check | None
+) -> None:
     check_arguments(sys.argv[1:], config_name)
     lines, flags = split_arguments(sys.argv[1:])
     typed = Overrides(lines)
     check_overrides(typed, flags, config_name)
+    if check is not None and {"-m", "--multirun"} & set(flags):
+        _check_jobs(typed, config_name, check)
 
     def job(config: DictConfig) -> Any:
         composing.clear()

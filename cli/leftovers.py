@@ -3,6 +3,13 @@
 import shutil
 from pathlib import Path
 
+from cli.rundir import CONFIG, RESULTS
+from common.files import write_bytes
+
+# What a run that goes on writes anew, or cuts back, before its first step
+REWRITTEN = (RESULTS, CONFIG, CONFIG.with_name("overrides.yaml"), "environment.json")
+REWRITTEN += ("metrics.jsonl",)
+
 
 class Leftovers:
     """What has come into a directory, and which directories above it, since this was made.
@@ -13,10 +20,15 @@ class Leftovers:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.before = set(directory.rglob("*")) if directory.exists() else None
+        paths = [directory / name for name in REWRITTEN]
+        self.contents = {path: path.read_bytes() for path in paths if path.is_file()}
         self.missing = [path for path in (directory, *directory.parents) if not path.exists()]
 
     def remove(self) -> None:
-        """Remove it: files, folders, and the directory itself if it was not there."""
+        """Remove it: files, folders, and the directory itself if it was not there.
+
+        What a run that goes on has written anew is what it was.
+        """
         if self.before is None:
             shutil.rmtree(self.directory, ignore_errors=True)
         else:
@@ -36,3 +48,6 @@ class Leftovers:
                 path.rmdir()
             else:
                 path.unlink(missing_ok=True)
+        for path, content in self.contents.items():
+            if not path.exists() or path.read_bytes() != content:
+                write_bytes(path, content)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -57,6 +58,16 @@ def values_of(override: Override) -> list[object]:
 def _in_trainer(argument: str) -> str:
     """`+trainer.max_time=…`, as Lightning's users write it, whether the key is there or not."""
     return f"+{argument}" if argument.startswith("+trainer.") else argument
+
+
+def jobs_of(overrides: Overrides) -> Iterator[list[str]]:
+    """The overrides of each job of a sweep; of one that does not say its values itself, none."""
+    values = [values_of(one) if one.is_sweep_override() else [None] for one in overrides.parsed]
+    for chosen in product(*values):
+        yield [
+            line if value is None else f"{one.key_or_group}={value}"
+            for line, one, value in zip(overrides.lines, overrides.parsed, chosen, strict=True)
+        ]
 
 
 def _quote_verbatim(argument: str) -> str:

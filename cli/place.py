@@ -9,7 +9,7 @@ from cli.environment import environment
 from cli.errors import UserError, user_errors
 from cli.leftovers import Leftovers
 from cli.plan import Plan
-from cli.rundir import CLAIM, claim, free_directory, save_config
+from cli.rundir import CLAIM, RESULTS, claim, free_directory, save_config
 from common.files import write_json
 from training import Run
 from training.parts import blamed, first_line
@@ -25,6 +25,7 @@ class Placed:
         while not (plan.run or claim(self.run.directory)):
             self.run = self._build(plan, prepared)  # another process was faster
         directory = self.run.directory
+        (directory / RESULTS).unlink(missing_ok=True)  # old ones would say that this is finished
         save_config(directory, prepared.config, list(lines))
         write_json(directory / "environment.json", environment(prepared.device, COMMAND))
 

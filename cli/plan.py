@@ -1,13 +1,16 @@
 """From the composed config to the one that will run: resumed where asked, checked as a whole."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import extras
 from cli.check import check_run, check_values
-from cli.compose import plain
+from cli.compose import flatten, plain
 from cli.errors import UserError, refuse, user_errors
 from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
@@ -15,10 +18,12 @@ from cli.resume import (
     check_meaningful,
     check_unfinished,
     check_whole,
+    is_fixed,
     resumed_config,
     typed_keys,
 )
 from cli.rundir import CLAIM, RESULTS, check_free, hold_run
+from cli.saved_config import read_config
 from cli.unfinished import find_run, find_unfinished
 from common.lock import is_held
 from model.config import RULES as MODEL
@@ -61,7 +66,8 @@ def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str
     run_dir, name = config["run_dir"], config["name"]
     asked = "resume=auto" + (f" run_dir={run_dir}" if run_dir else "")
     others: list[Path] = []
-    while found := find_unfinished(run_dir, name):
+    is_other = _of_another_job(composed, overrides)
+    while found := find_unfinished(run_dir, name, is_other):
         try:
             hold_run(found[0], asked)
         except UserError:
@@ -77,6 +83,21 @@ def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str
         return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
     print(f"resume=auto: no unfinished run of {run_dir or name}; a new one begins")
     return Plan(config, None, None)
+
+
+def _of_another_job(composed: DictConfig, overrides: Overrides) -> Callable[[Path], bool]:
+    """In a sweep, whether a run began with other values than this job's: it is another one's."""
+    own = plain(composed)
+    now, typed = flatten(own), typed_keys(overrides, own)
+    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+    def is_other(run: Path) -> bool:
+        if not swept:
+            return False
+        then = flatten(read_config(run))
+        return any(is_fixed(key) and now[key] != then.get(key) for key in typed)
+
+    return is_other
 
 
 def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: Path) -> Plan:

@@ -29,6 +29,8 @@ def check_free(run_dir: str | None) -> None:
     for part in (path, *path.parents):
         if os.path.exists(part) and not os.path.isdir(part):
             raise UserError(f"run_dir={run_dir}: {part} is a file; take run_dir=runs/mine")
+        if part not in (path, Path()) and os.path.lexists(part / CLAIM):
+            raise UserError(f"run_dir={run_dir}: {part} is a run; take run_dir=runs/mine")
     if not os.path.lexists(path / CLAIM):
         return
     how = f"{shlex.quote(f'resume={run_dir}')} goes on with that one"

@@ -5,6 +5,7 @@ torch is loaded only where `resume=auto` has found one that seems whole.
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from cli.errors import UserError
@@ -14,16 +15,19 @@ from common.sealed import damage
 from training.kept import LAST, candidates, newest_whole
 
 
-def find_unfinished(run_dir: str | None, name: str) -> tuple[Path, Path] | None:
+def find_unfinished(
+    run_dir: str | None, name: str, is_other: Callable[[Path], bool] = lambda run: False
+) -> tuple[Path, Path] | None:
     """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
 
-    One that another process is training is passed over, unless it is `run_dir`. A line says so
-    where the checkpoint is not the last one: one that is damaged, or holds what is refused, is
-    passed over. UserError where `run_dir` has checkpoints and none of them will do.
+    One that another process is training, or that `is_other`, is passed over, unless it is
+    `run_dir`. A line says so where the checkpoint is not the last one: one that is damaged, or
+    holds what is refused, is passed over. UserError where `run_dir` has checkpoints and none of
+    them will do.
     """
     runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
     for run in runs:
-        if (run / RESULTS).exists() or (run_dir is None and is_held(run)):
+        if (run / RESULTS).exists() or (run_dir is None and (is_held(run) or is_other(run))):
             continue
         if checkpoint := _newest_usable(run):
             return run, checkpoint

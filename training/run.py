@@ -95,7 +95,6 @@ class Run:
 
     def _take_back(self) -> None:
         """Whatever the run wrote after its checkpoint, it will write again."""
-        (self.directory / "results.json").unlink(missing_ok=True)  # an old one says "finished"
         if self.resume_point is None:
             return
         if self.checkpoint is None:  # a schedule and a length of its own are in the checkpoint
