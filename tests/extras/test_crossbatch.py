@@ -71,6 +71,7 @@ def test_a_far_head_weighs_all_keys_of_the_group_as_its_ssmax_counts_them():
     assert torch.allclose(far(x)[2:], expected, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_joins_them_too():
     net = build(**PATTERNS["layers"], crossbatch=2, ssmax=True).train()
     compiled = copy.deepcopy(net)

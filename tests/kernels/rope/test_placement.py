@@ -172,7 +172,7 @@ def test_gradients(rope, device, kind):
 
 @everywhere
 @both
-@pytest.mark.parametrize("kind", ["offsets", "cu_seqlens"])
+@pytest.mark.parametrize("kind", ["offsets", pytest.param("cu_seqlens", marks=pytest.mark.slow)])
 def test_gradcheck_and_gradgradcheck(rope, device, kind):
     options, _ = placements(device)[kind]
     inputs = tuple(x.requires_grad_() for x in tensors(1, 5, device, torch.float64))
