@@ -7,8 +7,10 @@ from cli.rundir import CONFIG, RESULTS
 from common.files import write_bytes
 
 # What a run that goes on writes anew, or cuts back, before its first step
-REWRITTEN = (RESULTS, CONFIG, CONFIG.with_name("overrides.yaml"), "environment.json")
-REWRITTEN += ("metrics.jsonl",)
+REWRITTEN = (
+    *(RESULTS, "environment.json", "metrics.jsonl"),
+    *(CONFIG, CONFIG.with_name("overrides.yaml")),
+)
 
 
 class Leftovers:

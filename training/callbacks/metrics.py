@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_only
 
 from training.callbacks.throughput import StepTimer, synchronize
 from training.metrics_file import METRICS
@@ -36,7 +35,7 @@ class Metrics(L.Callback):
         """Take up the latest figures; a line says so where `latest`, as logged, lacks them."""
         saved = {tag: v for tag, v in state_dict["latest"].items() if isinstance(v, float)}
         lost = [tag for tag, v in saved.items() if math.isfinite(v) and self.latest.get(tag) != v]
-        if lost and rank_zero_only.rank == 0:
+        if lost:
             print(f"{METRICS}: lines of before the checkpoint are lost ({', '.join(lost)})")
         self.latest |= saved
 
