@@ -50,7 +50,7 @@ class Run:
         checkpoints = directory / "checkpoints"
         self.best = BestAndLast(checkpoints, **prepared.config["checkpoints"])
         place_checkpoints(prepared.config["callbacks"] or {}, prepared.callbacks, checkpoints)
-        self.request = Request("the step in hand is finished, and a checkpoint written")
+        self.request = Request("finishing this step, then saving a checkpoint")
         self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
         if contents:
             check_resumable(contents, self.trainer, self.module, f"resume={checkpoint}")
