@@ -11,10 +11,24 @@ from cli.parts import part_problems
 from data.settings import data_problems, task_problems
 from evaluation.settings import setting_problems, unread
 from methods.method import check_possible
+from model.config import RULES as MODEL
 from model.config import TransformerConfig
 from training.trainer_rules import trainer_problems
 
 _ROTATION = ("rope.theta", "rope.interleaved", "rope.fraction", "rope.fused_projection")
+
+
+def check_job(config: dict[str, Any], overrides: Overrides) -> None:
+    """UserError for what of a job is wrong whatever it goes on with, and in a new run, all."""
+    resume, source = config["resume"], config["init_from"]
+    if source is None and resume in (None, "auto"):
+        return check_values(config, overrides)
+    check_keys(config | {"init_from": source if resume is None else None})
+
+
+def check_keys(config: dict[str, Any]) -> None:
+    """UserError for what is wrong of single keys, where the model that they make is not known."""
+    refuse(key_problems(config, TRAIN | extras.RULES | MODEL))
 
 
 def check_values(config: dict[str, Any], overrides: Overrides) -> None:

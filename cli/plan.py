@@ -8,11 +8,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-import extras
-from cli.check import check_run, check_values
+from cli.check import check_keys, check_run, check_values
 from cli.compose import flatten, plain
-from cli.errors import UserError, refuse, user_errors
-from cli.keys import TRAIN, key_problems
+from cli.errors import UserError, user_errors
 from cli.overrides import Overrides
 from cli.resume import (
     check_meaningful,
@@ -26,7 +24,7 @@ from cli.rundir import CLAIM, RESULTS, check_free, hold_run
 from cli.saved_config import read_config
 from cli.unfinished import find_run, find_unfinished
 from common.lock import is_held
-from model.config import RULES as MODEL
+from training.kept import candidates
 
 
 class Plan(NamedTuple):
@@ -50,6 +48,8 @@ def plan_run(composed: DictConfig, overrides: Overrides) -> Plan:
         hold_run(run, f"resume={resume}")
         return _resumed(composed, overrides, run, checkpoint)
     if isinstance(config["init_from"], str):
+        if resume == "auto" and (plan := _going_on(composed, overrides, config)):
+            return plan
         config = _continued(config, overrides)
     check_values(config, overrides)
     if resume is None:
@@ -58,11 +58,21 @@ def plan_run(composed: DictConfig, overrides: Overrides) -> Plan:
     config["name"] = config["name"] or _default_name(config)
     if resume is None:
         return Plan(config, None, None)
-    return _resumed_if_any(composed, overrides, config)
+    return _unfinished(composed, overrides, config) or _begun(config)
 
 
-def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan:
-    """`resume=auto`: go on with an unfinished run that nobody trains, or begin one."""
+def _going_on(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan | None:
+    """`resume=auto` with `init_from=`: a run that goes on does not need what it began with.
+
+    So that may have moved, or be another by now. `config` has yet to get the model of that run.
+    """
+    check_keys(config | {"init_from": None})
+    name = config["name"] or _default_name(config)
+    return _unfinished(composed, overrides, config | {"name": name})
+
+
+def _unfinished(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan | None:
+    """`resume=auto`: an unfinished run that nobody trains, if there is one with a checkpoint."""
     run_dir, name = config["run_dir"], config["name"]
     asked = "resume=auto" + (f" run_dir={run_dir}" if run_dir else "")
     others: list[Path] = []
@@ -76,26 +86,37 @@ def _resumed_if_any(composed: DictConfig, overrides: Overrides, config: dict[str
             others.append(found[0])  # somebody was faster: it is passed over now
             continue
         return _resumed(composed, overrides, *found)
+    return None
+
+
+def _begun(config: dict[str, Any]) -> Plan:
+    """`resume=auto` without a checkpoint to go on from: a run from its first step on."""
+    run_dir = config["run_dir"]
     if run_dir is not None and (Path(run_dir) / CLAIM).exists():
         if (Path(run_dir) / RESULTS).exists():
             check_free(run_dir)
-        hold_run(Path(run_dir), asked)
+        hold_run(Path(run_dir), f"resume=auto run_dir={run_dir}")
         return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
-    print(f"resume=auto: no unfinished run of {run_dir or name}; a new one begins")
+    print(f"resume=auto: no unfinished run of {run_dir or config['name']}; a new one begins")
     return Plan(config, None, None)
 
 
 def _of_another_job(composed: DictConfig, overrides: Overrides) -> Callable[[Path], bool]:
-    """In a sweep, whether a run began with other values than this job's: it is another one's."""
+    """Whether a run is not this job's: it began with other values, in a sweep, or cannot tell."""
     own = plain(composed)
     now, typed = flatten(own), typed_keys(overrides, own)
     swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
     def is_other(run: Path) -> bool:
-        if not swept:
-            return False
-        then = flatten(read_config(run))
-        return any(is_fixed(key) and now[key] != then.get(key) for key in typed)
+        if not candidates(run / "checkpoints"):
+            return False  # nor one to go on with
+        try:
+            then = flatten(read_config(run))
+        except UserError as error:
+            why = str(error).removeprefix("resume=").rpartition("; ")[0]
+            print(f"resume=auto: {why}; looking for another run")
+            return True
+        return swept and any(is_fixed(key) and now[key] != then.get(key) for key in typed)
 
     return is_other
 
@@ -120,7 +141,7 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
 
 def _continued(config: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
     """`init_from=`: the model of that run, but for what was typed, which is said."""
-    refuse(key_problems(config, TRAIN | extras.RULES | MODEL))  # before torch is loaded
+    check_keys(config)  # before torch is loaded
     from training.init_from import continued_config
 
     with user_errors():

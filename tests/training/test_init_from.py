@@ -12,9 +12,10 @@ import checkpoints
 from cli.errors import UserError
 from cli.overrides import Overrides
 from cli.plan import plan_run
-from commands import ROOT, some
+from commands import ROOT, some, write_text
+from common.lock import release_all
 from model import Transformer, TransformerConfig
-from runs import fit
+from runs import SETTINGS, Killed, fit
 
 SIZE = ("model.n_layers=1", "model.d_model=32", "model.n_heads=2", "data.seq_len=32")
 # What of a model has no shape, so that weights of another are loaded without a word.
@@ -163,3 +164,24 @@ def test_a_run_continued_for_nothing_has_the_same_loss(home: Path) -> None:
     )  # fmt: skip
     assert other.best.best_loss > before.best.best_loss + 0.01  # negative control
     assert isinstance(after.best_network(), Transformer)
+
+
+def test_auto_goes_on_without_what_the_run_began_with(tmp_path: Path) -> None:
+    write_text(tmp_path / "text.txt")
+    fit(tmp_path, "w", "trainer.max_steps=2")
+    asked = (f"init_from={tmp_path / 'w'}", "trainer.max_steps=4")
+    with pytest.raises(Killed):
+        fit(tmp_path, "i", *asked, stop=2)
+    release_all()
+    (tmp_path / "w").rename(tmp_path / "away")
+    again = [*SETTINGS, f"data.path={tmp_path / 'text.txt'}", *asked, "resume=auto"]
+    again.append(f"run_dir={tmp_path / 'i'}")
+    going_on = plan_run(composed(*again), Overrides(again))
+    assert going_on.run == tmp_path / "i" and going_on.checkpoint
+    release_all()
+    by_path = [f"resume={tmp_path / 'i'}"]
+    assert plan_run(composed(*by_path), Overrides(by_path)).checkpoint == going_on.checkpoint
+    release_all()
+    again[-1] = f"run_dir={tmp_path / 'new'}"
+    with pytest.raises(UserError, match="no such file"):
+        plan_run(composed(*again), Overrides(again))
