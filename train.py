@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cli import Overrides, UserError, run_command, user_errors
-from cli.check import check_values
+from cli.check import check_job
 from cli.command import seconds_since_start
 
 
@@ -48,4 +48,4 @@ def fit_and_measure(placed: Any) -> float:
 
 
 if __name__ == "__main__":
-    run_command(main, config_name="train", check=check_values)
+    run_command(main, config_name="train", check=check_job)

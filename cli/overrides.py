@@ -65,7 +65,7 @@ def jobs_of(overrides: Overrides) -> Iterator[list[str]]:
     values = [values_of(one) if one.is_sweep_override() else [None] for one in overrides.parsed]
     for chosen in product(*values):
         yield [
-            line if value is None else f"{one.key_or_group}={value}"
+            line if value is None else f"{one.get_key_element()}={value}"
             for line, one, value in zip(overrides.lines, overrides.parsed, chosen, strict=True)
         ]
 
