@@ -1,13 +1,21 @@
 """A run is built before its directory is made; one that cannot begin leaves nothing."""
 
 from pathlib import Path
+from unittest import mock
 
 import lightning as L
 import pytest
+from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import CSVLogger
 
 from cli.leftovers import Leftovers
-from commands import TINY, command_here, write_text
+from cli.overrides import Overrides
+from cli.place import Placed
+from cli.plan import plan_run
+from commands import ROOT, TINY, command_here, write_text
+from common.lock import release_all
+from runs import Killed, fit
+from training.prepare import prepare
 
 OPTIONS = (*TINY, "data.path=text.txt", "trainer.max_steps=2", "trainer.val_check_interval=1")
 SHORT = ("data.val_tokens=65", "evaluation.lengths=[32]", "evaluation.methods=[none]")
@@ -89,3 +97,25 @@ def test_what_others_have_brought_meanwhile_stays(tmp_path: Path) -> None:
     (tmp_path / "runs/name/two").mkdir()
     leftovers.remove()
     assert [path.name for path in (tmp_path / "runs/name").iterdir()] == ["two"]
+
+
+def test_a_run_that_goes_further_is_unfinished_before_its_config_is_written(home: Path) -> None:
+    run = fit(home, "a", "trainer.max_steps=2")
+    run.write_results(1.0)
+    asked = [f"resume={run.directory}", "trainer.max_steps=4"]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        today = compose("train", asked)
+    release_all()
+    plan = plan_run(today, Overrides(asked))
+    there: list[bool] = []
+
+    def killed(directory: Path, *_: object) -> None:
+        there.append((directory / "results.json").exists())
+        raise Killed
+
+    with mock.patch("cli.place.save_config", killed), pytest.raises(Killed):
+        Placed(plan, prepare(plan.config, plan.checkpoint), asked)
+    release_all()
+    assert there == [False]
+    assert plan_run(today, Overrides(asked)).checkpoint == plan.checkpoint
+    release_all()
