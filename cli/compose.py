@@ -65,15 +65,21 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 def check_overrides(overrides: Overrides, flags: Sequence[str], config_name: str) -> None:
     """Refuse what Hydra would take in silence or answer with a traceback."""
-    if {"-m", "--multirun"} & set(flags) and "run_dir" in overrides.typed:
+    swept = {"-m", "--multirun"} & set(flags)
+    if swept and "run_dir" in overrides.typed:
         raise UserError("run_dir: a sweep has a directory for each job; leave it out, or use name=")
     for override in overrides.parsed:
         _check_kind(override, config_name)
-        if override.is_sweep_override() and not {"-m", "--multirun"} & set(flags):
+        if override.is_sweep_override() and not swept:
             key, _, value = str(override.input_line).partition("=")
             raise UserError(
                 f"{key}={value}: several values need -m, one run each; a list is {key}=[{value}]"
             )
+    for line in [] if swept else overrides.of("hydra", "hydra/sweeper", "hydra/launcher"):
+        raise UserError(f"{line}: has no effect without -m; add it, or leave this out")
+    basic = not {"hydra/sweeper", "hydra/launcher"} & overrides.typed.keys()
+    for line in overrides.of("hydra.sweeper.max_batch_size") if basic else []:
+        raise UserError(f"{line}: has no effect on jobs that run one by one; leave it out")
 
 
 def _check_kind(override: Override, config_name: str) -> None:
@@ -84,7 +90,7 @@ def _check_kind(override: Override, config_name: str) -> None:
         raise UserError(f"{text}: a package cannot be chosen; write {key}=…")
     if key.startswith("phases."):
         raise UserError(f"{text}: is set by another key; configs/phases/default.yaml says which")
-    if key.split(".")[0] in ("hydra", "hydra/job_logging", "hydra/hydra_logging"):
+    if re.match(r"hydra\b", key):
         _check_hydras(key, text)
     if _adds(override) and _is_group(key):
         raise UserError(f"{text}: is there already; write {key}=…")
@@ -99,7 +105,8 @@ def _check_kind(override: Override, config_name: str) -> None:
 
 def _check_hydras(key: str, text: str) -> None:
     """Of Hydra's own settings, those of sweeps; the others have no effect here."""
-    if not key.startswith(("hydra.sweeper.", "hydra.launcher.")):
+    groups = ("hydra/sweeper", "hydra/launcher")
+    if key not in groups and not key.startswith(("hydra.sweeper.", "hydra.launcher.")):
         raise UserError(
             f"{text}: has no effect here; a run's directory is run_dir=, and of Hydra's keys there "
             "are hydra/sweeper, hydra/launcher and what is below them"
