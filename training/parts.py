@@ -1,5 +1,6 @@
 """Callbacks and loggers of the user's: the objects that the config names by `_target_`."""
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import signature
@@ -13,10 +14,14 @@ from lightning.pytorch import callbacks as lightnings
 from lightning.pytorch.loggers import Logger
 
 from common.rules import shown
+from training.callbacks.samples import SAMPLES
+from training.metrics_file import METRICS
 
 T = TypeVar("T", L.Callback, Logger)
 
 _LOGGER: Any = Logger  # abstract, which `type[T]` does not take
+# What a run keeps for itself, in its directory
+KEPT = ("checkpoints", "evaluations", ".hydra", METRICS, SAMPLES, "results.json")
 MONITORS = ("val/loss", "val/bpb")  # what a validation logs for callbacks to follow
 # Lightning's callbacks that break a promise of a run, or do nothing in one.
 UNFIT: dict[type[L.Callback], str] = {
@@ -139,12 +144,14 @@ def _check_fit(key: str, callback: L.Callback) -> None:
 
 
 def _check_inside(key: str, logger: Logger, directory: Path) -> None:
-    """What a logger writes must be in the run's own directory."""
+    """What a logger writes must be in the run's own directory, apart from what is there."""
     try:
         place = logger.log_dir
     except Exception as error:
         raise ValueError(f"{key}: has no directory ({first_line(error)}); mend it") from error
-    if place is not None and not Path(place).resolve().is_relative_to(directory.resolve()):
-        raise ValueError(
-            f"{key}: would write to {place}, outside the run; leave out name and version"
-        )
+    if place is None:
+        return
+    inside = os.path.relpath(Path(place).resolve(), directory.resolve()).split(os.sep)[0]
+    if inside == os.pardir or inside in KEPT:
+        where = "outside the run" if inside == os.pardir else "which the run keeps for itself"
+        raise ValueError(f"{key}: would write to {place}, {where}; leave out name and version")
