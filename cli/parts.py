@@ -6,6 +6,7 @@ What is not is told by `training.parts`, which makes the objects.
 from collections.abc import Mapping
 from typing import Any
 
+from common.plain import leads_out
 from common.rules import BOOLEAN, at_least, integer, number, of, optional, problems, shown
 
 SAMPLES = "training.callbacks.samples.Samples"
@@ -47,4 +48,14 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
             f"{key}._target_={shown(target)}: must be a class, as in "
             "lightning.pytorch.callbacks.Timer"
         ]
-    return problems(entry, _RULES.get(target, {}), f"{key}.")
+    lines = problems(entry, _RULES.get(target, {}), f"{key}.")
+    return lines or (_leading_out(key, entry) if key.startswith("logger.") else [])
+
+
+def _leading_out(key: str, entry: Mapping[str, Any]) -> list[str]:
+    """A line for each argument of a logger that it would write elsewhere by."""
+    return [
+        f"{key}.{name}={shown(value)}: must stay inside the run's directory; leave it out"
+        for name, value in entry.items()
+        if leads_out(value)
+    ]

@@ -46,7 +46,7 @@ MISTAKES = [
     ("callbacks.samples._target_=nope.Foo", "callbacks.samples", "cannot be made"),
     ("callbacks.samples.max_new_tokens=100000000", "max_new_tokens=100000000", "to 10000"),
     ("callbacks.samples=[]", "callbacks.samples=[]", "one by one"),
-    ("logger.tensorboard.version=../../x", "logger.tensorboard", "outside the run"),
+    ("logger.tensorboard.version=../../x", "logger.tensorboard", "inside the run"),
     ("+trainer.profiler=nope", "trainer.profiler=nope", "simple, advanced"),
     ("trainer.precision=16-true", "trainer.precision=16-true", "32-true work"),
     ("optimizer.lr=1e38", "optimizer.lr=1e+38", "at most 1000"),
