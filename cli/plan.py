@@ -14,6 +14,7 @@ from cli.errors import UserError, user_errors
 from cli.overrides import Overrides
 from cli.resume import (
     check_meaningful,
+    check_text,
     check_unfinished,
     check_whole,
     is_fixed,
@@ -132,7 +133,9 @@ def _resumed(composed: DictConfig, overrides: Overrides, run: Path, checkpoint: 
 
     with user_errors():
         contents = read_checkpoint(checkpoint, "resume")
-    check_whole(run, config, final_config(config), contents["ropewalk"]["config"])
+    began = contents["ropewalk"]["config"]
+    check_whole(run, config, final_config(config), began)
+    check_text(run, overrides, began)
     ended, owes = has_ended(contents, config), owes_validation(contents)
     max_steps = config["trainer"]["max_steps"]
     check_unfinished(run, contents["global_step"], ended=ended, owes=owes, max_steps=max_steps)

@@ -95,6 +95,17 @@ def check_whole(
             print(f"resume={run}: {here}, {shown(value)} in the checkpoint")
 
 
+def check_text(run: Path, overrides: Overrides, checkpoint: dict[str, Any]) -> None:
+    """Refuse a text that the run's file names, its `checkpoint`'s config does not and nobody typed.
+
+    It may be any folder of the disk, all of which would be read before it is found another.
+    """
+    there, then = (config["data"].get("path") for config in (read_config(run), checkpoint))
+    if there != then and "data.path" not in overrides.typed:
+        here = f"data.path={shown(there)}, which is {shown(then)} in the checkpoint"
+        raise refusal(run, f"{here} (type data.path= for a text that has moved)")
+
+
 def _is_its_own(key: str) -> bool:
     """Whether a key says nothing of how a run trains, or other rules are for it."""
     return key.split(".")[0] in ("phases", "resume", *OBJECTS, *MEANINGLESS)

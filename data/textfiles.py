@@ -5,6 +5,7 @@ import glob
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from data.progress import OnProgress, silent
 from data.stamps import stamp
 from data.texts import BLOCK, SEPARATOR, Text
 
+MOST_FILES = 100_000  # each is looked at, one by one, whenever a run begins
 SUFFIXES = (".txt", ".md", ".py")  # what is read of a folder
 
 
@@ -144,10 +146,7 @@ def read_texts(path: str | os.PathLike[str], on_progress: OnProgress = silent) -
 def _files(path: Path) -> dict[str, Path]:
     """The files that `path` names, by the name to sort them by; ValueError if there are none."""
     if path.is_dir():
-        files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if _wanted(p, path)}
-        if not files:
-            raise ValueError(f"data.path={path}: no {', '.join(SUFFIXES)} file below this folder")
-        return files
+        return _files_below(path)
     if path.is_file():
         return {path.name: path}
     if os.path.lexists(path):
@@ -160,6 +159,22 @@ def _files(path: Path) -> dict[str, Path]:
         f"data.path={path}: no such file, seen from {Path.cwd()}; "
         "give a file, a folder or a glob that exists, or use data=stdlib"
     )
+
+
+def _files_below(folder: Path) -> dict[str, Path]:
+    """The texts of a folder that is one of texts, and not a whole file system."""
+    if folder.resolve() == Path(folder.resolve().anchor):
+        raise ValueError(f"data.path={folder}: is all there is; give a folder of texts in it")
+    wanted = (file for file in folder.rglob("*") if _wanted(file, folder))
+    files = {file.relative_to(folder).as_posix(): file for file in islice(wanted, MOST_FILES + 1)}
+    if not files:
+        raise ValueError(f"data.path={folder}: no {', '.join(SUFFIXES)} file below this folder")
+    if len(files) > MOST_FILES:
+        raise ValueError(
+            f"data.path={folder}: must hold at most {MOST_FILES:,} {', '.join(SUFFIXES)} files; "
+            "give a folder in it, or join them into fewer"
+        )
+    return files
 
 
 def _wanted(file: Path, folder: Path) -> bool:

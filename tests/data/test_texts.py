@@ -161,3 +161,15 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "text").unlink()
     with pytest.raises(ValueError, match=r"data\.path=.*text: cannot be read \(No such file"):
         file.text(lambda _: None)
+
+
+def test_a_folder_is_one_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data.textfiles, "MOST_FILES", 2)
+    for name in ("a.txt", "b.md"):
+        (tmp_path / name).write_text(name)
+    assert list(read_texts(tmp_path)) == ["a.txt", "b.md"]
+    (tmp_path / "c.py").write_text("c")
+    with pytest.raises(ValueError, match="must hold at most 2 "):
+        read_texts(tmp_path)
+    with pytest.raises(ValueError, match=r"data\.path=/: is all there is; give a folder"):
+        read_texts("/")

@@ -235,3 +235,13 @@ def test_a_resumed_run_leaves_out_what_it_may_not_make(run: Path, tmp_path: Path
     assert OmegaConf.load(run / ".hydra/config.yaml").trainer.max_time == "00:08:00:00"
     instantiate({"a": [payload]})  # negative control: it would have run
     assert (tmp_path / "canary").is_dir()
+
+
+def test_a_text_that_the_checkpoint_does_not_name_is_not_looked_at(run: Path, cut: Path) -> None:
+    config = OmegaConf.load(run / ".hydra/config.yaml")
+    config.data.path = "/"
+    OmegaConf.save(config, run / ".hydra/config.yaml")
+    with pytest.raises(UserError, match=r"data\.path=/, which is .* \(type data\.path= for a text"):
+        plan(f"resume={run}")
+    typed = f"data.path={cut.parent / 'text.txt'}"
+    assert plan(f"resume={run}", typed).config["data"]["path"] == str(cut.parent / "text.txt")
