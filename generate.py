@@ -1,16 +1,10 @@
 """Text from a checkpoint, streamed as it comes."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from cli import Overrides, plain, refuse, run_command, user_errors
-
-if TYPE_CHECKING:
-    from data import Tokenizer
 
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
@@ -55,7 +49,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
             seed=config["seed"],
         )
     print(config["prompt"], end="", flush=True)
-    for piece in pieces(trained.tokenizer, tokens):
+    for piece in trained.tokenizer.decode_stream(tokens):
         print(piece, end="", flush=True)
     print()
 
@@ -72,11 +66,6 @@ def without_effect(config: dict[str, Any], overrides: Overrides) -> list[str]:
         f"{typed}: has no effect with {why}, which always takes the likeliest token; leave it out"
         for typed in overrides.of(*keys)
     ]
-
-
-def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
-    """Text as it becomes whole: a character of several byte tokens waits for its last."""
-    return tokenizer.decode_stream(tokens)
 
 
 if __name__ == "__main__":

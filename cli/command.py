@@ -134,8 +134,7 @@ def _run_hydra(
     lines, flags = split_arguments(sys.argv[1:])
     typed = Overrides(lines)
     check_overrides(typed, flags, config_name)
-    from_a_run = typed.of("init_from", "resume")  # whose own config is not known here
-    if check is not None and {"-m", "--multirun"} & set(flags) and not from_a_run:
+    if check is not None and {"-m", "--multirun"} & set(flags):
         _check_jobs(typed, config_name, check)
 
     def job(config: DictConfig) -> Any:

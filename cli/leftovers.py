@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from cli.rundir import CONFIG, RESULTS
+from cli.rundir import CONFIG
 from common.files import write_bytes
+from training.kept import RESULTS
 
 # What a run that goes on writes anew, or cuts back, before its first step
 REWRITTEN = (

@@ -18,7 +18,7 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     lines = []
     for key in keys:
         value = config.get(key)
-        for path in _paths(value) if isinstance(value, str) else []:
+        for path in listed(value) if isinstance(value, str) else []:
             if path and not os.path.exists(path):
                 lines.append(
                     f"{key}={path}: no such file or directory; give a run directory that holds "
@@ -27,8 +27,8 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _paths(value: str) -> list[str]:
-    """The paths in `RUN` or `[RUN,RUN]`, each as it is typed or in quotes."""
+def listed(value: str) -> list[str]:
+    """The paths in `RUN` or `[RUN,RUN,…]`, each verbatim or in quotes."""
     inside = value.strip()
     if os.path.exists(value) or not (inside.startswith("[") and inside.endswith("]")):
         return [value]

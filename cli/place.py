@@ -9,9 +9,10 @@ from cli.environment import environment
 from cli.errors import UserError, user_errors
 from cli.leftovers import Leftovers
 from cli.plan import Plan
-from cli.rundir import CLAIM, RESULTS, claim, free_directory, save_config
+from cli.rundir import CLAIM, claim, free_directory, save_config
 from common.files import write_json
 from training import Run
+from training.kept import RESULTS
 from training.parts import blamed, first_line
 from training.prepare import Prepared
 

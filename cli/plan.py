@@ -21,11 +21,11 @@ from cli.resume import (
     resumed_config,
     typed_keys,
 )
-from cli.rundir import CLAIM, RESULTS, check_free, hold_run
+from cli.rundir import CLAIM, check_free, hold_run
 from cli.saved_config import read_config
 from cli.unfinished import find_run, find_unfinished
 from common.lock import is_held
-from training.kept import candidates
+from training.kept import RESULTS, candidates
 
 
 class Plan(NamedTuple):

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from cli.compose import CONFIGS, flatten, plain
 from cli.errors import UserError
 from cli.overrides import Overrides, values_of
-from cli.rundir import CONFIG, RESULTS
+from cli.rundir import CONFIG
 from cli.saved_config import OBJECTS, Taken, read_config, refusal
 from common.rules import shown
+from training.kept import RESULTS
 
 # What may change half-way: how long a run trains, what it shows, who computes, and where the text
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and

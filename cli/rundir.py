@@ -17,7 +17,6 @@ from training.kept import candidates
 RUNS = Path("runs")
 CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
 CONFIG = Path(CLAIM) / "config.yaml"
-RESULTS = "results.json"  # the last thing: a run that has it is finished
 EVALUATIONS = "evaluations"
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from cli.identity import identity, sha256
+from cli.paths import listed
 from cli.trained import Trained, load_trained
 from evaluation import Settings, Subject, describe, precision_of
 from model import Transformer
@@ -19,10 +19,7 @@ SAME_MODEL = ("backend", "fused_projection", "dropout")
 
 def checkpoint_paths(text: str) -> list[str]:
     """`RUN`, or `[RUN,RUN,…]`, each verbatim or in quotes; ValueError for one named twice."""
-    inside = text.strip()
-    if Path(text).exists() or not (inside.startswith("[") and inside.endswith("]")):
-        return [text]
-    paths = [part.strip().strip("'\"") for part in inside[1:-1].split(",")]
+    paths = listed(text)
     if "" in paths:
         raise ValueError(f"checkpoint={text}: must be a path, or a list of them: [runs/a,runs/b]")
     if twice := [path for path in paths if paths.count(path) > 1]:

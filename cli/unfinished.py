@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cli.errors import UserError
-from cli.rundir import CONFIG, RESULTS, RUNS, run_of
+from cli.rundir import CONFIG, RUNS, run_of
 from common.lock import is_held
 from common.sealed import damage
-from training.kept import LAST, candidates, newest_whole
+from training.kept import LAST, RESULTS, candidates, newest_whole
 
 
 def find_unfinished(

@@ -26,7 +26,7 @@ from common.rules import (
     shown,
 )
 from model.layers import KINDS, POSITIONS, Layer, layers
-from model.numbers import python
+from model.numbers import as_python
 from model.rules import removed, tied_problems
 
 BACKENDS = ("auto", "triton", "pytorch")  # auto and `kernels.BACKENDS`, which imports torch
@@ -113,7 +113,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name in (one.name for one in fields(self)):  # frozen, for everyone else
-            object.__setattr__(self, name, python(getattr(self, name)))
+            object.__setattr__(self, name, as_python(getattr(self, name)))
         if not isinstance(self.scaling, ScalingConfig):
             raise ValueError(
                 f"scaling={shown(self.scaling)}: must be a ScalingConfig; leave it out"

@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from common.rules import above, among, at_least, even, one_of, problems, refuse
-from model.numbers import python
+from model.numbers import as_python
 from model.scalings import SCALINGS, SETTINGS, STRETCHED
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def rope_frequencies(
     attention factor. Raises ValueError, every broken rule on a line, for an unknown method, an
     option that the method does not use, or a value out of range.
     """
-    rotary_dim, theta, seq_len = python(rotary_dim), python(theta), python(seq_len)
+    rotary_dim, theta, seq_len = as_python(rotary_dim), as_python(theta), as_python(seq_len)
     settings = {"train_length": train_length, "factor": factor, **options}
-    settings = {name: python(value) for name, value in settings.items()}
+    settings = {name: as_python(value) for name, value in settings.items()}
     lines = problems({"rotary_dim": rotary_dim, "theta": theta}, RULES)
     width = None if lines else rotary_dim
     refuse(lines + scaling_problems(method, settings, seq_len=seq_len, rotary_dim=width))

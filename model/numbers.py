@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def python(value: Any) -> Any:
+def as_python(value: Any) -> Any:
     """A scalar of NumPy or torch as the Python number that it holds; all else as it is."""
     scalar = hasattr(value, "item") and getattr(value, "shape", None) == ()
     return value.item() if scalar else value

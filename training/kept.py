@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and in which order they are gone back to. Needs no torch."""
+"""What a run keeps, and in which order its checkpoints are gone back to. Needs no torch."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from common.sealed import damage
 
 BEST, LAST = "best.ckpt", "last.ckpt"
+RESULTS = "results.json"  # the last file of a run: one that has it is finished
 _STEP = re.compile(r"step-(\d{8,})\.ckpt")
 
 

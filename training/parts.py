@@ -15,13 +15,14 @@ from lightning.pytorch.loggers import Logger
 
 from common.rules import shown
 from training.callbacks.samples import SAMPLES
+from training.kept import RESULTS
 from training.metrics_file import METRICS
 
 T = TypeVar("T", L.Callback, Logger)
 
 _LOGGER: Any = Logger  # abstract, which `type[T]` does not take
 # What a run keeps for itself, in its directory
-KEPT = ("checkpoints", "evaluations", ".hydra", METRICS, SAMPLES, "results.json")
+KEPT = ("checkpoints", "evaluations", ".hydra", METRICS, SAMPLES, RESULTS)
 MONITORS = ("val/loss", "val/bpb")  # what a validation logs for callbacks to follow
 # Lightning's callbacks that break a promise of a run, or do nothing in one.
 UNFIT: dict[type[L.Callback], str] = {

@@ -14,10 +14,10 @@ from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.ending import Ending, limits_of
 from training.callbacks.metrics import Metrics
-from training.callbacks.samples import SAMPLES
 from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_signals
 from training.callbacks.validation import EveryValidation
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
+from training.kept import RESULTS
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
@@ -62,7 +62,7 @@ class Run:
             *build_phases(config),
             self.metrics,
             *self.prepared.callbacks,
-            EveryValidation(config["trainer"]["val_check_interval"]),
+            EveryValidation(),
             Ending(limits_of(config)),
             self.best,
             StopWhenAsked(self.request, self.best),
@@ -80,6 +80,8 @@ class Run:
         with self.request.awaited(requeue_signals()):
             try:
                 self.trainer.fit(self.module, None, None, data, checkpoint, weights_only=True)
+                if self.request.number is not None:  # it came when there was no step left
+                    raise Stopped(self.request.number)
             except (RuntimeError, ConnectionError, EOFError) as error:
                 if not _is_of_a_worker(error):
                     raise
@@ -97,8 +99,6 @@ class Run:
         """Whatever the run wrote after its checkpoint, it will write again."""
         if self.resume_point is None:
             return
-        if self.checkpoint is None:  # a schedule and a length of its own are in the checkpoint
-            (self.directory / SAMPLES).unlink(missing_ok=True)
         metrics = self.directory / METRICS
         cut_metrics(metrics, self.resume_point)
         for logger in self.trainer.loggers:
@@ -127,7 +127,7 @@ class Run:
             "run_dir": str(self.directory),
         }
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
-        write_json(self.directory / "results.json", results)  # the last thing: it says "finished"
+        write_json(self.directory / RESULTS, results)  # the last thing: it says "finished"
         return results
 
 

@@ -53,6 +53,7 @@ def lines(run: Path) -> list[dict]:
         pytest.param("on_before_optimizer_step", 5, 5, marks=pytest.mark.slow),
         ("on_validation_batch_start", 6, 4),
         pytest.param("on_validation_end", 2, 4, marks=pytest.mark.slow),
+        ("on_train_end", 1, 10),  # when no step is left
         ("on_train_batch_end", 20, 10),  # after the last step, whose validation is finished
     ],
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 
+from training.callbacks.validation import is_due
 from training.kept import BEST, LAST, history, step_name
 
 
@@ -59,7 +60,7 @@ class BestAndLast(L.Callback):
             return  # a micro-batch of a step that is still being accumulated
         self._ended_step = step
         due = self.every_n_steps is not None and step % self.every_n_steps == 0
-        if due and not _validation_follows(trainer):
+        if due and not is_due(trainer):
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -103,12 +104,3 @@ class BestAndLast(L.Callback):
         for _, path in history(self.directory):
             if path not in kept:
                 path.unlink(missing_ok=True)
-
-
-def _validation_follows(trainer: L.Trainer) -> bool:
-    """Whether Lightning validates after the optimizer step that has just ended."""
-    if not trainer.enable_validation:
-        return False
-    batches = trainer.global_step * trainer.accumulate_grad_batches
-    every = trainer.val_check_batch
-    return trainer.global_step >= trainer.max_steps or (every is not None and batches % every == 0)

@@ -54,7 +54,8 @@ class Samples(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take back the samples that came after the checkpoint."""
         path = _path(trainer)
-        if self.resumed and path.exists() and path.stat().st_size > self.bytes:
+        known = self.resumed or trainer.global_step == 0  # not by checkpoints of before
+        if known and path.exists() and path.stat().st_size > self.bytes:
             os.truncate(path, self.bytes)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -13,8 +13,7 @@ class EveryValidation(L.Callback):
     It stands before the callbacks that save checkpoints, which carry `validated_step`.
     """
 
-    def __init__(self, every_n_steps: int) -> None:
-        self.every_n_steps = every_n_steps
+    def __init__(self) -> None:
         self.validated_step = 0
         self.owing = False  # checkpoints that are older than this class owe nothing
 
@@ -28,13 +27,22 @@ class EveryValidation(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Validate, if the checkpoint is of a step whose validation was still to come."""
-        step = trainer.global_step
-        if self.owing and step % self.every_n_steps == 0 and self.validated_step != step:
+        if self.owing and self.validated_step != trainer.global_step and is_due(trainer):
             _validate(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember it."""
         self.validated_step = trainer.global_step
+
+
+def is_due(trainer: L.Trainer) -> bool:
+    """Whether Lightning validates after the optimizer step that has just ended."""
+    if not trainer.enable_validation:
+        return False
+    if trainer.global_step >= trainer.max_steps:
+        return True  # `training.callbacks.ending`
+    batches, every = trainer.global_step * trainer.accumulate_grad_batches, trainer.val_check_batch
+    return every is not None and batches % every == 0
 
 
 def owes_validation(checkpoint: dict[str, Any]) -> bool:
