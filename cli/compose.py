@@ -1,5 +1,6 @@
 """What Hydra composes from configs/: which keys and options there are, and which there are not."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
 from cli.errors import UserError
-from cli.overrides import Overrides, values_of
+from cli.overrides import PATHS, Overrides, values_of
 from common.rules import nearest
 from model.rules import REMOVED
 from training.trainer_rules import REFUSED as LIGHTNINGS
@@ -23,10 +24,19 @@ OPEN_GROUPS = ("trainer", "callbacks", "logger", "hydra")
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain dictionaries, lists and scalars."""
+    """The resolved config as plain dictionaries, lists and scalars; `~` is the user's home."""
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return {str(key): _at_home(str(key), value) for key, value in container.items()}
+
+
+def _at_home(key: str, value: Any) -> Any:
+    """A shell leaves `~` as it is in `key=~/texts`: a path begins with the directory it means."""
+    if key == "data" and value is not None:
+        return {inner: _at_home(f"data.{inner}", of_it) for inner, of_it in value.items()}
+    if key not in PATHS or not isinstance(value, str):
+        return value
+    return os.path.expanduser(value)
 
 
 def composed(

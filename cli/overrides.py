@@ -12,7 +12,8 @@ from cli.errors import UserError
 from common.rules import shown
 
 # Text that a person types as it is: spaces, commas, brackets and all.
-VERBATIM = ("prompt", "checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir")
+PATHS = ("checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir")
+VERBATIM = ("prompt", *PATHS)
 
 
 class Overrides:

@@ -28,8 +28,9 @@ def path_problems(config: dict[str, Any]) -> list[str]:
 
 
 def listed(value: str) -> list[str]:
-    """The paths in `RUN` or `[RUN,RUN,…]`, each verbatim or in quotes."""
+    """The paths in `RUN` or `[RUN,RUN,…]`, each verbatim or in quotes; `~` is the user's home."""
     inside = value.strip()
     if os.path.exists(value) or not (inside.startswith("[") and inside.endswith("]")):
         return [value]
-    return [part.strip().strip("'\"") for part in inside[1:-1].split(",")]
+    parts = (part.strip().strip("'\"") for part in inside[1:-1].split(","))
+    return [os.path.expanduser(part) for part in parts]

@@ -60,7 +60,18 @@ def corpus_problems(name: Any, path: Any) -> list[str]:
         return [
             f"data.path={path}: data.corpus={name} reads no path; use data=text data.path={path}"
         ]
+    if isinstance(path, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        return [_not_a_url(path)]
     return []
+
+
+def _not_a_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    name = Path(re.split("[?#]", rest)[0]).name or "notes.txt"
+    way_out = f"download it, then data.path={name}"
+    if scheme.lower() == "file":
+        way_out = f"take data.path={rest}"
+    return f"data.path={url}: must be a path on this machine, not a URL; {way_out}"
 
 
 def load_corpus(

@@ -14,7 +14,7 @@ from data.stamps import stamp
 from data.texts import BLOCK, SEPARATOR, Text
 
 MOST_FILES = 100_000  # each is looked at, one by one, whenever a run begins
-SUFFIXES = (".txt", ".md", ".py")  # what is read of a folder
+SUFFIXES = (".txt", ".md", ".py")  # what is read of a folder, in capitals too
 
 
 class TextFile:
@@ -180,4 +180,4 @@ def _files_below(folder: Path) -> dict[str, Path]:
 def _wanted(file: Path, folder: Path) -> bool:
     """Whether a folder's reader takes this entry: a text by its suffix, not hidden."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix in SUFFIXES and not hidden and file.is_file()
+    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from cli.arguments import check_arguments
+from cli.compose import composed, plain
 from cli.errors import UserError
+from cli.paths import listed
 
 RIGHT = [
     ["model.n_heads=3", "--cfg", "job", "-m"],
@@ -79,3 +81,12 @@ def test_a_word_alone_is_answered_with_its_key(
     with pytest.raises(UserError) as refusal:
         check_arguments(arguments, command)
     assert said in str(refusal.value)
+
+
+def test_a_path_may_begin_with_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    lines = ["data=text", "data.path='~/a.txt'", "run_dir='~/b'", "name='~'", "init_from='x~'"]
+    config = plain(composed("train", lines))
+    assert config["data"]["path"] == "/home/me/a.txt" and config["run_dir"] == "/home/me/b"
+    assert config["name"] == "~" and config["init_from"] == "x~"
+    assert listed("[~/a,'~/b', c]") == ["/home/me/a", "/home/me/b", "c"]

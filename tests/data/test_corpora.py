@@ -135,13 +135,13 @@ def test_text_of_one_file(tmp_path: Path) -> None:
 
 
 def test_text_of_a_folder(tmp_path: Path) -> None:
-    for name in ("b.txt", "a/c.md", "a/b.py", "a/d.bin", ".git/e.txt", "a/.f.txt"):
+    for name in ("b.TXT", "a/c.Md", "a/b.py", "a/d.bin", ".git/e.txt", "a/.f.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name * 10)
     (tmp_path / "empty.txt").touch()
     corpus = load_corpus("text", path=tmp_path)
     whole = [head + tail for head, tail in zip(*strings(corpus), strict=True)]
-    assert whole == [name * 10 for name in ("a/b.py", "a/c.md", "b.txt")]
+    assert whole == [name * 10 for name in ("a/b.py", "a/c.Md", "b.TXT")]
 
 
 def test_text_of_a_glob(tmp_path: Path) -> None:
@@ -244,6 +244,9 @@ def test_paths_that_lead_nowhere(
         (["text"], None, "data.corpus=[text]: must be one of"),
         ("stdlib", "x.txt", "data.path=x.txt: data.corpus=stdlib reads no path; use data=text"),
         ("text", None, "data.path=null: data.corpus=text needs a file"),
+        ("text", "https://example.org/a/b.txt?raw", "not a URL; download it, then data.path=b.txt"),
+        ("text", "HTTP://example.org", "data.path=HTTP://example.org: must be a path on"),
+        ("text", "file:///home/me/b.txt", "take data.path=/home/me/b.txt"),
     ],
 )
 def test_corpora_that_there_are_not(name: str, path: str | None, said: str) -> None:
