@@ -67,5 +67,5 @@ def compare(runs: list[Path]) -> None:
     after(runs)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="train", check=check_job, after_sweep=compare)

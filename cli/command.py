@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments, known_flags
 from cli.compose import check_overrides, check_users_options, composed, explain, plain
+from cli.completion import FLAGS, complete
 from cli.errors import FULL, UserError
 from cli.folders import CONFIGS, use_folder
 from cli.help import help_text
@@ -75,6 +76,8 @@ def run_command(
     threading.excepthook = _tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
+        if set(FLAGS) & set(sys.argv[1:]):
+            return complete(sys.argv[0], sys.argv[1:], config_name)
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
             _Command(task, config_name, scratch).run(check, after_sweep)
     except UserError as error:
@@ -189,7 +192,6 @@ class _Command:
         self.composing.clear()
         set_quiet(self.quiet)
         use_folder(self.folder)
-        began = time.monotonic()
         try:
             with _failures_told():
                 return self.task(config, self._overrides())
@@ -199,7 +201,7 @@ class _Command:
             release_all()
             _job_start[0] = time.time()
             if self.sweep:
-                self.sweep.ended(began)
+                self.sweep.ended()
 
     def _overrides(self) -> Overrides:
         """What the user's words are in this job, which is announced where there are several."""
@@ -218,13 +220,11 @@ class _Command:
             yield
         except (UserError, SystemExit):
             raise
-        except OSError as error:
-            if not self.composing:
-                raise
-            _fail(error)
         except Exception as error:
             if not self.composing:
                 raise
+            if isinstance(error, OSError) and not isinstance(error, HydraException):
+                _fail(error)
             raise UserError(explain(error, self.typed, self.config_name)) from error
 
 
