@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from training import Run
+from training.ended import MAX_STEPS
 from training.phases import describe
 
 
@@ -36,8 +37,10 @@ def summarize(run: Run, results: dict[str, Any]) -> None:
     rate = results["tokens_per_second"]
     speed = f"{rate:,.0f} tokens/s" if rate else "too few steps for a rate"
     mfu = f", {results['mfu']:.1%} of the device's bf16 peak" if results["mfu"] else ""
+    ended = {} if results["ended"] == MAX_STEPS else {"ended": results["why_ended"]}
     _print(
         {
+            **ended,
             "val/loss": f"{results['val/loss']:.4f} nats per token (best, "
             f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
             "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
