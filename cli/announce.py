@@ -7,6 +7,7 @@ import torch
 
 from common.terminal import say
 from training import Run
+from training.ended import MAX_STEPS
 from training.phases import describe
 
 
@@ -38,13 +39,14 @@ def summarize(run: Run, results: dict[str, Any]) -> None:
     rate = results["tokens_per_second"]
     speed = f"{rate:,.0f} tokens/s" if rate else "too few steps for a rate"
     mfu = f", {results['mfu']:.1%} of the device's bf16 peak" if results["mfu"] else ""
-    rows = {
+    rows: dict[str, Any] = {
         "val/loss": f"{results['val/loss']:.4f} nats per token (best, "
         f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
         "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
         "run": run.directory,
     }
-    print(*_lines(rows), sep="\n", flush=True)
+    ended = {} if results["ended"] == MAX_STEPS else {"ended": results["why_ended"]}
+    print(*_lines(ended | rows), sep="\n", flush=True)
 
 
 def _lines(rows: dict[str, Any]) -> list[str]:

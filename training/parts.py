@@ -14,9 +14,9 @@ from lightning.pytorch import callbacks as lightnings
 from lightning.pytorch.loggers import Logger
 
 from common.rules import shown
-from training.callbacks.samples import SAMPLES
 from training.kept import RESULTS
 from training.metrics_file import METRICS
+from training.samples_file import SAMPLES
 
 T = TypeVar("T", L.Callback, Logger)
 
@@ -48,6 +48,12 @@ def build_callbacks(settings: Mapping[str, Any]) -> dict[str, L.Callback]:
     return made
 
 
+def named(settings: Mapping[str, Any], callbacks: Sequence[L.Callback]) -> dict[str, L.Callback]:
+    """By key, the callbacks that were built from `settings`; there may be more behind them."""
+    keys = [name for name, entry in settings.items() if entry is not None]
+    return dict(zip(keys, callbacks, strict=False))
+
+
 def place_checkpoints(
     settings: Mapping[str, Any], callbacks: Sequence[L.Callback], checkpoints: Path
 ) -> None:
@@ -56,8 +62,7 @@ def place_checkpoints(
     In the run's own `checkpoints` the two would replace and remove each other's files: ValueError
     for one that is told to save there. `settings`: the group that `callbacks` were built from.
     """
-    keys = [name for name, entry in settings.items() if entry is not None]
-    for key, callback in zip(keys, callbacks, strict=False):  # there may be more behind them
+    for key, callback in named(settings, callbacks).items():
         if not isinstance(callback, lightnings.ModelCheckpoint):
             continue
         if callback.dirpath is None:

@@ -22,7 +22,7 @@ from training.kept import RESULTS
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
-from training.parts import place_checkpoints
+from training.parts import named, place_checkpoints
 from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
@@ -57,7 +57,12 @@ class Run:
         self.metrics = _build_metrics(prepared.config)
         checkpoints = directory / "checkpoints"
         self.best = BestAndLast(checkpoints, **prepared.config["checkpoints"])
-        place_checkpoints(prepared.config["callbacks"] or {}, prepared.callbacks, checkpoints)
+        settings = prepared.config["callbacks"] or {}
+        place_checkpoints(settings, prepared.callbacks, checkpoints)
+        keys = {
+            part: f"callbacks.{key}" for key, part in named(settings, prepared.callbacks).items()
+        }
+        self.ending = Ending(limits_of(prepared.config), keys)
         self.request = Request("finishing this step, then saving a checkpoint")
         self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
         if contents:
@@ -71,7 +76,7 @@ class Run:
             self.metrics,
             *self.prepared.callbacks,
             EveryValidation(),
-            Ending(limits_of(config)),
+            self.ending,
             self.best,
             StopWhenAsked(self.request, self.best),
         ]
@@ -134,6 +139,7 @@ class Run:
             "rope/backend": self.prepared.backend,
             "run_dir": str(self.directory),
         }
+        results["ended"], results["why_ended"] = self.ending.why(self.trainer)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
         write_json(self.directory / RESULTS, results)  # the last thing: it says "finished"
         return results

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from training.checkpoint_files import AtomicCheckpointIO
+from training.ended import KnowingTrainer
 from training.metrics_file import METRICS, JsonLines
 from training.parts import build_loggers, first_line
 
@@ -29,7 +30,7 @@ def build_trainer(
     device: torch.device,
     directory: Path,
     callbacks: Sequence[L.Callback],
-) -> L.Trainer:
+) -> KnowingTrainer:
     """The Trainer of a run in `directory`, which need not be there yet: nothing is written.
 
     ValueError for settings that do not go together.
@@ -45,7 +46,7 @@ def build_trainer(
     del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
     loggers = build_loggers(config["logger"] or {}, directory)
     try:
-        return L.Trainer(
+        return KnowingTrainer(
             default_root_dir=str(directory),
             logger=[JsonLines(directory / METRICS), *loggers.values()],
             callbacks=list(callbacks),

@@ -5,6 +5,8 @@ from typing import Any
 
 import lightning as L
 
+from training.ended import End, KnowingTrainer, end_of
+
 
 def limits_of(config: Mapping[str, Any]) -> list[Any]:
     """What sets the end of a run of this config, plain data."""
@@ -26,18 +28,33 @@ class Ending(L.Callback):
     stands behind the user's callbacks and before the one that saves checkpoints.
     """
 
-    def __init__(self, limits: list[Any]) -> None:
-        """`limits` set the end (`limits_of`); whoever changes them wants to train on."""
-        self.limits = limits
+    def __init__(self, limits: list[Any], keys: Mapping[L.Callback, str]) -> None:
+        """`limits` set the end (`limits_of`); whoever changes them wants to train on.
+
+        `keys`: the config keys of the user's callbacks.
+        """
+        self.limits, self.keys = limits, keys
         self.ended: Any = None  # the step and the limits with which training had ended
+        self.end: list[str] | None = None  # and why
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training had ended, if it had."""
-        return {"ended": self.ended}
+        """Where training had ended, if it had, and why."""
+        return {"ended": self.ended} | ({} if self.end is None else {"end": self.end})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take that up."""
+        """Take that up; older checkpoints do not say why."""
         self.ended = state_dict["ended"]
+        match state_dict.get("end"):
+            case [str(kind), str(words)]:
+                self.end = [kind, words]
+
+    def why(self, trainer: L.Trainer) -> End:
+        """Why training has ended; as it was found then, where that was before a resume."""
+        if self.end is not None and trainer.global_step < trainer.max_steps:
+            return End(*self.end)
+        assert isinstance(trainer, KnowingTrainer)
+        stopper = None if trainer.stopper is self else trainer.stopper
+        return end_of(trainer.global_step, trainer.max_steps, stopper, self.keys)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop before the first step, where the checkpoint is of a run that had ended."""
@@ -52,3 +69,5 @@ class Ending(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember whether this was the last validation."""
         self.ended = [trainer.global_step, self.limits] if trainer.should_stop else None
+        self.end = None
+        self.end = list(self.why(trainer)) if trainer.should_stop else None
