@@ -26,8 +26,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments, known_flags
-from cli.compose import check_overrides, check_users_options, composed, explain, plain
 from cli.completion import FLAGS, complete
+from cli.compose import check_overrides, check_users_options, composed, explain, plain
 from cli.errors import FULL, UserError
 from cli.folders import CONFIGS, use_folder
 from cli.help import help_text
@@ -167,8 +167,14 @@ class _Command:
             return
         if check is not None and self.sweep:
             _check_jobs(self.typed, self.config_name, check)
-        with self._explained(), self._placed(after_sweep is not None):
-            self._run_jobs()
+        try:
+            with self._explained(), self._placed(after_sweep is not None):
+                self._run_jobs()
+        except Stopped as stop:
+            if self.sweep is None or self.sweep.directory is None:
+                raise
+            how = "the sweep goes on with the same command and resume=auto"
+            raise Stopped(stop.number, "; ".join(filter(None, [stop.what, how]))) from None
         if self.sweep and after_sweep and (runs := self.sweep.runs()):
             with _failures_told():
                 after_sweep(runs)

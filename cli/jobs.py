@@ -1,5 +1,6 @@
 """The jobs of a sweep (`-m`): what each is called, where its run goes, and what is said of it."""
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -48,7 +49,8 @@ class Sweep:
         self.began = None if self._has_ended(self._label(job, number)) else time.monotonic()
         if number == 0 and self.directory is not None:
             jobs = f"{total} jobs in " if total else ""
-            say(f"sweep: {jobs}{self.directory}; tensorboard --logdir {self.directory}")
+            curves = shlex.join(["tensorboard", "--logdir", str(self.directory)])
+            say(f"sweep: {jobs}{self.directory}; {curves}")
         of = f" of {total}" if total else ""
         to_run = [one for one in (self.labels or [])[number:] if not self._has_ended(one)]
         left = f" ({_left(self.seconds, len(to_run))})" if to_run and self.seconds else ""
