@@ -133,8 +133,10 @@ def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
     keys: list[str] = []
     for override in overrides.parsed:
         name, value = override.key_or_group, values_of(override)[0]
-        if (CONFIGS / name / f"{value}.yaml").is_file():
-            keys += _keys_of_option(name, str(value))
+        options = value if isinstance(value, list) else [value]
+        if options and (CONFIGS / name / f"{options[0]}.yaml").is_file():
+            for option in options:
+                keys += _keys_of_option(name, str(option))
         else:
             keys += [name, *(key for key in now if key.startswith(f"{name}."))]
     known = [key for key in keys if key in now and not isinstance(now[key], dict)]
