@@ -18,6 +18,7 @@ from common.rules import nearest
 from model.rules import REMOVED
 from training.trainer_rules import REFUSED as LIGHTNINGS
 
+SEVERAL = ("logger",)  # groups that take a list of options
 # Groups of keyword arguments of Lightning's and Hydra's objects: new keys may be added.
 OPEN_GROUPS = ("trainer", "callbacks", "logger", "hydra")
 
@@ -147,9 +148,11 @@ def _check_kind(override: Override, config_name: str) -> None:
         keys = known_keys(config_name)
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
-    if is_group(key) and not all(map(_may_be_option, values_of(override))):
+    if is_group(key) and not all(_may_be_options(key, value) for value in values_of(override)):
         options = ", ".join(group_options(key))
-        raise UserError(f"{text}: {key} takes the name of one of: {options}")
+        several = f", or several: {key}=[{','.join(group_options(key)[:2])}]"
+        how = several if key in SEVERAL else ""
+        raise UserError(f"{text}: {key} takes the name of one of: {options}{how}")
 
 
 def _check_hydras(key: str, text: str) -> None:
@@ -217,6 +220,13 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
             hint = gone
         lines.append(f"{overrides.typed[key]}: {hint}")
     return lines
+
+
+def _may_be_options(group: str, value: object) -> bool:
+    """A name of an option, or where there may be several, a list of them."""
+    if isinstance(value, list) and group in SEVERAL:
+        return bool(value) and all(map(_may_be_option, value))
+    return _may_be_option(value)
 
 
 def _may_be_option(value: object) -> bool:

@@ -9,7 +9,7 @@ from training.kept import RESULTS
 
 # What a run that goes on writes anew, or cuts back, before its first step
 REWRITTEN = (
-    *(RESULTS, "environment.json", "metrics.jsonl"),
+    *(RESULTS, "environment.json", "metrics.jsonl", "csv/metrics.csv"),
     *(CONFIG, CONFIG.with_name("overrides.yaml")),
 )
 

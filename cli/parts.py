@@ -3,11 +3,13 @@
 What is not is told by `training.parts`, which makes the objects.
 """
 
+import re
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from common.plain import leads_out
-from common.rules import BOOLEAN, at_least, integer, number, of, optional, problems, shown
+from common.rules import BOOLEAN, at_least, integer, number, of, optional, problems, shown, text
 
 SAMPLES = "training.callbacks.samples.Samples"
 SAMPLES_RULES = {
@@ -25,7 +27,21 @@ TENSORBOARD_RULES = {
     "default_hp_metric": BOOLEAN,
     "log_graph": of("false: the model has no example input", lambda v: v is False, "false"),
 }
-_RULES = {SAMPLES: SAMPLES_RULES, TENSORBOARD: TENSORBOARD_RULES}
+WANDB, MLFLOW = "training.loggers.Wandb", "training.loggers.Mlflow"
+_SERVER = of(
+    "null, or the address of a server",
+    lambda v: v is None or (isinstance(v, str) and re.match("https?://.", v) is not None),
+    "http://localhost:5000",
+)
+WANDB_RULES = {"project": text("ropewalk"), "offline": BOOLEAN}
+MLFLOW_RULES = {"experiment_name": text("ropewalk"), "tracking_uri": _SERVER}
+_RULES = {
+    SAMPLES: SAMPLES_RULES,
+    TENSORBOARD: TENSORBOARD_RULES,
+    WANDB: WANDB_RULES,
+    MLFLOW: MLFLOW_RULES,
+}
+_PACKAGES = {WANDB: "wandb", MLFLOW: "mlflow"}
 
 
 def part_problems(config: Mapping[str, Any]) -> list[str]:
@@ -48,8 +64,17 @@ def _entry_problems(key: str, entry: Any) -> list[str]:
             f"{key}._target_={shown(target)}: must be a class, as in "
             "lightning.pytorch.callbacks.Timer"
         ]
+    package = _PACKAGES.get(target)
+    if package is not None and not _is_installed(package):
+        return [f"logger={package}: needs the package {package}; pip install '.[loggers]'"]
     lines = problems(entry, _RULES.get(target, {}), f"{key}.")
     return lines or (_leading_out(key, entry) if key.startswith("logger.") else [])
+
+
+def _is_installed(package: str) -> bool:
+    """Whether it can be imported; a mere folder of that name, as wandb makes them, is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def _leading_out(key: str, entry: Mapping[str, Any]) -> list[str]:

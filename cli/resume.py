@@ -150,8 +150,10 @@ def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
     keys: list[str] = []
     for override in overrides.parsed:
         name, value = override.key_or_group, values_of(override)[0]
-        if option_file(name, str(value)):
-            keys += keys_of_option(name, str(value))
+        options = [str(one) for one in (value if isinstance(value, list) else [value])]
+        if options and option_file(name, options[0]):
+            for option in options:
+                keys += keys_of_option(name, option)
         else:
             keys += [name, *(key for key in now if key.startswith(f"{name}."))]
     known = [key for key in keys if key in now and not isinstance(now[key], dict)]

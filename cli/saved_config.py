@@ -24,6 +24,7 @@ from model.rules import REMOVED
 MOST_BYTES = 2**18  # a config of ours has a hundredth of it
 # Groups of objects by name, arguments and all; `phases` are today's, made of other keys.
 OBJECTS = ("callbacks", "logger")
+REACHING = ("offline", "tracking_uri")  # arguments of loggers that are typed, or not there
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -82,19 +83,20 @@ class Taken:
         return self._settings(saved, own, group) if isinstance(own, dict) else saved
 
     def _objects(self, saved: dict[str, Any], own: dict[str, Any], group: str) -> dict[str, Any]:
-        """Those of `saved` that are there today as well, and those that were typed today.
+        """Those of `saved` that the project's own options have, and those that were typed today.
 
         Whoever chooses an option of the group today has its objects, and no others.
         """
         if group in self.typed:
             return own
         kept: dict[str, Any] = {}
+        there = _objects_of_options(group) | own
         for name, value in saved.items():
             key = f"{group}.{name}"
             if value is None:
                 kept[name] = None
-            elif isinstance(value, dict) and isinstance(own.get(name), dict):
-                kept[name] = self._arguments(value, own[name], key)
+            elif isinstance(value, dict) and isinstance(there.get(name), dict):
+                kept[name] = self._arguments(value, there[name], key)
             else:
                 self.left_out.append(key)
         typed = [name for name in own if any(k.startswith(f"{group}.{name}.") for k in self.typed)]
@@ -110,7 +112,7 @@ class Taken:
             inner = f"{key}.{name}"
             if name == "_target_" or inner in self.typed:
                 continue
-            if name in MAGIC or names_code(value):
+            if name in MAGIC or names_code(value) or _reaches_out(name, value, own):
                 self.left_out.append(inner)
             elif leads_out(value):
                 raise ValueError(
@@ -139,6 +141,21 @@ class Taken:
 
 def _be_a_group(own: object) -> str:
     return "be a group of keys" if isinstance(own, dict) else "be a value, not a group of keys"
+
+
+def _reaches_out(name: str, value: Any, own: dict[str, Any]) -> bool:
+    """Whether an argument of a logger of ours might send the run's figures to somebody's server."""
+    is_ours = str(own.get("_target_")).startswith("training.loggers.")
+    return is_ours and value != own.get(name) and (name not in own or name in REACHING)
+
+
+@cache
+def _objects_of_options(group: str) -> dict[str, Any]:
+    """The objects that the options of a group make, by name."""
+    made: dict[str, Any] = {}
+    for name in group_options(group):
+        made |= yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    return made
 
 
 @cache

@@ -74,15 +74,19 @@ def place_checkpoints(
             )
 
 
-def build_loggers(settings: Mapping[str, Any], directory: Path) -> dict[str, Logger]:
+def build_loggers(
+    settings: Mapping[str, Any], directory: Path, run_name: str = ""
+) -> dict[str, Logger]:
     """The loggers of the group `logger`, by key, which write below `directory`.
+
+    `run_name`: what those that keep many runs know this one by.
 
     ValueError for one that cannot be made, or would write elsewhere.
     """
     made = {}
     for name, entry in settings.items():
         if entry is not None:
-            made[name] = _build(f"logger.{name}", entry, _LOGGER, str(directory))
+            made[name] = _build(f"logger.{name}", entry, _LOGGER, str(directory), run_name)
             _check_inside(f"logger.{name}", made[name], directory)
     return made
 
@@ -104,18 +108,20 @@ def first_line(error: BaseException) -> str:
     return lines[0].strip()[:300] if lines else type(error).__name__
 
 
-def _build(key: str, entry: Any, kind: type[T], save_dir: str = "") -> T:
+def _build(key: str, entry: Any, kind: type[T], save_dir: str = "", run_name: str = "") -> T:
     """The object of one entry."""
     if not isinstance(entry, Mapping) or not isinstance(entry.get("_target_"), str):
         raise ValueError(
             f"{key}={shown(entry)}: must be null, or a group with a class: {key}._target_=…"
         )
     made_by = _find(key, entry["_target_"], kind)
-    ours = {"save_dir": save_dir} if "save_dir" in signature(made_by).parameters else {}
+    taken = signature(made_by).parameters
+    ours = {"save_dir": save_dir} if "save_dir" in taken else {}
     for name in ours.keys() & entry.keys():
         raise ValueError(f"{key}.{name}={shown(entry[name])}: is set by train.py; leave it out")
     try:
-        made = instantiate({**entry, **ours})
+        named = {"run_name": run_name} if "run_name" in taken else {}
+        made = instantiate({**named, **entry, **ours})
     except Exception as error:
         reason = f"cannot be made ({first_line(error)})"
         raise ValueError(f"{key}: {reason}; mend it, or {key}=null") from error

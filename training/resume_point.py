@@ -16,6 +16,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter, masked_crc32c
 
 from common.files import replacing, write_text
 from training.callbacks.validation import owes_validation
+from training.csv_file import header_of, read_rows, write_rows
 from training.metrics_file import NO_LINE
 
 EVENTS = "events.out.tfevents.*"
@@ -57,6 +58,19 @@ def cut_metrics(path: Path, point: ResumePoint) -> None:
         except NO_LINE:
             continue
     write_text(path, "".join(kept))
+
+
+def cut_rows(path: Path, point: ResumePoint) -> None:
+    """Drop what was logged later from csv/metrics.csv, and a last line that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for row in read_rows(path):
+        tags = [tag for tag, value in row.items() if value and tag != "step"]
+        with suppress(*NO_LINE):
+            if point.keeps(int(row["step"]), tags):
+                kept.append(row)
+    write_rows(path, header_of(path), kept)
 
 
 def cut_events(directory: Path, point: ResumePoint) -> None:

@@ -19,6 +19,7 @@ from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_sig
 from training.callbacks.validation import EveryValidation
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
 from training.kept import RESULTS
+from training.loggers import METRICS_CSV, Csv, log_config, log_results
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
 from training.optimizers import OptimizerConfig
@@ -27,7 +28,7 @@ from training.phases import build_phases
 from training.prepare import Prepared
 from training.results import final_figures, log_hyperparameters
 from training.resumable import check_resumable
-from training.resume_point import ResumePoint, cut_events, cut_metrics
+from training.resume_point import ResumePoint, cut_events, cut_metrics, cut_rows
 from training.trainer import build_trainer
 
 
@@ -88,6 +89,7 @@ class Run:
         is not finite any more.
         """
         self._take_back()
+        log_config(self.trainer.loggers, self.prepared.config)
         torch.set_float32_matmul_precision("highest")
         data, checkpoint = self.prepared.data, self.checkpoint
         with self.request.awaited(requeue_signals()):
@@ -117,6 +119,8 @@ class Run:
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 cut_events(Path(logger.log_dir), self.resume_point)
+            elif isinstance(logger, Csv):
+                cut_rows(Path(logger.log_dir) / METRICS_CSV, self.resume_point)
         self.metrics.latest = latest_metrics(metrics, self.resume_point.step)
 
     def how_to_go_on(self) -> str:
@@ -133,7 +137,7 @@ class Run:
         return net.to(self.prepared.device)
 
     def write_results(self, seconds: float) -> dict[str, Any]:
-        """Write TensorBoard's HParams and results.json. `seconds`: since the process began."""
+        """Write results.json, and what loggers keep of it. `seconds`: since the process began."""
         results = final_figures(self.prepared, self.metrics, self.best, self.trainer) | {
             "seconds": seconds,
             "rope/backend": self.prepared.backend,
@@ -141,6 +145,7 @@ class Run:
         }
         results["ended"], results["why_ended"] = self.ending.why(self.trainer)
         log_hyperparameters(self.prepared, results, self.trainer.loggers)
+        log_results(self.trainer.loggers, results)
         write_json(self.directory / RESULTS, results)  # the last thing: it says "finished"
         return results
 

@@ -44,7 +44,8 @@ def build_trainer(
     }
     settings = {**settings, **changed, "profiler": _profiler(settings.get("profiler"), directory)}
     del settings["_target_"]  # which `training.trainer_rules` has seen to be this class
-    loggers = build_loggers(config["logger"] or {}, directory)
+    run_name = f"{config['name']}/{directory.name}"
+    loggers = build_loggers(config["logger"] or {}, directory, run_name)
     try:
         return KnowingTrainer(
             default_root_dir=str(directory),

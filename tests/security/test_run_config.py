@@ -177,6 +177,26 @@ def test_objects_of_an_option_chosen_today_take_the_place_of_the_runs(run: Path)
     assert resumed(run, "callbacks=none", "logger=none")["callbacks"] == {}
 
 
+def test_a_logger_of_the_projects_goes_on_but_asks_no_server_of_the_runs(run: Path, capsys) -> None:
+    away = {"tracking_uri": "http://evil.example", "experiment_name": "mine", "tags": {"a": "b"}}
+    csv, wandb = {"_target_": "os.mkdir"}, {"offline": False, "settings": {"base_url": "http://e"}}
+    change(run, logger={"csv": csv, "mlflow": away, "wandb": wandb})
+    assert resumed(run)["logger"] == {
+        "csv": {"_target_": "training.loggers.Csv"},
+        "mlflow": {
+            "_target_": "training.loggers.Mlflow",
+            "experiment_name": "mine",
+            "tracking_uri": None,
+        },
+        "wandb": {"_target_": "training.loggers.Wandb", "project": "ropewalk", "offline": True},
+    }
+    said = capsys.readouterr().out
+    for key in ("mlflow.tracking_uri", "mlflow.tags", "wandb.offline", "wandb.settings"):
+        assert f"logger.{key}" in said
+    typed = ("logger=mlflow", "logger.mlflow.tracking_uri=http://mine.example")
+    assert resumed(run, *typed)["logger"]["mlflow"]["tracking_uri"] == "http://mine.example"
+
+
 def test_plain_keys_of_the_trainer_go_on(run: Path) -> None:
     change(run, **{"trainer.max_time": "00:08:00:00", "callbacks.samples.temperature": 0.3})
     config = resumed(run)

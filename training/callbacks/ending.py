@@ -68,6 +68,7 @@ class Ending(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Remember whether this was the last validation."""
-        self.ended = [trainer.global_step, self.limits] if trainer.should_stop else None
-        self.end = None
-        self.end = list(self.why(trainer)) if trainer.should_stop else None
+        self.ended = self.end = None
+        if trainer.should_stop:
+            self.ended = [trainer.global_step, self.limits]
+            self.end = list(self.why(trainer))
