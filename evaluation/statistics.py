@@ -66,6 +66,17 @@ def wilson_ci95(correct: int, trials: int) -> list[float]:
     return [low if correct else 0.0, high if correct < trials else 1.0]
 
 
+def difference_ci95(a: float, a_ci95: list[float], b: float, b_ci95: list[float]) -> list[float]:
+    """95 % interval of a - b from the 95 % intervals of both, which are independent.
+
+    Of Wilson's intervals it is Newcombe's of two shares (1998, method 10); of any others, the same
+    recovered variances (Zou and Donner 2008).
+    """
+    (a_low, a_high), (b_low, b_high) = a_ci95, b_ci95
+    below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return [a - b - below, a - b + above]
+
+
 @lru_cache(maxsize=4)
 def _draws(n: int) -> np.ndarray:
     """How often each passage is drawn, (R, P): sums of a resample are then a matrix product."""

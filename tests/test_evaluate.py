@@ -63,7 +63,7 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
     each = figures["per_checkpoint"]
     assert figures["nll"][0] == pytest.approx((each[0][0] + each[1][0]) / 2) and each[0] != each[1]
     assert result["methods"]["crop"]["nll"][1] == figures["nll"][0]
-    assert "; mean of 2 checkpoints" in out
+    assert "mean of 2 checkpoints; intervals are over passages" in out
     assert "a/checkpoints/best.ckpt at step 5" in out
     cells = (home / "out/cells.jsonl").read_bytes()
     assert len(cells.splitlines()) == 1 + 2 * 4

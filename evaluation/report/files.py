@@ -15,7 +15,9 @@ from evaluation.report.comparison import (
     Comparison,
     comparisons,
     loss_comparison,
+    notes,
     scored,
+    several_words,
     times,
 )
 from evaluation.report.figures import draw_all
@@ -78,7 +80,7 @@ def _rows(c: Comparison) -> Iterator[list]:
 
 
 def markdown(result: Extrapolation) -> str:
-    """A table of each measure with its intervals, the best of each length in bold."""
+    """A table of each measure with its intervals, and in bold what is better than every other."""
     parts = [f"# Reading past the training length of {result.train_length} tokens"]
     parts += [f"{_about(result)}."]
     for comparison in comparisons(result):
@@ -86,6 +88,8 @@ def markdown(result: Extrapolation) -> str:
         if comparison.measure == "loss" and result.tax:
             keys = ("perplexity_ratio", "perplexity_ratio_ci95")
             parts += _section(loss_comparison(result, *keys, RATIO_TITLE), result.train_length)
+        noted = [line.replace("* better", "In bold: better") for line in notes(comparison, result)]
+        parts += [f"{line[:1].upper()}{line.removesuffix('.')[1:]}." for line in noted]
         if lines := comparison.reason_lines():
             parts.append("\n".join(lines))
     legend = [f"- `{name}`: {line}" for name, line in result.protocol["methods"].items()]
@@ -93,9 +97,9 @@ def markdown(result: Extrapolation) -> str:
 
 
 def _about(result: Extrapolation) -> str:
-    text = f"Loss of {scored(result)}, in brackets 95 % intervals, best of a length in bold"
-    several = len(result.checkpoints)
-    return f"{text}; means over {several} checkpoints" if several > 1 else text
+    several = several_words(result)
+    text = f"Loss of {scored(result)}, in brackets 95 % intervals"
+    return f"{text}; {several}" if several else text
 
 
 def _section(comparison: Comparison, train_length: int) -> list[str]:
