@@ -122,7 +122,7 @@ def notes(comparison: Comparison, result: Extrapolation) -> list[str]:
     passages, compared = result.protocol["passages"], len(comparison.values)
     marks = mark_words(comparison.measure, marked, compared, passages)
     nothing = nothing_found(comparison.measure, result.measures.get(comparison.measure, {}))
-    return [line for line in (nothing, marks) if line]
+    return [line for line in (nothing or marks,) if line]
 
 
 def scored(result: Extrapolation) -> str:

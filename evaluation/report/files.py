@@ -21,6 +21,7 @@ from evaluation.report.comparison import (
     times,
 )
 from evaluation.report.figures import draw_all
+from evaluation.report.words import sentence
 from evaluation.result import Extrapolation
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def markdown(result: Extrapolation) -> str:
         if comparison.measure == "loss" and result.tax:
             keys = ("perplexity_ratio", "perplexity_ratio_ci95")
             parts += _section(loss_comparison(result, *keys, RATIO_TITLE), result.train_length)
-        noted = [line.replace("* better", "In bold: better") for line in notes(comparison, result)]
-        parts += [f"{line[:1].upper()}{line.removesuffix('.')[1:]}." for line in noted]
+        parts += map(sentence, notes(comparison, result))
         if lines := comparison.reason_lines():
             parts.append("\n".join(lines))
     legend = [f"- `{name}`: {line}" for name, line in result.protocol["methods"].items()]

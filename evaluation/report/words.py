@@ -20,10 +20,10 @@ _NOTHING = {
 }
 
 
-def nothing_found(measure: str, cells: Cells, who: str = "method") -> str | None:
+def nothing_found(measure: str, cells: Cells, who: str = "any method") -> str | None:
     """A sentence where a measure found nothing in any of its cells; None where it found something.
 
-    `cells` is what an evaluation has of the measure, by method (or whatever else `who` says).
+    `cells` is what an evaluation has of the measure, by method, or by whatever else `who` says.
     """
     if measure not in _NOTHING:
         return None
@@ -32,7 +32,7 @@ def nothing_found(measure: str, cells: Cells, who: str = "method") -> str | None
         return None
     lengths = {int(n) for by_length in cells.values() for n, f in by_length.items() if f}
     where = "at any length" if len(lengths) > 1 else f"at {min(lengths):,} tokens"
-    whose = f" by any {who}" if len(cells) > 1 else ""
+    whose = f" by {who}" if len(cells) > 1 else ""
     return f"{_NOTHING[measure]} {where}{whose}{_trials(there)}."
 
 
@@ -59,6 +59,12 @@ def better_words(measure: str) -> str | None:
     if best is None:
         return None
     return "lower is better" if best is min else "higher is better"
+
+
+def sentence(line: str) -> str:
+    """A note of a terminal's table, where it stands in a text whose marks are bold."""
+    line = line.replace("* better", "In bold: better").removesuffix(".")
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def mark_words(

@@ -1,4 +1,4 @@
-"""Which of several figures is marked as best: differences, their intervals, and what chance does."""
+"""Which of several figures is marked as best: differences, their intervals, and chance."""
 
 import math
 

@@ -7,6 +7,7 @@ figures are objects with a canvas of their own: pyplot's global state is left al
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,6 +120,18 @@ def curve(
         marker="o",
         markersize=5 if len(points) < 12 else 3,
     )
+
+
+def say(ax: Axes, sentence: str) -> None:
+    """A sentence in the place of curves: axes in which there is nothing to be seen."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    inches = ax.get_position().width * fig.get_size_inches()[0]
+    text = textwrap.fill(sentence, max(20, int(inches / 0.085)))
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=10)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_color("#dddddd")
 
 
 def percent(share: float) -> str:
