@@ -119,8 +119,9 @@ def _measure_comparison(result: Extrapolation, measure: str) -> Comparison:
 def notes(comparison: Comparison, result: Extrapolation) -> list[str]:
     """What a table is to be read with: how marks are meant, and whether nothing was found."""
     marked = None if comparison.best is None else comparison.best.values()
-    passages, compared = result.protocol["passages"], len(comparison.values)
-    marks = mark_words(comparison.measure, marked, compared, passages)
+    by_length = zip(*comparison.values.values(), strict=True)
+    compared = max((sum(value is not None for value in there) for there in by_length), default=0)
+    marks = mark_words(comparison.measure, marked, compared, result.protocol["passages"])
     nothing = nothing_found(comparison.measure, result.measures.get(comparison.measure, {}))
     return [line for line in (nothing or marks,) if line]
 

@@ -32,7 +32,8 @@ def nothing_found(measure: str, cells: Cells, who: str = "any method") -> str | 
         return None
     lengths = {int(n) for by_length in cells.values() for n, f in by_length.items() if f}
     where = "at any length" if len(lengths) > 1 else f"at {min(lengths):,} tokens"
-    whose = f" by {who}" if len(cells) > 1 else ""
+    several = sum(any(by_length.values()) for by_length in cells.values()) > 1
+    whose = f" by {who}" if several else ""
     return f"{_NOTHING[measure]} {where}{whose}{_trials(there)}."
 
 
@@ -79,7 +80,7 @@ def mark_words(
 
     Args:
         marked: the names that are marked at each place; None in results of before there were any.
-        compared: how many were to be compared.
+        compared: how many there are to compare, where there are most.
         passages: that the loss is known of.
         one, where: what is compared, and with which others.
     """

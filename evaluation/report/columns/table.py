@@ -112,15 +112,17 @@ def _trained(columns: Columns) -> str | None:
     return f"all trained at {lengths.pop()} tokens" if len(lengths) == 1 else None
 
 
-def nothing_in(measure: str, rows: list[Row], columns: Columns) -> str | None:
-    """A sentence where no model found anything under any method; None where one did."""
+def nothing_in(
+    measure: str, rows: list[Row], columns: Columns, who: str = "any model under any method"
+) -> str | None:
+    """A sentence where nothing was found in any of `rows`, whose makers `who` names."""
     figure, trials = MEASURES[measure].figure, columns.protocol["trials"]
     cells: dict[str, dict[int, dict[str, Any]]] = {}
     for row in rows:
         for label, value in row["values"].items():
             figures = {figure: value, "ci95": row["ci95"][label], "trials": trials}
             cells.setdefault(f"{label} {row['method']}", {})[row["length"]] = figures
-    return nothing_found(measure, cells, who="any model under any method")
+    return nothing_found(measure, cells, who)
 
 
 def reason_lines(columns: Columns, measure: str) -> Iterator[str]:

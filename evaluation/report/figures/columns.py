@@ -34,6 +34,8 @@ def column_figures(columns: Columns) -> dict[str, Callable[[], Figure]]:
 
 def draw(columns: Columns, measure: str) -> Figure:
     """One measure against context length, with 95 % bands; the axes of all panels are alike."""
+    if nothing := nothing_in(measure, columns.measures[measure], columns):
+        return style.saying(f"Models side by side: {measure}", nothing)
     methods = list(columns.protocol["methods"])
     across = 2 if len(methods) in (2, 4) else min(3, len(methods))
     down = -(-len(methods) // across)
@@ -80,8 +82,9 @@ def _panel(
     limits: Limits,
 ) -> None:
     rows = [row for row in columns.measures[measure] if row["method"] == method]
-    if sentence := nothing_in(measure, rows, columns) or _reason(columns, measure, method, rows):
-        return style.say(ax, sentence)
+    nothing = nothing_in(measure, rows, columns, "any model")
+    if words := nothing or _reason(columns, measure, method, rows):
+        return style.say(ax, words)
     lengths = [row["length"] for row in rows]
     for label, look in looks.items():
         values = [row["values"].get(label) for row in rows]

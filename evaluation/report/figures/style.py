@@ -24,6 +24,7 @@ COLOURS = (
 )
 GREY = "#666666"
 DPI = 150
+LEAST_WIDTH = 8.2  # inches: a subtitle of 100 letters
 _DASHES = (("-", "--"), (":", "-."))  # without and with log-n, then once more
 _LOGN = "+logn"
 
@@ -61,7 +62,7 @@ def title(fig: Figure, text: str, what: str, left: float = 0.6) -> None:
     """Say above the axes what is drawn, and how to read it; `left` in inches."""
     width, height = fig.get_size_inches()
     fig.text(left / width, 1 - 0.28 / height, text, fontsize=13, weight="bold", va="center")
-    fig.text(left / width, 1 - 0.53 / height, what, fontsize=9, color=GREY, va="center")
+    fig.text(left / width, 1 - 0.44 / height, what, fontsize=9, color=GREY, va="top")
 
 
 def axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -120,6 +121,14 @@ def curve(
         marker="o",
         markersize=5 if len(points) < 12 else 3,
     )
+
+
+def saying(name: str, sentence: str) -> Figure:
+    """A figure with a title and a sentence: what stands where there is nothing to be drawn."""
+    fig = canvas(7, 2)
+    fig.text(0.6 / 7, 1 - 0.28 / 2, name, fontsize=13, weight="bold", va="center")
+    say(axes(fig, 0.6, 0.3, 5.8, 1.15), sentence)
+    return fig
 
 
 def say(ax: Axes, sentence: str) -> None:

@@ -281,3 +281,18 @@ def test_neither_pyplot_nor_tensorboard_is_imported_before_it_is_needed():
     command = [sys.executable, "-c", f"import sys, evaluation; {seen}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_that_nothing_was_found_stands_below_the_table_in_place_of_marks(with_passkey, tmp_path):
+    nothing = {"accuracy": 0.0, "ci95": [0.0, 0.03], "trials": [10, 12]}
+    with_passkey.measures["passkey"] = {name: {"256": nothing, "512": nothing} for name in BPB}
+    with_passkey.best["passkey"] = {}
+    console = Console(width=110, color_system=None)
+    with console.capture() as capture:
+        for one in tables(with_passkey):
+            console.print(one)
+    passkey = capture.get().split("passkey: ")[1].split("attention: ")[0]
+    sentence = "No key is found at any length by any method: 22 trials each."
+    assert sentence in passkey and "no method" not in passkey
+    write_report(with_passkey, tmp_path)
+    assert f"\n{sentence}\n" in (tmp_path / "extrapolation.md").read_text()
