@@ -17,6 +17,7 @@ from evaluation.measures.registry import MEASURES
 from evaluation.plan import Condition
 from evaluation.result import Extrapolation
 from evaluation.settings import Settings
+from evaluation.statistics import PAIRED_INTERVAL
 from evaluation.subject import Subject
 
 Row = dict[str, Any]
@@ -96,6 +97,7 @@ def _side_by_side(
         rows[measure] = [row for at, why in found if (row := _row(measured, at, why)) is not None]
     models = {label: _about(result) for label, result in results.items()}
     protocol = {key: value for key, value in first.protocol.items() if key != "model"}
+    protocol["difference"] = f"of the loss paired over passages: {PAIRED_INTERVAL}"
     return Columns(models, settings.lengths, protocol, rows, reasons)
 
 

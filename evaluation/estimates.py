@@ -20,11 +20,12 @@ from evaluation.aggregate import Results, mean_nats, pool
 from evaluation.measures.registry import MEASURES
 from evaluation.plan import Condition
 from evaluation.settings import Settings
-from evaluation.statistics import bits_per_byte, bootstrap_ci95, difference_ci95
+from evaluation.statistics import bits_per_byte, bootstrap_ci95, difference_ci95, paired_ci95
 
 # With fewer, chance alone makes all of them agree more often than once in twenty times.
 FEWEST_PASSAGES = 6
-_ROUNDING = 1e-5  # of float32, where the same sums are taken in another order
+# Bits per byte: half of the last digit that tables show. Below it, rounding may be all there is.
+RESOLUTION = 5e-4
 
 Interval = list[float] | None
 
@@ -53,12 +54,12 @@ class Paired:
         """
         by_passage = self.nats - other.nats
         enough = len(by_passage) >= FEWEST_PASSAGES
-        interval = bootstrap_ci95(by_passage, self.n_bytes) if enough else None
+        interval = paired_ci95(by_passage, self.n_bytes) if enough else None
         return bits_per_byte(by_passage, self.n_bytes), interval
 
     def is_same(self, other: Paired) -> bool:
-        """Whether both are one function on these passages, but for rounding."""
-        return np.allclose(self.nats, other.nats, rtol=_ROUNDING, atol=0)
+        """Whether no table would set the two apart: mostly they are one function."""
+        return abs(self.value - other.value) < RESOLUTION
 
 
 @dataclass(frozen=True)
