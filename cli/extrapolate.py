@@ -1,6 +1,7 @@
 """Measure, show and write down length extrapolation: what train.py and evaluate.py share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,20 @@ from data import Tokenizer
 from evaluation import (
     CELLS,
     Cells,
+    Column,
+    Columns,
     Extrapolation,
+    OnProgress,
     Settings,
     Subject,
     check_settings,
+    column_tables,
     legend,
     log_tensorboard,
     measure_checkpoints,
+    measure_columns,
     tables,
+    write_columns,
     write_report,
 )
 from training import Run
@@ -48,19 +55,17 @@ def extrapolate(run: Run) -> Extrapolation:
     )
     cells = _cells(run.directory / CELLS, known)
     how = run.how_to_go_on()
-    return extrapolate_all(
-        *([subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how),
-        formats=config["figures"],
-    )
+    where = (data.val_documents, data.tokenizer, run.directory)
+    return extrapolate_all([subject], settings, cells, *where, how, config["figures"])
 
 
 def extrapolate_all(
     subjects: Sequence[Subject],
+    settings: Settings,
+    cells: Cells,
     documents: Sequence[np.ndarray],
     tokenizer: Tokenizer,
-    settings: Settings,
     directory: Path,
-    cells: Cells,
     how_to_go_on: str,
     formats: Formats,
 ) -> Extrapolation:
@@ -70,9 +75,8 @@ def extrapolate_all(
 
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
-    try:
-        with _bar() as progress:
-            task = progress.add_task("")
+    with _stoppable([cells], how_to_go_on):
+        with _progress() as on_progress:
             result = measure_checkpoints(
                 subjects,
                 documents,
@@ -80,21 +84,67 @@ def extrapolate_all(
                 settings,
                 tokenizer=tokenizer,
                 cells=cells,
-                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+                on_progress=on_progress,
             )
         show(result)
         config = subjects[0].config
         write_report(result, directory, config, formats)
         log_tensorboard(result, directory / "tensorboard", config)
-    except Stopped as stop:
-        kept = f"{len(cells)} finished cells are kept"
-        raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None
     return result
 
 
-def _bar() -> Progress:
+def extrapolate_columns(
+    columns: Sequence[Column],
+    documents: Sequence[np.ndarray],
+    tokenizer: Tokenizer,
+    directory: Path,
+    how_to_go_on: str,
+    formats: Formats,
+) -> Columns:
+    """Measure different models on the same passages and print them side by side.
+
+    The comparison is left in `directory`, and each model's own report in a directory below it that
+    is named by its label. Asked to stop: as `extrapolate_all`.
+    """
+    with _stoppable([column.cells for column in columns], how_to_go_on):
+        with _progress() as on_progress:
+            compared, results = measure_columns(
+                columns,
+                documents,
+                tokenizer.token_bytes,
+                tokenizer=tokenizer,
+                on_progress=on_progress,
+            )
+        console = Console()
+        for table in column_tables(compared):
+            console.print(table, "")
+        console.print(legend(next(iter(results.values()))))
+        for column in columns:
+            own, config = directory / column.label, column.subject.config
+            write_report(results[column.label], own, config, formats)
+            log_tensorboard(results[column.label], own / "tensorboard", config)
+        write_columns(compared, directory, formats)
+    return compared
+
+
+@contextmanager
+def _progress() -> Iterator[OnProgress]:
+    """A bar with the time left, of all that is measured."""
     columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=is_quiet())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=is_quiet()) as progress:
+        task = progress.add_task("")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _stoppable(stores: Sequence[Cells], how_to_go_on: str) -> Iterator[None]:
+    """Asked to stop, say what is kept, and how to go on."""
+    try:
+        yield
+    except Stopped as stop:
+        kept = f"{sum(map(len, stores))} finished cells are kept"
+        raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None
 
 
 def _cells(path: Path, known: dict[str, Any]) -> Cells:

@@ -43,6 +43,7 @@ TRAIN = {
 }
 EVALUATE = {
     "checkpoint": _CHECKPOINT,
+    "as": one_of(("mean", "columns"), "columns"),
     "output_dir": optional(text("my-evaluation")),
     "split": one_of(("validation", "report"), "validation"),
     "accelerator": one_of(("auto", "cpu", "gpu"), "auto"),

@@ -28,6 +28,17 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     return lines
 
 
+def column_problems(config: dict[str, Any]) -> list[str]:
+    """A line where `as=columns` has one checkpoint, beside which nothing stands."""
+    value = config["checkpoint"]
+    if config["as"] != "columns" or not isinstance(value, str) or len(listed(value)) > 1:
+        return []
+    return [
+        f"as=columns: must have two or more checkpoints to put side by side; "
+        f"try checkpoint=[{listed(value)[0]},OTHER_RUN], or leave it out"
+    ]
+
+
 def listed(value: str) -> list[str]:
     """The paths in `RUN` or `[RUN,RUN,…]`, each verbatim or in quotes; `~` is the user's home.
 

@@ -151,10 +151,10 @@ def _reaches_out(name: str, value: Any, own: dict[str, Any]) -> bool:
 
 @cache
 def _objects_of_options(group: str) -> dict[str, Any]:
-    """The objects that the options of a group make, by name."""
+    """The objects that the project's own options of a group make, by name."""
     made: dict[str, Any] = {}
-    for name in group_options(group):
-        made |= yaml.safe_load((CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    for file in sorted((CONFIGS / group).glob("[!_]*.yaml")):
+        made |= yaml.safe_load(file.read_text(encoding="utf-8"))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from cli.identity import identity, sha256
 from cli.paths import listed
 from cli.trained import Trained, load_trained
-from evaluation import Settings, Subject, describe, precision_of
+from evaluation import Settings, Subject, check_possible, describe, precision_of
 from model import Transformer
 
 # Keys of a config that leave the evaluated model what it is.
@@ -30,26 +31,30 @@ def checkpoint_paths(text: str) -> list[str]:
 class Subjects:
     """The checkpoints to measure together; `first` answers for what they share.
 
+    `configs`, `runs`, `identities` and `subjects` go along the paths.
+
     Each is read twice: here to see that all is well before anything is measured, and again when
     its turn has come, so that one model at a time is in memory.
     """
 
-    def __init__(self, paths: Sequence[str], device: torch.device, *, same_corpus: bool) -> None:
+    def __init__(
+        self, paths: Sequence[str], device: torch.device, *, same_corpus: bool, same_model: bool
+    ) -> None:
         """ValueError where one cannot be read, or is not to be compared with the first.
 
-        `same_corpus`: whether they must have been trained on the same text.
+        `same_corpus`: whether they must have been trained on the same text. `same_model`: whether
+        they must differ in their weights alone.
         """
         self.subjects: list[Subject] = []
         self.identities: list[dict[str, Any]] = []
+        self.configs: list[dict[str, Any]] = []
+        self.runs: list[Path] = []
         for path in paths:
             trained = load_trained(path, torch.device("cpu"))
             if not self.subjects:
                 self.first = trained
-            elif reason := _difference(self.first, trained, same_corpus):
-                raise ValueError(
-                    f"checkpoint={path}: {reason}, so that it makes no table with {paths[0]}; "
-                    "evaluate it by itself"
-                )
+            elif reason := _difference(self.first, trained, same_corpus, same_model):
+                raise ValueError(f"checkpoint={path}: {reason}")
             self._add(trained, device)
 
     def _add(self, trained: Trained, device: torch.device) -> None:
@@ -59,6 +64,8 @@ class Subjects:
                 f"checkpoint={trained.path}: holds the same as one before it; name each once"
             )
         path = str(trained.path)
+        self.configs.append(trained.config)
+        self.runs.append(trained.run)
         self.identities.append({"path": path, "step": trained.step, "sha256": digest})
         self.subjects.append(
             Subject(
@@ -71,6 +78,21 @@ class Subjects:
             )
         )
 
+    @property
+    def train_lengths(self) -> list[int]:
+        """In tokens, of each."""
+        return [config["data"]["seq_len"] for config in self.configs]
+
+    def check_possible(self, methods: Sequence[str]) -> None:
+        """ValueError, as of `evaluation.check_possible`, where it is raised for every model."""
+        errors = []
+        for subject, train_length in zip(self.subjects, self.train_lengths, strict=True):
+            try:
+                return check_possible(methods, subject.config, train_length)
+            except ValueError as error:
+                errors.append(error)
+        raise errors[0]
+
     def identity(
         self, settings: Settings, documents: Sequence[np.ndarray], source: dict[str, Any]
     ) -> dict[str, Any]:
@@ -78,20 +100,29 @@ class Subjects:
         return identity(self.identities, settings, documents, source, self.subjects[0].precision)
 
 
-def _difference(first: Trained, other: Trained, same_corpus: bool) -> str | None:
-    """Why two checkpoints do not belong into one table, or None where they do."""
+def _difference(first: Trained, other: Trained, same_corpus: bool, same_model: bool) -> str | None:
+    """Why a checkpoint is refused beside the first, and what to do; None where it is not."""
+    beside = f"so that it makes no table with {first.path}"
+    if first.tokenizer.state() != other.tokenizer.state():
+        return f"has another tokenizer, {beside}: its passages would be others; evaluate it alone"
+    if same_model and (model := _other_model(first, other)):
+        return f"{model}, so that no mean is taken with {first.path}; as=columns shows both"
+    corpora = [(t.fingerprint["corpus"], t.fingerprint["sha256"]) for t in (first, other)]
+    if same_corpus and corpora[0] != corpora[1]:
+        text = f"trained on another text ({corpora[1][0]} {corpora[1][1][:12]})"
+        return f"{text}, {beside}; name the text to score, as in data=stdlib"
+    return None
+
+
+def _other_model(first: Trained, other: Trained) -> str | None:
+    """What sets two models apart, but for their weights; None where nothing does."""
     lengths = [trained.config["data"]["seq_len"] for trained in (first, other)]
     if lengths[0] != lengths[1]:
         return f"trained at {lengths[1]} tokens, not {lengths[0]}"
-    if first.tokenizer.state() != other.tokenizer.state():
-        return "has another tokenizer"
     ours, theirs = (asdict(trained.model.config) for trained in (first, other))
     for key, value in theirs.items():
         if key not in SAME_MODEL and value != ours[key]:
             return f"another model ({key}={value}, not {ours[key]})"
-    corpora = [(t.fingerprint["corpus"], t.fingerprint["sha256"]) for t in (first, other)]
-    if same_corpus and corpora[0] != corpora[1]:
-        return f"trained on another text ({corpora[1][0]} {corpora[1][1][:12]})"
     return None
 
 

@@ -13,8 +13,10 @@ Reading order:
     cells.py          finished cells, kept on the disk
     engine.py         runs the cells of one model
     aggregate.py      from cells to figures; statistics.py: their intervals
+    estimates.py      differences of figures, and which is best beyond their interval
     result.py         the result as plain data
-    extrapolation.py  all of it in order
+    measurement.py    the cells of some models, run where they are missing, and their result
+    extrapolation.py  all of it in order; columns.py: the same of different models, side by side
     report/           tables, files, pictures, TensorBoard
 
 What is asked for is checked without torch; the rest is imported when it is asked for.
@@ -37,8 +39,12 @@ from methods.method import METHODS, Method, check_possible, parse_method
 
 if TYPE_CHECKING:
     from evaluation.cells import CELLS, Cells
+    from evaluation.columns import Column, Columns, measure_columns
     from evaluation.extrapolation import measure_checkpoints, measure_extrapolation
+    from evaluation.measurement import OnProgress
     from evaluation.precision import precision_of
+    from evaluation.report.columns.files import write_columns
+    from evaluation.report.columns.terminal import column_tables
     from evaluation.report.figures import figure
     from evaluation.report.files import write_report
     from evaluation.report.tensorboard import log_tensorboard
@@ -51,8 +57,11 @@ __all__ = [
     "MEASURES",
     "METHODS",
     "Cells",
+    "Column",
+    "Columns",
     "Extrapolation",
     "Method",
+    "OnProgress",
     "Settings",
     "Subject",
     "check_lengths_fit",
@@ -60,11 +69,13 @@ __all__ = [
     "check_possible",
     "check_settings",
     "check_text_is_enough",
+    "column_tables",
     "describe",
     "figure",
     "legend",
     "log_tensorboard",
     "measure_checkpoints",
+    "measure_columns",
     "measure_extrapolation",
     "parse_method",
     "precision_of",
@@ -72,6 +83,7 @@ __all__ = [
     "table",
     "tables",
     "unread",
+    "write_columns",
     "write_report",
 ]
 
@@ -79,8 +91,12 @@ __getattr__ = importing(
     __name__,
     {
         "evaluation.cells": ["CELLS", "Cells"],
+        "evaluation.columns": ["Column", "Columns", "measure_columns"],
         "evaluation.extrapolation": ["measure_checkpoints", "measure_extrapolation"],
+        "evaluation.measurement": ["OnProgress"],
         "evaluation.precision": ["precision_of"],
+        "evaluation.report.columns.files": ["write_columns"],
+        "evaluation.report.columns.terminal": ["column_tables"],
         "evaluation.report.figures": ["figure"],
         "evaluation.report.files": ["write_report"],
         "evaluation.report.tensorboard": ["log_tensorboard"],

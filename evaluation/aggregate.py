@@ -101,7 +101,12 @@ def _baseline(results: Results, settings: Settings, fit: list[int]) -> np.ndarra
     found = None if condition is None else results.at(condition)
     if found is None or found.reason is not None:
         return None
-    return _nats(found.cells).mean(axis=0)
+    return mean_nats(found.cells)
+
+
+def mean_nats(cells: list[Cell]) -> np.ndarray:
+    """Nats (P,) of each passage's targets, mean over checkpoints."""
+    return _nats(cells).mean(axis=0)
 
 
 def _nats(cells: list[Cell]) -> np.ndarray:

@@ -26,6 +26,9 @@ class Extrapolation:
         tax: name -> {"nll", "ci95"}: the difference at the training length.
         measures: measure -> name -> length as text -> the figures of that measure, with those
             of each checkpoint under "per_checkpoint" where there are several.
+        best: measure -> length as text -> the names that are better than every other there, beyond
+            the 95 % interval of the difference (`evaluation.estimates.best_of`); [] where chance
+            may have made the best.
         reasons: name -> {length as text: why its loss was not measured}.
         unmeasured: measure -> name -> {length as text: why it was not measured}.
     """
@@ -39,3 +42,4 @@ class Extrapolation:
     tax: dict[str, dict[str, Any]] = field(default_factory=dict)
     measures: dict[str, dict[str, dict[str, dict[str, Any]]]] = field(default_factory=dict)
     unmeasured: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    best: dict[str, dict[str, list[str]]] = field(default_factory=dict)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 
 INTERVAL_RESAMPLES = 2_000
+PAIRED_INTERVAL = "95 % expanded percentile bootstrap (Hesterberg 2015)"
 _Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 
@@ -36,6 +38,34 @@ def bootstrap_ci95(nats: np.ndarray, n_bytes: np.ndarray) -> list[float] | None:
     if n < 2:
         return None
     return _percentiles((_draws(n) @ nats) / np.log(2) / (_draws(n) @ n_bytes))
+
+
+def paired_ci95(differences: np.ndarray, n_bytes: np.ndarray) -> list[float] | None:
+    """95 % interval of the difference of two `bits_per_byte` on the same passages.
+
+    By bootstrap over passages. Its percentiles, which leave out too much where there are few of
+    them, are moved outwards as far as Student's t asks (Hesterberg 2015, expanded percentiles).
+
+    Args:
+        differences: (P,) in nats.
+    """
+    n = len(differences)
+    if n < 2:
+        return None
+    outside = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_975(n - 1))
+    resampled = (_draws(n) @ differences) / np.log(2) / (_draws(n) @ n_bytes)
+    return _percentiles(resampled, 100 * outside)
+
+
+def student_975(freedom: int) -> float:
+    """The 97.5 % point of Student's t, to 0.003 from 5 degrees of freedom on (Fisher 1941)."""
+    z, v = _Z, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )
 
 
 def mean_ci95(values: np.ndarray) -> tuple[float, list[float] | None]:
@@ -66,12 +96,24 @@ def wilson_ci95(correct: int, trials: int) -> list[float]:
     return [low if correct else 0.0, high if correct < trials else 1.0]
 
 
+def difference_ci95(a: float, a_ci95: list[float], b: float, b_ci95: list[float]) -> list[float]:
+    """95 % interval of a - b from the 95 % intervals of both, which are independent.
+
+    Of Wilson's intervals it is Newcombe's of two shares (1998, method 10); of any others, the same
+    recovered variances (Zou and Donner 2008).
+    """
+    (a_low, a_high), (b_low, b_high) = a_ci95, b_ci95
+    below, above = math.hypot(a - a_low, b_high - b), math.hypot(a_high - a, b - b_low)
+    return [a - b - below, a - b + above]
+
+
 @lru_cache(maxsize=4)
 def _draws(n: int) -> np.ndarray:
     """How often each passage is drawn, (R, P): sums of a resample are then a matrix product."""
     return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=INTERVAL_RESAMPLES)
 
 
-def _percentiles(resampled: np.ndarray) -> list[float]:
-    low, high = np.percentile(resampled, [2.5, 97.5])
+def _percentiles(resampled: np.ndarray, outside: float = 2.5) -> list[float]:
+    """The ends that leave `outside` percent on either side."""
+    low, high = np.percentile(resampled, [outside, 100 - outside])
     return [float(low), float(high)]

@@ -4,34 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
 
-from cli.compose import plain
 from cli.subjects import checkpoint_paths
-from commands import ROOT, command_here, write_text
-from model import Transformer, TransformerConfig
+from commands import write_text
+from saved_models import evaluate, save
 
-RUN = ("data=text", "data.path=text.txt", "model.n_layers=1", "model.d_model=32", "model.n_heads=2")
 FEW = ("passages=2", "target_tokens=8", "lengths=[32,64]", "methods=[none,crop,yarn@2]")
-
-
-def save(
-    path: Path, seed: int, corpus: str = "0" * 64, position: str = "rope", **data: object
-) -> None:
-    """A checkpoint as train.py leaves it, of a model that was never trained."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        config = plain(compose("train", [*RUN, "data.seq_len=32"]))
-    config["data"] |= data
-    config |= {"position": position}
-    torch.manual_seed(seed)
-    net = Transformer(TransformerConfig.from_config(config, 256))
-    identity = {"config": config, "vocab_size": 256, "tokenizer": {"name": "byte"}}
-    identity["fingerprint"] = {"corpus": "text", "sha256": corpus}
-    state = {f"net.{name}": weight for name, weight in net.state_dict().items()}
-    contents = {"ropewalk": identity, "state_dict": state, "global_step": 5}
-    (path / "checkpoints").mkdir(parents=True)
-    torch.save(contents, path / "checkpoints/best.ckpt")
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +25,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def evaluate(home: Path, *arguments: str) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr."""
-    done = command_here("evaluate.py", *arguments, cwd=home)
-    return done.returncode, done.stdout, done.stderr
-
-
 def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: Path) -> None:
     options = ("checkpoint=[a, b]", *FEW, "output_dir=out", "figures=pdf")
     status, out, err = evaluate(home, *options)
@@ -64,7 +36,7 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
     each = figures["per_checkpoint"]
     assert figures["nll"][0] == pytest.approx((each[0][0] + each[1][0]) / 2) and each[0] != each[1]
     assert result["methods"]["crop"]["nll"][1] == figures["nll"][0]
-    assert "; mean of 2 checkpoints" in out
+    assert "mean of 2 checkpoints; intervals are over passages" in out
     assert "a/checkpoints/best.ckpt at step 5" in out
     cells = (home / "out/cells.jsonl").read_bytes()
     assert len(cells.splitlines()) == 1 + 2 * 4

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from evaluation.estimates import headline_ci95
 from evaluation.measures.registry import MEASURES
+from evaluation.report.words import mark_words, nothing_found
 from evaluation.result import Extrapolation
 
 BPB_TITLE = "Bits per byte of the same text, with growing context"
@@ -22,7 +23,8 @@ class Comparison:
         lengths: the columns.
         values, ci95: method -> a value, and an interval, for each length; None where not run.
         reasons: method -> length as text -> why not.
-        best: min, max, or None where neither is better.
+        best: length as text -> the methods that are marked as better than every other; None in
+            results of before there were marks.
         form: how a value is written.
     """
 
@@ -33,7 +35,7 @@ class Comparison:
     values: dict[str, list[float | None]]
     ci95: dict[str, list[list[float] | None]]
     reasons: dict[str, dict[str, str]]
-    best: Callable[..., float] | None
+    best: dict[str, list[str]] | None
     form: str
 
     def written(self, value: float) -> str:
@@ -42,14 +44,8 @@ class Comparison:
         return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
 
     def winners(self, column: int) -> set[str]:
-        """The best methods of a length, as written; none where nothing sets them apart."""
-        column_of = {name: values[column] for name, values in self.values.items()}
-        measured = {name: value for name, value in column_of.items() if value is not None}
-        written = {name: self.written(value) for name, value in measured.items()}
-        if self.best is None or len(set(written.values())) < 2:
-            return set()
-        best = self.written(self.best(measured.values()))
-        return {name for name, text in written.items() if text == best}
+        """The methods of a length that are better than every other, beyond the interval."""
+        return set((self.best or {}).get(str(self.lengths[column]), ()))
 
     def reason_lines(self) -> list[str]:
         """`- at LENGTHS (METHODS): why`, those that share a reason on one line."""
@@ -88,7 +84,7 @@ def loss_comparison(
         values={name: figures.get(figure, none) for name, figures in methods},
         ci95={name: none if ci95 is None else figures.get(ci95, none) for name, figures in methods},
         reasons=result.reasons,
-        best=min,
+        best=result.best.get("loss"),
         form=form,
     )
 
@@ -111,25 +107,37 @@ def _measure_comparison(result: Extrapolation, measure: str) -> Comparison:
             for name, row in figures.items()
         },
         ci95={
-            name: [None if f is None else _interval(f) for f in row]
+            name: [None if f is None else headline_ci95(f) for f in row]
             for name, row in figures.items()
         },
         reasons=reasons,
-        best=kind.best,
+        best=result.best.get(measure),
         form=kind.form,
     )
 
 
-def _interval(figures: dict[str, Any]) -> list[float] | None:
-    """That of the headline; the measure `positions` has one for each bucket instead."""
-    found = figures.get("ci95")
-    return found if found and isinstance(found[0], float) else None
+def notes(comparison: Comparison, result: Extrapolation) -> list[str]:
+    """What a table is to be read with: how marks are meant, and whether nothing was found."""
+    marked = None if comparison.best is None else comparison.best.values()
+    by_length = zip(*comparison.values.values(), strict=True)
+    compared = max((sum(value is not None for value in there) for there in by_length), default=0)
+    marks = mark_words(comparison.measure, marked, compared, result.protocol["passages"])
+    nothing = nothing_found(comparison.measure, result.measures.get(comparison.measure, {}))
+    return [line for line in (nothing or marks,) if line]
 
 
 def scored(result: Extrapolation) -> str:
     """How much text the loss is that of."""
     p = result.protocol
     return f"{p['target_tokens']} tokens in each of {p['passages']} passages"
+
+
+def several_words(result: Extrapolation) -> str | None:
+    """That figures are means over checkpoints, and what intervals then are of; None for one."""
+    several = len(result.checkpoints)
+    if several < 2:
+        return None
+    return f"mean of {several} checkpoints; intervals are over passages, not over checkpoints"
 
 
 def times(length: int, train_length: int) -> str:

@@ -16,10 +16,13 @@ from evaluation.report.comparison import (
     Comparison,
     comparisons,
     loss_comparison,
+    notes,
     scored,
+    several_words,
     times,
 )
 from evaluation.report.figures import draw_all
+from evaluation.report.words import sentence
 from evaluation.result import Extrapolation
 
 if TYPE_CHECKING:
@@ -83,7 +86,7 @@ def _rows(c: Comparison) -> Iterator[list]:
 
 
 def markdown(result: Extrapolation) -> str:
-    """A table of each measure with its intervals, the best of each length in bold."""
+    """A table of each measure with its intervals, and in bold what is better than every other."""
     parts = [f"# Reading past the training length of {result.train_length} tokens"]
     parts += [f"{_about(result)}."]
     for comparison in comparisons(result):
@@ -91,6 +94,7 @@ def markdown(result: Extrapolation) -> str:
         if comparison.measure == "loss" and result.tax:
             keys = ("perplexity_ratio", "perplexity_ratio_ci95")
             parts += _section(loss_comparison(result, *keys, RATIO_TITLE), result.train_length)
+        parts += map(sentence, notes(comparison, result))
         if lines := comparison.reason_lines():
             parts.append("\n".join(lines))
     legend = [f"- `{name}`: {line}" for name, line in result.protocol["methods"].items()]
@@ -98,9 +102,9 @@ def markdown(result: Extrapolation) -> str:
 
 
 def _about(result: Extrapolation) -> str:
-    text = f"Loss of {scored(result)}, in brackets 95 % intervals, best of a length in bold"
-    several = len(result.checkpoints)
-    return f"{text}; means over {several} checkpoints" if several > 1 else text
+    several = several_words(result)
+    text = f"Loss of {scored(result)}, in brackets 95 % intervals"
+    return f"{text}; {several}" if several else text
 
 
 def _section(comparison: Comparison, train_length: int) -> list[str]:

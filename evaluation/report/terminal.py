@@ -8,16 +8,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from evaluation.report.comparison import Comparison, comparisons, scored, times
+from evaluation.report.comparison import (
+    Comparison,
+    comparisons,
+    notes,
+    scored,
+    several_words,
+    times,
+)
+from evaluation.report.words import better_words
 from evaluation.result import Extrapolation
 
 
 def tables(result: Extrapolation) -> Iterator[RenderableType]:
     """What is printed, in order: each a title, a table and what there is to note."""
     for comparison in comparisons(result):
-        lines = comparison.reason_lines()
-        if comparison.measure == "loss":
-            lines = [*_captions(result), *lines, *_fewer(result)]
+        lines = [*notes(comparison, result), *_about(comparison, result)]
+        lines += comparison.reason_lines()
+        lines += _fewer(result) if comparison.measure == "loss" else []
         # Not the table's own title and caption, which would be wrapped to its width.
         title, drawn = Text(comparison.title, style="italic"), _draw(comparison, result)
         yield Group(title, drawn, *(Text(line, style="dim") for line in lines))
@@ -39,7 +47,7 @@ def legend(result: Extrapolation) -> RenderableType:
 
 
 def _draw(comparison: Comparison, result: Extrapolation) -> Table:
-    """Methods × lengths; the best method of each length is bold with a star."""
+    """Methods × lengths; a method that is better than every other is bold with a star."""
     drawn = Table()
     width = max(map(len, comparison.values), default=0)
     drawn.add_column("method", no_wrap=True, min_width=width)
@@ -59,11 +67,14 @@ def _mark(comparison: Comparison, value: float | None, is_best: bool) -> Text:
     return Text(f"*{text}", style="bold green") if is_best else Text(text)
 
 
-def _captions(result: Extrapolation) -> Iterator[str]:
-    yield "* best of its length; lower is better"
-    several = len(result.checkpoints)
-    mean = f"; mean of {several} checkpoints" if several > 1 else ""
-    yield f"{scored(result)}; trained at {result.train_length}{mean}"
+def _about(comparison: Comparison, result: Extrapolation) -> list[str]:
+    """What the figures are of, and which are the better ones."""
+    parts = [better_words(comparison.measure)]
+    if comparison.measure == "loss":
+        parts += [scored(result), f"trained at {result.train_length} tokens"]
+    line = "; ".join(part for part in parts if part)
+    several = several_words(result) if comparison.measure == "loss" else None
+    return [text for text in (line, several) if text]
 
 
 def _fewer(result: Extrapolation) -> list[str]:

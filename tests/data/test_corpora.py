@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cli.held_out import held_out_documents
 from data import CharTokenizer, Corpus, load_corpus
 from data.corpora import text_of_the_work
 from data.download import find, pinned_files
 from data.known import measure
-from evaluate import held_out_documents
 
 ROOT = Path(__file__).resolve().parents[2]
 

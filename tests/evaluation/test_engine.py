@@ -280,9 +280,9 @@ def test_a_signal_says_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setitem(MEASURES, "loss", MEASURES["loss"]._replace(run=stops))
     cells, settings = Cells(tmp_path / "cells.jsonl", {}), check_settings(TRAIN_LENGTH)
-    arguments = ([DOCUMENT], ByteTokenizer(), settings, tmp_path)
+    arguments = (settings, cells, [DOCUMENT], ByteTokenizer(), tmp_path)
     with pytest.raises(Stopped, match="SIGINT; 0 finished cells are kept; how to go on") as stop:
-        extrapolate_all([subject("a")], *arguments, cells, "how to go on")
+        extrapolate_all([subject("a")], *arguments, "how to go on")
     assert stop.value.status == 130
 
 

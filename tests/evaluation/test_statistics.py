@@ -10,6 +10,8 @@ from evaluation.statistics import (
     bootstrap_ci95,
     exponential,
     mean_ci95,
+    paired_ci95,
+    student_975,
     wilson_ci95,
 )
 
@@ -44,8 +46,16 @@ def test_a_paired_interval_is_that_of_the_differences_and_narrower_than_either()
     assert high - low < (alone[1] - alone[0]) / 10
 
 
+@pytest.mark.parametrize(
+    ("freedom", "point"), [(5, 2.5706), (7, 2.3646), (15, 2.1314), (100, 1.9840)]
+)
+def test_students_t(freedom, point):
+    assert student_975(freedom) == pytest.approx(point, abs=0.003)
+
+
 def test_one_passage_has_a_mean_and_no_interval():
     assert mean_ci95(np.array([2.0])) == (2.0, None)
+    assert paired_ci95(np.array([2.0]), np.array([100])) is None
     assert exponential(0.0, None) == (1.0, None)
     assert exponential(0.5, [0.0, 1.0]) == (math.exp(0.5), [1.0, math.e])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from evaluation.report.figures.style import Style, axes, canvas
+from evaluation.report.figures.style import LEAST_WIDTH, Style, axes, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,10 +38,14 @@ def end_of(
     return [CurveEnd(x, y, f"{name} {form(y)}{at}", style.colour)]
 
 
-def chart(ends: Sequence[CurveEnd]) -> tuple[Figure, Axes]:
-    """One pair of axes with room for these labels on its right, and as high as they need."""
+def chart(ends: Sequence[CurveEnd], above: float = 0) -> tuple[Figure, Axes]:
+    """One pair of axes with room for these labels on its right, and as high as they need.
+
+    `above`: inches more above the axes than a subtitle of two lines needs.
+    """
     width, height = 5.6, max(3.2, label_height(len(ends)))
-    fig = canvas(0.6 + width + label_width([end.text for end in ends], len(ends)), height + 1.4)
+    right = label_width([end.text for end in ends], len(ends))
+    fig = canvas(max(LEAST_WIDTH, 0.6 + width + right), height + 1.4 + above)
     return fig, axes(fig, 0.6, 0.62, width, height)
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Limits = tuple[float, float]
 Form = Callable[[float], str]
+_LINE = 0.15  # inches of a line of the subtitle
 
 
 def loss_figure(result: Mapping[str, Any]) -> Figure:
@@ -57,12 +58,18 @@ def _curves(
     result: Mapping[str, Any], key: str, bands_key: str, title: str, what: str, form: Form
 ) -> tuple[Figure, Axes]:
     methods, lengths = result["methods"], result["lengths"]
+    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
+    if not any(measured.values()):
+        fig = style.saying(title, _why_nothing(result))
+        return fig, fig.axes[0]
     looks, ends = style.styles(methods), []
     for name, values in methods.items():
         points = style.points_of(lengths, values[key])
         ends += labels.end_of(points, name, lengths[-1], looks[name], form)
-    fig, ax = labels.chart(ends)
-    measured = {name: [y for y in m[key] if y is not None] for name, m in methods.items()}
+    more = _absent(result, measured)
+    if max(map(len, measured.values())) == 1:
+        more.append("measured at one length: there are points and no curves")
+    fig, ax = labels.chart(ends, above=_LINE * len(more))
     limits = style.cut_off(measured)
     for name, values in methods.items():
         bands = values[bands_key] if limits is None else [None] * len(lengths)
@@ -73,8 +80,27 @@ def _curves(
     if limits is not None:
         ax.set_ylim(*limits)
     labels.label_ends(fig, ax, ends)
-    style.title(fig, title, _subtitle(what, measured, limits, form))
+    style.title(fig, title, "\n".join([_subtitle(what, measured, limits, form), *more]))
     return fig, ax
+
+
+def _why_nothing(result: Mapping[str, Any]) -> str:
+    """Why there is no loss at all."""
+    if "loss" not in result["protocol"].get("measures", ("loss",)):
+        return "The loss was not asked for: there are other measures only."
+    reasons = [why for by in result.get("reasons", {}).values() for why in by.values()]
+    whys = "; ".join(dict.fromkeys(reasons))
+    return f"No method could be measured at any length: {whys or 'no reason is known'}."
+
+
+def _absent(result: Mapping[str, Any], measured: Mapping[str, list[float]]) -> list[str]:
+    """A line on the methods that have no curve, for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reasons in result.get("reasons", {}).items():
+        if reasons and not measured.get(name):
+            by_reason.setdefault(next(iter(reasons.values())), []).append(name)
+    lines = [f"no curve of {', '.join(names)}: {why}" for why, names in by_reason.items()]
+    return [line if len(line) <= 110 else f"{line[:109]}…" for line in lines]
 
 
 def _ratio(y: float) -> str:

@@ -11,6 +11,7 @@ from evaluation.report.figures import labels, style
 from evaluation.report.figures.heatmap import heatmap
 from evaluation.report.figures.labels import CurveEnd
 from evaluation.report.figures.selection import Measured, lengths_of, measured
+from evaluation.report.words import nothing_found
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,38 +26,46 @@ Styles = Mapping[str, style.Style]
 
 def passkey_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found against the context, with Wilson intervals, a panel per task."""
-    fig = _panels(result, PASSKEYS, "accuracy")
     what = "share of trials with every digit right, with 95 % intervals (Wilson); higher is better"
-    style.title(fig, "Finding a passkey", what)
-    return fig
+    return _panels(result, PASSKEYS, "accuracy", "Finding a passkey", what)
 
 
 def copy_figure(result: Mapping[str, Any]) -> Figure:
     """Gain of copy accuracy over the control against the context, a panel per task."""
-    fig = _panels(result, COPIES, "gain")
     what = (
         "accuracy less that after an unrelated text, with 95 % intervals over trials; higher is "
         "better"
     )
-    style.title(fig, "Copying natural text", what)
-    return fig
+    return _panels(result, COPIES, "gain", "Copying natural text", what)
 
 
-def _panels(result: Mapping[str, Any], tasks: Mapping[str, str], key: str) -> Figure:
-    """A panel for each task that was measured, side by side."""
+def _panels(
+    result: Mapping[str, Any], tasks: Mapping[str, str], key: str, name: str, what: str
+) -> Figure:
+    """A panel for each task that was measured, side by side; a sentence where nothing was found."""
     found = {task: measured(result, task, key) for task in tasks}
     found = {task: by_method for task, by_method in found.items() if by_method}
     looks = style.styles([*result["methods"], *(n for by in found.values() for n in by)])
-    ends = {task: _ends(by_method, key, looks) for task, by_method in found.items()}
+    words = {task: nothing_found(task, by_method) for task, by_method in found.items()}
+    if all(words.values()):
+        return style.saying(name, " ".join(filter(None, words.values())))
+    ends = {
+        task: [] if words[task] else _ends(by_method, key, looks)
+        for task, by_method in found.items()
+    }
     count = max(map(len, ends.values()))
     texts = [end.text for task in ends for end in ends[task]]
     room, height = 4.7 + labels.label_width(texts, count), max(3.0, labels.label_height(count))
-    fig = style.canvas(0.6 + room * len(found), height + 1.65)
+    fig = style.canvas(max(style.LEAST_WIDTH, 0.6 + room * len(found)), height + 1.65)
     for i, (task, by_method) in enumerate(found.items()):
         ax = style.axes(fig, 0.6 + room * i, 0.62, 4.1, height)
         ax.set_title(tasks[task], fontsize=9, loc="left", color=style.GREY)
+        if sentence := words[task]:
+            style.say(ax, sentence)
+            continue
         _draw_curves(ax, by_method, key, result["train_length"], looks)
         labels.label_ends(fig, ax, ends[task])
+    style.title(fig, name, what)
     return fig
 
 
@@ -94,6 +103,11 @@ def _draw_curves(ax: Axes, found: Measured, key: str, train_length: int, looks: 
 
 def depth_figure(result: Mapping[str, Any]) -> Figure:
     """Share of passkeys found by depth and length: a panel per method and task."""
+    words = [nothing_found(task, measured(result, task, "depths")) for task in PASSKEYS]
+    if not any(
+        measured(result, t, "depths") and not w for t, w in zip(PASSKEYS, words, strict=True)
+    ):
+        return style.saying("Finding a passkey, by depth", " ".join(filter(None, words)))
     panels = _depth_panels(result)
     lengths = sorted({n for _, by_length in panels for n in by_length})
     columns = min(_COLUMNS, len(panels))

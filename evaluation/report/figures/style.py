@@ -7,6 +7,7 @@ figures are objects with a canvas of their own: pyplot's global state is left al
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ COLOURS = (
 )
 GREY = "#666666"
 DPI = 150
+LEAST_WIDTH = 8.2  # inches: a subtitle of 100 letters
 _DASHES = (("-", "--"), (":", "-."))  # without and with log-n, then once more
 _LOGN = "+logn"
 
@@ -60,7 +62,7 @@ def title(fig: Figure, text: str, what: str, left: float = 0.6) -> None:
     """Say above the axes what is drawn, and how to read it; `left` in inches."""
     width, height = fig.get_size_inches()
     fig.text(left / width, 1 - 0.28 / height, text, fontsize=13, weight="bold", va="center")
-    fig.text(left / width, 1 - 0.53 / height, what, fontsize=9, color=GREY, va="center")
+    fig.text(left / width, 1 - 0.44 / height, what, fontsize=9, color=GREY, va="top")
 
 
 def axes(fig: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -119,6 +121,26 @@ def curve(
         marker="o",
         markersize=5 if len(points) < 12 else 3,
     )
+
+
+def saying(name: str, sentence: str) -> Figure:
+    """A figure with a title and a sentence: what stands where there is nothing to be drawn."""
+    fig = canvas(7, 2)
+    fig.text(0.6 / 7, 1 - 0.28 / 2, name, fontsize=13, weight="bold", va="center")
+    say(axes(fig, 0.6, 0.3, 5.8, 1.15), sentence)
+    return fig
+
+
+def say(ax: Axes, sentence: str) -> None:
+    """A sentence in the place of curves: axes in which there is nothing to be seen."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    inches = ax.get_position().width * fig.get_size_inches()[0]
+    text = textwrap.fill(sentence, max(20, int(inches / 0.085)))
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=10)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_color("#dddddd")
 
 
 def percent(share: float) -> str:

@@ -358,3 +358,70 @@ def test_spread_stays_inside_and_shrinks_the_gap_where_there_is_no_room():
         [0.8, 0.9, 1.0]
     )
     assert labels.spread(np.full(5, 0.5), 0.5, 0, 1).tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def zeros(measure_of):
+    """A measure's figures of a model that finds nothing, at every length."""
+
+    def figures(i, n):
+        found = {"accuracy": 0.0, "gain": 0.001 * i, "correct": [0, 0, 0]}
+        return measure_of(i, n) | found | {"ci95": [-0.01 * (measure_of is copy), 0.02]}
+
+    return by_length(figures)
+
+
+def words(fig):
+    return " ".join(t.get_text() for ax in fig.axes for t in ax.texts).replace("\n", " ")
+
+
+def test_a_model_that_finds_nothing_is_said_in_words():
+    result = result_of(passkey=zeros(passkey), copy=zeros(copy), repeat=zeros(copy))
+    drawn = {name: draw() for name, draw in figures(result, CONFIG).items()}
+    no_key = "No key is found at any length by any method: 30 trials each."
+    for name in ("passkey", "passkey-depth"):
+        assert words(drawn[name]) == no_key and not drawn[name].axes[0].lines
+    assert "Nothing is copied from a passage seen before at any length" in words(drawn["copy"])
+    assert "from a text that repeats at any length by any method: 1 trial" in words(drawn["copy"])
+
+
+def test_beside_a_task_that_is_solved_the_other_is_said_in_words(result):
+    task = result["measures"]["passkey"]
+    both = result | {"measures": {"passkey": task, "distractors": zeros(passkey)}}
+    single, distractors = figures(both, CONFIG)["passkey"]().axes
+    assert len(data(single, 4)) == 5 and not distractors.lines
+    assert "No key among distractors is found" in distractors.texts[0].get_text()
+
+
+def test_one_find_is_a_curve():
+    """Negative control: a single key, once, is not nothing."""
+    one = zeros(passkey)
+    one["yarn"]["512"] = one["yarn"]["512"] | {"accuracy": 1 / 30, "correct": [1, 0, 0]}
+    fig = figures(result_of(passkey=one), CONFIG)["passkey"]()
+    assert len(data(fig.axes[0], 4)) == 5 and "No key" not in words(fig)
+
+
+def test_a_loss_without_figures_says_why():
+    result = result_of()
+    for values in result["methods"].values():
+        values["bpb"] = values["ci95"] = [None] * 4
+    assert "no reason is known" in words(loss_figure(result))
+    result["reasons"] = {name: {str(n): "out of GPU memory" for n in LENGTHS} for name in METHODS}
+    said = "No method could be measured at any length: out of GPU memory."
+    assert words(loss_figure(result)) == said
+    result["protocol"]["measures"] = {"passkey": ""}
+    assert words(loss_figure(result)).startswith("The loss was not asked for")
+
+
+def test_methods_without_a_curve_and_single_points_are_named():
+    result = result_of() | {"reasons": {"yarn": {"256": "nothing to scale"}}}
+    assert "no curve of" not in subtitles(loss_figure(result))  # it has one at other lengths
+    for name in METHODS:
+        result["methods"][name]["bpb"] = [2.0, None, None, None]
+    result["methods"]["yarn"]["bpb"] = [None] * 4
+    said = subtitles(loss_figure(result))
+    assert "no curve of yarn: nothing to scale" in said
+    assert "measured at one length: there are points and no curves" in said
+
+
+def subtitles(fig):
+    return " ".join(text.get_text() for text in fig.texts)

@@ -51,6 +51,7 @@ def result():
             for name, bpb in BPB.items()
         },
         reasons={"none": {"2048": "out of GPU memory"}},
+        best={"loss": {"256": [], "512": ["yarn"], "1024": [], "2048": ["yarn"]}},
     )
 
 
@@ -106,6 +107,7 @@ def with_passkey(result):
     }
     layers = [{"mean_distance": 100.0}, {"mean_distance": 300.0}]
     result.measures["attention"] = {name: {"2048": {"layers": layers}} for name in BPB}
+    result.best["passkey"] = {"256": ["none", "yarn"], "512": []}
     result.unmeasured["passkey"] = {"yarn": {"1024": "out of GPU memory"}}
     result.tax["yarn"] = {"nll": 0.25, "ci95": [0.125, 0.5]}
     return result
@@ -119,8 +121,9 @@ def test_every_measure_has_a_table_csv_lines_and_a_curve(with_passkey, tmp_path)
     _, passkey, attention = re.split(r"passkey: |attention: ", capture.get())
     assert "1024 (4x)" in passkey and "2048" not in passkey  # where it was to be measured
     rows = {name: re.findall(rf"│ {name} .*", passkey)[0] for name in BPB}
-    assert "*100.0%" in rows["none"] and "*100.0%" in rows["yarn"]  # higher is better, ties too
-    assert "*50.0%" in rows["linear"] and " 12.5%" in rows["none"]
+    assert "*100.0%" in rows["none"] and "*100.0%" in rows["yarn"]  # identical ones share it
+    assert " 50.0%" in rows["linear"] and " 12.5%" in rows["none"]
+    assert "higher is better" in passkey and "higher is better" not in attention
     assert "- at 1024 (yarn): out of GPU memory" in passkey
     assert attention.count(" 200 ") == 3 and "*" not in attention
 
@@ -209,8 +212,9 @@ def test_table_marks_the_best_method_of_each_length_without_colour(result):
     text = printed(result)
     rows = {name: re.findall(rf"│ {name} .*", text)[0] for name in BPB}
     assert "256 (1x)" in text and "2048 (8x)" in text
-    assert rows["yarn"].count("*") == 3 and "2.500" in rows["yarn"]  # at 1x all are the same
-    assert "*2.375" in rows["yarn"] and "*2.750" in rows["yarn"] and "*3.125" in rows["yarn"]
+    assert rows["yarn"].count("*") == 2  # the best at 1024 is not beyond the interval
+    assert "*2.375" in rows["yarn"] and "*3.125" in rows["yarn"]
+    assert "* better than every other at its length, beyond the 95 % interval of the" in text
     assert "*" not in rows["none"] + rows["linear"]
     assert "at 2048 (none): out of GPU memory" in text
     assert "16 passages asked; the text holds 12" in text
@@ -245,10 +249,15 @@ def test_many_methods_differ_in_colour_or_in_line_style(result):
     assert len(set(curves)) == len(result.methods) == 18
 
 
-def test_best_of_the_methods_that_ran(result):
-    result.methods["yarn"]["bpb"][3] = None
-    result.methods["none"]["bpb"][3] = 6.5
-    assert re.search(r"│ linear .*\*6\.000", printed(result))
+def test_a_table_without_marks_says_why(result):
+    result.best["loss"] = {}
+    beyond = "beyond the 95 % interval of the difference"
+    assert f"no method is better than every other at its length, {beyond}" in printed(result)
+    result.protocol["passages"] = 5
+    assert "no method is marked as best: 5 passages are too few to tell" in printed(result)
+    del result.best["loss"]  # as results of before there were marks
+    text = printed(result)
+    assert "*" not in text and "no method" not in text and "lower is better" in text
 
 
 def test_tensorboard_has_a_sub_run_per_method_and_the_figure(result, tmp_path):
@@ -272,3 +281,18 @@ def test_neither_pyplot_nor_tensorboard_is_imported_before_it_is_needed():
     command = [sys.executable, "-c", f"import sys, evaluation; {seen}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_that_nothing_was_found_stands_below_the_table_in_place_of_marks(with_passkey, tmp_path):
+    nothing = {"accuracy": 0.0, "ci95": [0.0, 0.03], "trials": [10, 12]}
+    with_passkey.measures["passkey"] = {name: {"256": nothing, "512": nothing} for name in BPB}
+    with_passkey.best["passkey"] = {}
+    console = Console(width=110, color_system=None)
+    with console.capture() as capture:
+        for one in tables(with_passkey):
+            console.print(one)
+    passkey = capture.get().split("passkey: ")[1].split("attention: ")[0]
+    sentence = "No key is found at any length by any method: 22 trials each."
+    assert sentence in passkey and "no method" not in passkey
+    write_report(with_passkey, tmp_path)
+    assert f"\n{sentence}\n" in (tmp_path / "extrapolation.md").read_text()
