@@ -1,0 +1,101 @@
+"""Which figure of these runs can be compared, and what stands against the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports.run_files import RunFiles
+
+LOSS, BPB = "val/loss", "val/bpb"
+UNITS = {LOSS: "nats per token", BPB: "bits per byte"}
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """The figure by which runs are compared, None where there is none, and why it is not another.
+
+    `doubts`: what a reader must know besides.
+    """
+
+    figure: str | None
+    reasons: list[str]
+    doubts: list[str]
+
+
+def comparable(runs: Sequence[RunFiles]) -> Comparable:
+    """By val/loss where text, tokenizer and validation set are the same; else by bits per byte.
+
+    Nats per token are of other tokens under another tokenizer. Bits per byte of one text can be
+    compared under any, as far as they are of the same part of it.
+    """
+    doubts = _old(runs)
+    if reason := _other_text(runs):
+        return Comparable(None, [reason], doubts)
+    tokenizers = _settings(runs, "tokenizer")
+    counts = _settings(runs, "val_tokens")
+    if len(tokenizers) == 1 and len(counts) == 1:
+        return Comparable(LOSS, [], doubts)
+    if len(tokenizers) == 1:
+        shown = ", ".join(sorted(counts))
+        reason = f"Validation sets differ (data.val_tokens: {shown}): no run is marked as best."
+        return Comparable(None, [reason], doubts)
+    names = ", ".join(sorted(tokenizers))
+    reason = f"Tokenizers differ ({names}): nats per token cannot be compared"
+    if counts == {"None"}:
+        return Comparable(BPB, [f"{reason}, bits per byte can."], doubts)
+    reason += (
+        ", and data.val_tokens makes each validate on another part of the text; with "
+        "data.val_tokens=null bits per byte can. No run is marked as best."
+    )
+    return Comparable(None, [reason], doubts)
+
+
+def devices(runs: Sequence[RunFiles]) -> set[str]:
+    """The devices that runs were trained on, as far as they say it."""
+    return {str(run.environment["device"]) for run in runs if run.environment.get("device")}
+
+
+def _other_text(runs: Sequence[RunFiles]) -> str | None:
+    """What to say where runs have read different texts."""
+    if len({_text_of(run, _all_say(runs)) for run in runs}) == 1:
+        return None
+    corpora = _settings(runs, "corpus")
+    pythons = {str(run.environment.get("python")) for run in runs}
+    why = f"data.corpus: {', '.join(sorted(corpora))}"
+    if corpora == {"stdlib"}:
+        why = f"data=stdlib is the library of each Python: {', '.join(sorted(pythons))}"
+    elif len(corpora) == 1:
+        paths = sorted(_settings(runs, "path"))
+        why = ", ".join(paths) if len(paths) > 1 else f"{paths[0]} has changed between them"
+    return (
+        f"The runs read different texts ({why}): neither nats nor bits can be compared, and no "
+        "run is marked as best."
+    )
+
+
+def _text_of(run: RunFiles, by_digest: bool) -> tuple[Any, ...]:
+    """What stands for the text: its digest, or for older runs, what they called it."""
+    if by_digest:
+        return ((run.results or {}).get("text"),)
+    data = run.config.get("data") or {}
+    python = run.environment.get("python") if data.get("corpus") == "stdlib" else None
+    return data.get("corpus"), data.get("path"), python
+
+
+def _all_say(runs: Sequence[RunFiles]) -> bool:
+    return all((run.results or {}).get("text") for run in runs)
+
+
+def _old(runs: Sequence[RunFiles]) -> list[str]:
+    if _all_say(runs):
+        return []
+    return [
+        "Older runs do not say which text they read; it is taken for the same where its name is "
+        "the same."
+    ]
+
+
+def _settings(runs: Sequence[RunFiles], key: str) -> set[str]:
+    return {str((run.config.get("data") or {}).get(key)) for run in runs}
