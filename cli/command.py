@@ -27,7 +27,7 @@ from cli.arguments import check_arguments
 from cli.compose import CONFIGS, check_overrides, composed, explain, plain
 from cli.errors import FULL, UserError
 from cli.help import help_text
-from cli.overrides import Overrides, jobs_of, split_arguments
+from cli.overrides import Overrides, jobs_of, split_arguments, with_words
 from common.lock import release_all
 from common.signals import Stopped, raised
 
@@ -48,12 +48,16 @@ def seconds_since_start() -> float:
 
 
 def run_command(
-    task: Callable[[DictConfig, Overrides], Any], config_name: str, check: Check | None = None
+    task: Callable[[DictConfig, Overrides], Any],
+    config_name: str,
+    check: Check | None = None,
+    words: str | None = None,
 ) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job; `check` raises a
-    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. Exit
+    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. `words`
+    names the list in which arguments that are no `key=value` are gathered, as paths. Exit
     status 2 after a mistake of the user's, 1 where the system cannot read or write a file, 130 and
     143 after SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
     """
@@ -67,7 +71,7 @@ def run_command(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
-            _run_hydra(task, config_name, scratch, check)
+            _run_hydra(task, config_name, scratch, check, words)
     except UserError as error:
         _refuse(error)
     except Stopped as stop:
@@ -128,10 +132,15 @@ def _check_jobs(overrides: Overrides, config_name: str, check: Check) -> None:
 
 
 def _run_hydra(
-    task: Callable[..., Any], config_name: str, scratch: str, check: Check | None
+    task: Callable[..., Any],
+    config_name: str,
+    scratch: str,
+    check: Check | None,
+    words: str | None,
 ) -> None:
-    check_arguments(sys.argv[1:], config_name)
-    lines, flags = split_arguments(sys.argv[1:])
+    arguments = with_words(sys.argv[1:], words) if words else sys.argv[1:]
+    check_arguments(arguments, config_name)
+    lines, flags = split_arguments(arguments)
     typed = Overrides(lines)
     check_overrides(typed, flags, config_name)
     if check is not None and {"-m", "--multirun"} & set(flags):

@@ -1,5 +1,6 @@
 """What the user typed, parsed once by Hydra's own grammar."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -70,6 +71,30 @@ def jobs_of(overrides: Overrides) -> Iterator[list[str]]:
         ]
 
 
+def with_words(arguments: Sequence[str], key: str) -> list[str]:
+    """`arguments` with those that are paths and no `key=value` gathered as the list `key`.
+
+    A path may hold a `=`, as the directories of a sweep's jobs do. UserError where the list was
+    typed as well.
+    """
+    words, others = list[str](), list[str]()
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_word = before not in ("-c", "--cfg") and _is_path(argument)
+        (words if is_word else others).append(argument)
+    typed = next((other for other in others if other.startswith(f"{key}=")), None)
+    if words and typed:
+        raise UserError(f"{typed}: {words[0]} is named beside it; name all of them in one way")
+    return [*others, f"{key}=[{','.join(map(_quoted, words))}]"] if words else others
+
+
+def _is_path(argument: str) -> bool:
+    if argument.startswith("-"):
+        return False
+    key, equals, _ = argument.partition("=")
+    inner = "/" in key and not key.startswith("hydra/")
+    return not equals or inner or os.path.lexists(argument)
+
+
 def _quote_verbatim(argument: str) -> str:
     """`prompt=To be, or not` in quotes for Hydra's grammar; null and quoted values stay."""
     key, equals, value = argument.partition("=")
@@ -77,9 +102,14 @@ def _quote_verbatim(argument: str) -> str:
         return argument
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
+    """A text in quotes for Hydra's grammar, which then takes it as it is."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # a quote, and the backslashes before it
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"{key}='{escaped.replace('${', chr(92) + '${')}'"
+    return f"'{escaped.replace('${', chr(92) + '${')}'"
 
 
 def _as_typed(override: Override) -> str:

@@ -24,8 +24,8 @@ Formats = str | Sequence[str]  # as the key `figures` has them: one, or a list
 
 MOST_BYTES = 300_000  # of a PNG
 _XML = '<?xml version="1.0" encoding="utf-8"?>\n'
-# Text stays text: it is found, selected and edited. SVG names the fonts it would like, PDF has them.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "ropewalk", "pdf.fonttype": 42}
+# Text stays text, to be found and edited: SVG names the fonts that it would like, PDF has them.
+_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "ropewalk", "pdf.fonttype": 42}
 _NOT_SAID = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),

@@ -37,11 +37,11 @@ def find_runs(words: Sequence[str]) -> tuple[list[Path], list[Path]]:
 
 def sweep_directory(runs: Sequence[Path]) -> Path | None:
     """The directory of the sweep whose runs these are, all of them; None where there is none."""
-    parents = {run.parent for run in runs}
-    parent = next(iter(parents))
-    if len(parents) > 1 or not _STAMP.fullmatch(parent.name) or is_run(parent):
+    parent = runs[0].parent
+    if not _STAMP.fullmatch(Path(os.path.abspath(parent)).name) or is_run(parent):
         return None
-    return parent if set(_below(parent)) == set(runs) else None
+    there = {os.path.realpath(run) for run in _below(parent)}
+    return parent if there == {os.path.realpath(run) for run in runs} else None
 
 
 def _runs_of(word: str) -> tuple[list[Path], str | None]:

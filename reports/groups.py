@@ -46,14 +46,13 @@ def mean_of(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def group_runs(runs: Sequence[RunFiles], differing: Values) -> list[Group]:
-    """The groups, in the order of their first runs.
+def group_runs(runs: Sequence[RunFiles], differing: Values, name: str) -> list[Group]:
+    """The groups, in the order of their first runs; `name`: of one that nothing sets apart.
 
     A seed that comes again with the same setup says nothing of the spread between seeds: such a
     run begins a group of its own, ` (2)`.
     """
     groups: dict[tuple[str, int], Group] = {}
-    name = common_name([run.directory for run in runs])
     for place, run in enumerate(runs):
         values = {key: v[place] for key, v in differing.items() if key != SEED}
         seed, again = seed_of(run), 1

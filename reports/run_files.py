@@ -63,7 +63,7 @@ class RunFiles:
             overrides=_overrides(directory / CONFIG.with_name("overrides.yaml")),
             results=None if results is None else _checked(results, directory / "results.json"),
             metrics=_metrics(directory / "metrics.jsonl"),
-            extrapolation=_json(directory / "extrapolation.json"),
+            extrapolation=_extrapolation(directory / "extrapolation.json"),
             environment=_json(directory / "environment.json") or {},
             samples=_text(directory / "samples.txt"),
         )
@@ -101,6 +101,23 @@ def _checked(results: dict[str, Any], path: Path) -> dict[str, Any]:
         if not _is_number(results.get(key)):
             raise _damaged(path, f"{key} is no number")
     return results
+
+
+def _extrapolation(path: Path) -> dict[str, Any] | None:
+    """What was measured, with its two parts of the right form."""
+    found = _json(path)
+    if found is None:
+        return None
+    lengths, methods = found.get("lengths"), found.get("methods")
+    if not isinstance(lengths, list) or not all(map(_is_number, lengths)):
+        raise _damaged(path, "lengths is no list of numbers")
+    if not isinstance(methods, dict) or not all(isinstance(m, dict) for m in methods.values()):
+        raise _damaged(path, "methods is no object of objects")
+    for method, figures in methods.items():
+        bits = figures.get("bpb", [])
+        if not isinstance(bits, list) or not all(b is None or _is_number(b) for b in bits):
+            raise _damaged(path, f"bpb of {method} is no list of numbers")
+    return found
 
 
 def _config(path: Path) -> dict[str, Any]:

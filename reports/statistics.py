@@ -69,8 +69,7 @@ def compare_means(groups: Sequence[Mapping[int, float]]) -> Means:
     ]
     bonferroni = t_quantile(1 - MISTAKES / 2 / max(1, len(groups) - 1), df)
     widths = [
-        bonferroni * math.sqrt(error * (1 / len(group) + 1 / len(groups[best])))
-        for group in groups
+        bonferroni * math.sqrt(error * (1 / len(group) + 1 / len(groups[best]))) for group in groups
     ]
     widths[best] = 0.0
     above_ci95 = [around(a, width) for a, width in zip(above, widths, strict=True)]
@@ -128,7 +127,7 @@ def t_quantile(p: float, df: int) -> float:
 
 
 def _t_cdf(t: float, df: int) -> float:
-    """The distribution function for t >= 0 and whole `df` (Abramowitz and Stegun 26.7.3, 26.7.4)."""
+    """The distribution function for t >= 0 (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     angle = math.atan(t / math.sqrt(df))
     square = math.cos(angle) ** 2
     odd = df % 2
