@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.identity import identity, sha256
+from common.figures import Formats
 from common.signals import Stopped
 from data import Tokenizer
 from evaluation import (
@@ -47,7 +48,8 @@ def extrapolate(run: Run) -> Extrapolation:
     cells = _cells(run.directory / CELLS, known)
     how = run.how_to_go_on()
     return extrapolate_all(
-        [subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how
+        *([subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how),
+        formats=config["figures"],
     )
 
 
@@ -59,8 +61,11 @@ def extrapolate_all(
     directory: Path,
     cells: Cells,
     how_to_go_on: str,
+    formats: Formats,
 ) -> Extrapolation:
     """Measure checkpoints of one training length, print the tables, leave files in `directory`.
+
+    `formats` are those of the figures.
 
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
@@ -79,7 +84,7 @@ def extrapolate_all(
             )
         show(result)
         config = subjects[0].config
-        write_report(result, directory, config)
+        write_report(result, directory, config, formats)
         log_tensorboard(result, directory / "tensorboard", config)
     except Stopped as stop:
         kept = f"{len(cells)} finished cells are kept"

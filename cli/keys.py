@@ -36,6 +36,7 @@ TRAIN = {
     "resume": optional(text("auto")),
     "init_from": optional(text("runs/mine")),
     "compile": _COMPILE,
+    "figures": FIGURES,
     **{f"optimizer.{key}": rule for key, rule in OPTIMIZER.items()},
     "checkpoints.every_n_steps": optional(at_least(1, 100)),
     "checkpoints.keep_last": at_least(1, 3),
@@ -45,6 +46,7 @@ EVALUATE = {
     "output_dir": optional(text("my-evaluation")),
     "split": one_of(("validation", "report"), "validation"),
     "accelerator": one_of(("auto", "cpu", "gpu"), "auto"),
+    "figures": FIGURES,
 }
 GENERATE = {
     "checkpoint": _CHECKPOINT,
@@ -59,7 +61,7 @@ COMPARE = {
     "output_dir": optional(text("my-comparison")),
     "figures": FIGURES,
 }
-BENCHMARK = {"seed": _SEED, "output_dir": optional(text("my-benchmark"))}
+BENCHMARK = {"seed": _SEED, "output_dir": optional(text("my-benchmark")), "figures": FIGURES}
 
 
 def key_problems(config: dict[str, Any], rules: dict[str, Rule]) -> list[str]:
