@@ -1,6 +1,7 @@
 """The second half of building a run: Lightning in a directory; then training and results."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,20 @@ class Run:
     """A prepared run in its directory: `fit`, then `best_network`, then `write_results`."""
 
     def __init__(
-        self, prepared: Prepared, directory: Path, checkpoint: Path | None, resumed: bool = False
+        self,
+        prepared: Prepared,
+        directory: Path,
+        checkpoint: Path | None,
+        resumed: bool = False,
+        typed: Sequence[str] = (),
     ) -> None:
         """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
 
         `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
+        `typed`: the keys that the user set, those that a sweep varies first.
         """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
+        self.typed = list(typed)
         contents = read_checkpoint(checkpoint, "resume") if checkpoint else None
         # One without a checkpoint goes on from its beginning.
         point = ResumePoint.of(contents) if contents else ResumePoint(0)
