@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,24 +20,25 @@ if TYPE_CHECKING:
 
 ABREAST = 3  # panels in a row
 WIDTH, HEIGHT = 3.4, 2.6  # of a panel, inches
-BELOW, ABOVE, LEFT, HEAD = 0.62, 0.42, 0.55, 0.75
+BELOW, ABOVE, LEFT, HEAD = 0.62, 0.32, 0.55, 0.7
 ByLength = Mapping[int, float]
 
 
 def contexts_figure(comparison: Comparison) -> Figure | None:
-    """The methods that all measured groups share; None where there are none."""
+    """The methods that any two groups share, or that the only one has; None without any."""
     groups = [group for group in comparison.groups if curves(group)]
     found = [curves(group) for group in groups]
-    shared = [m for m in (found[0] if found else {}) if all(m in one for one in found)]
+    count = Counter(method for one in found for method in one)
+    shared = [method for method in count if count[method] > 1 or len(groups) == 1]
     if not shared:
         return None
     shared.sort(key=lambda method: method != NONE)  # as trained comes first
     by_group = dict(zip((id(g) for g in comparison.groups), looks(comparison.groups), strict=True))
     styles = [by_group[id(group)] for group in groups]
     fig, places = _canvas(len(shared), groups, styles)
-    limits = _limits([list(one[method].values()) for method in shared for one in found])
+    limits = _limits([[*one[m].values()] for m in shared for one in found if m in one])
     for method, place in zip(shared, places, strict=True):
-        at = [one[method] for one in found]
+        at = [one.get(method, {}) for one in found]
         ax = _panel(fig, place, at, groups, styles, train_lengths(groups))
         _name(fig, ax, method, limits, _ends(at, groups, styles))
     what = "bits per byte; lower is better"
@@ -108,7 +110,7 @@ def _ends(
     return [
         CurveEnd(max(one), one[max(one)], f"{named(group)} {one[max(one)]:.3f}", look.colour)
         for one, group, look in zip(at, groups, styles, strict=True)
-        if look is not REST
+        if one and look is not REST
     ]
 
 

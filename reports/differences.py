@@ -24,7 +24,7 @@ Values = dict[str, list[str]]  # key -> its value in each run, as it is typed
 
 
 def differences(runs: Sequence[RunFiles]) -> Values:
-    """The keys that differ between runs, dotted, in the order of the configs; `seed` is the last.
+    """The keys that differ between runs, dotted: first those that were typed, `seed` the last.
 
     Keys that one choice of a group explains (`model=mini`) are that group's one key, where every
     run was typed with such a choice. A key that a run has not is no difference by itself.
@@ -39,9 +39,9 @@ def differences(runs: Sequence[RunFiles]) -> Values:
         if key in found and len({Path(path).name for path in found[key]}) == len(set(found[key])):
             found[key] = [Path(path).name for path in found[key]]
     found = _by_choice(found, runs)
-    return {key: v for key, v in found.items() if key != SEED} | (
-        {SEED: found[SEED]} if SEED in found else {}
-    )
+    typed = [_typed(line)[0] for run in runs for line in run.overrides]
+    order = [*dict.fromkeys(key for key in (*typed, *found) if key in found and key != SEED)]
+    return {key: found[key] for key in (*order, *({SEED} & found.keys()))}
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
