@@ -59,26 +59,31 @@ def devices(runs: Sequence[RunFiles]) -> set[str]:
 
 def _other_text(runs: Sequence[RunFiles]) -> str | None:
     """What to say where runs have read different texts."""
-    if len({_text_of(run, _all_say(runs)) for run in runs}) == 1:
+    digests = {text for run in runs if (text := (run.results or {}).get("text"))}
+    names = set() if _all_say(runs) else {_named(run) for run in runs}
+    if len(digests) <= 1 and len(names) <= 1:
         return None
-    corpora = _settings(runs, "corpus")
-    pythons = {str(run.environment.get("python")) for run in runs}
-    why = f"data.corpus: {', '.join(sorted(corpora))}"
-    if corpora == {"stdlib"}:
-        why = f"data=stdlib is the library of each Python: {', '.join(sorted(pythons))}"
-    elif len(corpora) == 1:
-        paths = sorted(_settings(runs, "path"))
-        why = ", ".join(paths) if len(paths) > 1 else f"{paths[0]} has changed between them"
     return (
-        f"The runs read different texts ({why}): neither nats nor bits can be compared, and no "
-        "run is marked as best."
+        f"The runs read different texts ({_how_texts_differ(runs)}): neither nats nor bits can be "
+        "compared, and no run is marked as best."
     )
 
 
-def _text_of(run: RunFiles, by_digest: bool) -> tuple[Any, ...]:
-    """What stands for the text: its digest, or for older runs, what they called it."""
-    if by_digest:
-        return ((run.results or {}).get("text"),)
+def _how_texts_differ(runs: Sequence[RunFiles]) -> str:
+    corpora, paths = _settings(runs, "corpus"), _settings(runs, "path")
+    pythons = {str(run.environment.get("python")) for run in runs}
+    if len(corpora) > 1:
+        return f"data.corpus: {', '.join(sorted(corpora))}"
+    if corpora == {"stdlib"} and len(pythons) > 1:
+        return f"data=stdlib is the library of each Python: {', '.join(sorted(pythons))}"
+    if len(paths) > 1:
+        return f"data.path: {', '.join(sorted(paths))}"
+    changed = corpora if paths == {"None"} else paths
+    return f"{changed.pop()} has changed between them"
+
+
+def _named(run: RunFiles) -> tuple[Any, ...]:
+    """What stands for the text of a run that does not say its digest."""
     data = run.config.get("data") or {}
     python = run.environment.get("python") if data.get("corpus") == "stdlib" else None
     return data.get("corpus"), data.get("path"), python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +52,10 @@ def _pictures(comparison: Comparison) -> list[Summary]:
 
     found = []
     for name, figure in comparison.figures.items():
-        width, height = (round(inches * figure.dpi) for inches in figure.get_size_inches())
+        content = png(figure)
+        width, height = struct.unpack(">II", content[16:24])  # where every PNG has them
         image = Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=png(figure)
+            height=height, width=width, colorspace=3, encoded_image_string=content
         )
         found.append(Summary(value=[Summary.Value(tag=f"{PICTURES}/{name}", image=image)]))
     return found
