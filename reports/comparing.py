@@ -19,7 +19,7 @@ from reports.statistics import Means, compare_means
 from reports.table import group_table, run_table
 from reports.tensorboard import log_comparison
 from reports.terminal import show
-from reports.verdict import verdict
+from reports.verdict import notes, verdict
 
 
 def compare_runs(
@@ -83,7 +83,7 @@ def compare(runs: Sequence[RunFiles]) -> Comparison:
     )
     comparison.table = group_table(comparison)
     comparison.single = run_table(comparison) if comparison.has_seeds else None
-    comparison.verdict = verdict(comparison)
+    comparison.verdict, comparison.notes = verdict(comparison), notes(comparison)
     return comparison
 
 

@@ -39,6 +39,7 @@ class Comparison:
         comparable: by which figure they are compared, and why not by another.
         means: the groups compared by each figure that can be.
         verdict: which is best, by how much, whether that is more than noise; plain lines.
+        notes: how the table is read.
         table: a row for each group; `single`: one for each run, where a group has several.
         figures: what was drawn, by name.
     """
@@ -53,6 +54,7 @@ class Comparison:
     comparable: Comparable
     means: dict[str, Means]
     verdict: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     table: Table = field(default_factory=lambda: Table([], [], []))
     single: Table | None = None
     figures: dict[str, Figure] = field(default_factory=dict)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from common.files import write_json, write_text
 from reports.comparison import Comparison, Table
 from reports.contexts import bits_of, curves
 from reports.groups import seed_of
-from reports.terminal import captions
+from reports.terminal import narrowed
 
 # Of results.json, as far as a run has them
 FIGURES = (
@@ -26,11 +28,13 @@ def write_files(comparison: Comparison, directory: Path) -> None:
     write_json(directory / "comparison.json", plain(comparison))
     write_text(directory / "comparison.csv", as_csv(comparison))
     write_text(directory / "comparison.md", markdown(comparison))
-    try:
-        from reports.pages import comparison_page
-    except ModuleNotFoundError:
-        return
-    write_text(directory / "report.html", comparison_page(comparison))
+    if pages := _pages():
+        write_text(directory / "report.html", pages.comparison_page(comparison, directory))
+
+
+def _pages() -> Any:
+    """The room of pages, if this clone has it."""
+    return import_module("reports.pages") if find_spec("reports.pages") else None
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:
@@ -39,6 +43,7 @@ def plain(comparison: Comparison) -> dict[str, Any]:
     return {
         "title": comparison.title,
         "verdict": comparison.verdict,
+        "notes": comparison.notes,
         "compared_by": by.figure,
         "clear_best": comparison.groups[means.best].label if means and means.clear else None,
         "paired_by_seed": means.paired if means else None,
@@ -112,12 +117,13 @@ def as_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
-def markdown(comparison: Comparison, title: bool = True) -> str:
-    """Verdict and tables, to read."""
-    parts = [f"# {comparison.title}"] if title else []
+def markdown(comparison: Comparison, width: int | None = None) -> str:
+    """Verdict and tables, to read; `width`: characters that there is room for."""
+    table = narrowed(comparison.table, width)[0] if width else comparison.table
+    parts = [f"# {comparison.title}"]
     parts.append("\n".join(f"- {_escaped(line)}" for line in comparison.verdict))
-    parts.append(_markdown_table(comparison.table))
-    parts += [_escaped(line) for line in captions(comparison)]
+    parts.append(_markdown_table(table))
+    parts += [_escaped(line) for line in comparison.notes]
     if comparison.single is not None:
         parts += ["## Each run", _markdown_table(comparison.single)]
     return "\n\n".join(parts) + "\n"

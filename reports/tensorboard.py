@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TEXT = "comparison"
 PICTURES = "val_comparison"
+WIDTH = 80  # characters of a table that TensorBoard shows without breaking its cells
 
 
 def log_comparison(comparison: Comparison, directory: Path) -> None:
@@ -26,7 +27,7 @@ def log_comparison(comparison: Comparison, directory: Path) -> None:
     for old in directory.glob("events.out.tfevents.*"):
         old.unlink()
     writer = EventFileWriter(str(directory))
-    for summary in (_text(markdown(comparison)), *_pictures(comparison)):
+    for summary in (_text(markdown(comparison, WIDTH)), *_pictures(comparison)):
         writer.add_event(Event(wall_time=time.time(), step=0, summary=summary))
     writer.close()
 
@@ -43,7 +44,7 @@ def _text(text: str) -> Summary:
         tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
     )
     metadata = SummaryMetadata(plugin_data=plugin)
-    value = Summary.Value(tag=f"{TEXT}/text_summary", metadata=metadata, tensor=tensor)
+    value = Summary.Value(tag=TEXT, metadata=metadata, tensor=tensor)
     return Summary(value=[value])
 
 

@@ -8,7 +8,6 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from reports.comparison import Comparison, Table
-from reports.verdict import basis
 
 WIDTH = 120  # where the output goes to no terminal
 
@@ -22,23 +21,12 @@ def show(comparison: Comparison) -> None:
     console.print()
     console.print(Text(comparison.title, style="italic"))
     console.print(_draw(table))
-    for line in captions(comparison, dropped):
+    lines = [f"no room for: {', '.join(dropped)}; comparison.md has them"] if dropped else []
+    for line in (*comparison.notes, *lines):
         console.print(Text(line, style="dim"))
     console.print()
     for line in comparison.verdict:
         print(line)  # without rich, which would cut the commands in it
-
-
-def captions(comparison: Comparison, dropped: list[str] | None = None) -> list[str]:
-    """How the table is read, and which columns had no room."""
-    means, lines = comparison.compared, []
-    if means is not None and means.clear:
-        lines.append("* lower than every other by more than its interval")
-    if means is not None and (text := basis(means)):
-        lines.append(text)
-    if dropped:
-        lines.append(f"no room for: {', '.join(dropped)}; comparison.md has them")
-    return lines
 
 
 def narrowed(table: Table, width: int) -> tuple[Table, list[str]]:

@@ -35,18 +35,24 @@ def verdict(comparison: Comparison) -> list[str]:
     ]
 
 
-def basis(means: Means) -> str | None:
-    """How the intervals were made; None where there are none."""
-    if means.ci95 is None:
-        return None
-    paired = "paired by seed, " if means.paired else ""
+def notes(comparison: Comparison) -> list[str]:
+    """How the table is read: its stars, and what its intervals are."""
+    means = comparison.compared
+    if means is None or means.ci95 is None:
+        return []
+    star = ["* lower than every other by more than its interval"] if means.clear else []
+    return [*star, _basis(means)]
+
+
+def _basis(means: Means) -> str:
     count = len(means.means) - 1
-    together = f", which hold for all {count} differences together" if count > 1 else ""
     if not count:
         return "± is half a 95 % interval over seeds (Student's t)"
+    paired = "paired by seed, " if means.paired else ""
+    together = f"; differences hold all {count} together" if count > 1 else ""
     return (
-        f"± is half a 95 % interval over seeds (Student's t; {paired}spread pooled over "
-        f"{len(means.means)} setups, {means.df} degrees of freedom{together})"
+        f"± is half a 95 % interval over seeds (Student's t, {paired}{means.df} degrees of "
+        f"freedom{together})"
     )
 
 

@@ -151,7 +151,7 @@ def test_a_real_sweep_is_read_from_terminal_files_and_events(tmp_path: Path) -> 
         and f"results: {home.relative_to(tmp_path)}" in done.stdout
     )
     events = EventAccumulator(str(home / "tensorboard")).Reload()
-    text = events.Tensors("comparison/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = events.Tensors("comparison")[0].tensor_proto.string_val[0].decode()
     assert f"{means[best]:.4f}" in text
     assert events.Tags()["images"] == ["val_comparison/curves", "val_comparison/extrapolation"]
 
