@@ -36,7 +36,8 @@ def contexts_figure(comparison: Comparison) -> Figure | None:
     by_group = dict(zip((id(g) for g in comparison.groups), looks(comparison.groups), strict=True))
     styles = [by_group[id(group)] for group in groups]
     fig, places = _canvas(len(shared), groups, styles)
-    limits = _limits([[*one[m].values()] for m in shared for one in found if m in one])
+    drawn = [[*one[m].values()] for m in shared for one in found if m in one]
+    limits = _limits(drawn)
     for method, place in zip(shared, places, strict=True):
         at = [one.get(method, {}) for one in found]
         ax = _panel(fig, place, at, groups, styles, train_lengths(groups))
@@ -46,6 +47,8 @@ def contexts_figure(comparison: Comparison) -> Figure | None:
         what += "; means of the seeds"
     if not same_targets(groups):
         what += "; not all on the same passages"
+    if max(map(max, drawn)) > limits[1]:
+        what += f"; axis cut off at {limits[1]:.2f}"
     style.title(fig, "Reading past the training length", what + rest(comparison.groups))
     return fig
 

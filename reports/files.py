@@ -28,13 +28,9 @@ def write_files(comparison: Comparison, directory: Path) -> None:
     write_json(directory / "comparison.json", plain(comparison))
     write_text(directory / "comparison.csv", as_csv(comparison))
     write_text(directory / "comparison.md", markdown(comparison))
-    if pages := _pages():
-        write_text(directory / "report.html", pages.comparison_page(comparison, directory))
-
-
-def _pages() -> Any:
-    """The room of pages, if this clone has it."""
-    return import_module("reports.pages") if find_spec("reports.pages") else None
+    if find_spec("reports.pages"):  # a clone may be without
+        page = import_module("reports.pages.comparison_page").comparison_page
+        write_text(directory / "report.html", page(comparison, directory))
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def verdict(comparison: Comparison) -> list[str]:
     elif means is not None and len(comparison.groups) == 1:
         lines = _one_group(comparison, means)
     elif means is not None:
-        lines = [_best(comparison, means), *_distances(comparison, means)]
-        lines += _noise(comparison, means)
+        lines = [_best(comparison, means), *_unclear(comparison, means)]
+        lines += [*_distances(comparison, means), *_one_seed(comparison, means)]
     return [
         *lines,
         *(comparison.comparable.reasons if len(comparison.runs) > 1 else []),
@@ -120,18 +120,22 @@ def _distance(comparison: Comparison, means: Means, place: int, which: str) -> s
     return f"{text} ({between}): no more than the spread between seeds explains."
 
 
-def _noise(comparison: Comparison, means: Means) -> list[str]:
-    """Whether the best one can be told from the others, and what would help."""
-    if means.above_ci95 is None:
-        return [
-            "Each setup ran with one seed: whether that is more than noise is not known. "
-            f"More seeds tell: {_more_seeds(comparison)}"
-        ]
-    if means.clear:
+def _unclear(comparison: Comparison, means: Means) -> list[str]:
+    """From which others the lowest one cannot be told apart."""
+    if means.clear or means.above_ci95 is None:
         return []
     like = _not_apart(comparison, means.above_ci95, means.best)
-    best = comparison.groups[means.best].label
-    return [f"No clear best: {best} is not told apart from {like}. More seeds tell."]
+    return [f"No clear best: it is not told apart from {like}. More seeds tell."]
+
+
+def _one_seed(comparison: Comparison, means: Means) -> list[str]:
+    """What is not known where no setup has two seeds, and the command that tells."""
+    if means.ci95 is not None:
+        return []
+    return [
+        "Each setup ran with one seed: whether that is more than noise is not known. "
+        f"More seeds tell: {_more_seeds(comparison)}"
+    ]
 
 
 def _not_apart(comparison: Comparison, intervals: Sequence[Interval], best: int) -> str:
