@@ -64,7 +64,7 @@ def at_longest(group: Group) -> AtLongest | None:
 def train_lengths(groups: Sequence[Group]) -> set[int]:
     """The contexts that runs were trained at, as far as they have measured longer ones."""
     results = [run.extrapolation for group in groups for run in group.runs.values()]
-    return {result["train_length"] for result in results if result and "train_length" in result}
+    return {result["train_length"] for result in results if result}
 
 
 def same_targets(groups: Sequence[Group]) -> bool:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from common.plain import plain_problem
 
 CONFIG = Path(".hydra/config.yaml")  # a directory that has it holds a run
+GROUPS = ("data", "trainer")  # of the config, whose keys are asked for by name
 MOST_BYTES = 2**18  # of a config; one of ours has a hundredth of it
 
 
@@ -113,6 +114,8 @@ def _extrapolation(path: Path) -> dict[str, Any] | None:
         raise _damaged(path, "lengths is no list of numbers")
     if not isinstance(methods, dict) or not all(isinstance(m, dict) for m in methods.values()):
         raise _damaged(path, "methods is no object of objects")
+    if not isinstance(found.get("protocol", {}), dict) or not _is_number(found.get("train_length")):
+        raise _damaged(path, "train_length is no number, or protocol no object")
     for method, figures in methods.items():
         bits = figures.get("bpb", [])
         if not isinstance(bits, list) or not all(b is None or _is_number(b) for b in bits):
@@ -134,6 +137,8 @@ def _config(path: Path) -> dict[str, Any]:
         raise _damaged(path, "it holds no keys")
     if problem := plain_problem(config):
         raise _damaged(path, problem)
+    if wrong := [key for key in GROUPS if not isinstance(config.get(key, {}), dict)]:
+        raise _damaged(path, f"{wrong[0]} is no group of keys")
     return {str(key): value for key, value in config.items()}
 
 

@@ -49,7 +49,7 @@ def _basis(means: Means) -> str:
     if not count:
         return "± is half a 95 % interval over seeds (Student's t)"
     paired = "paired by seed, " if means.paired else ""
-    together = f"; differences hold all {count} together" if count > 1 else ""
+    together = f"; all {count} differences hold together" if count > 1 else ""
     return (
         f"± is half a 95 % interval over seeds (Student's t, {paired}{means.df} degrees of "
         f"freedom{together})"

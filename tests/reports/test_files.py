@@ -1,6 +1,7 @@
 """What a comparison leaves: JSON, CSV, Markdown, pictures, TensorBoard; and that they agree."""
 
 import csv
+import html
 import json
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_tensorboard_has_the_words_and_the_pictures(sweep: Path) -> None:
     image = events.Images("val_comparison/curves")[0]
     assert image.encoded_image_string == (sweep / "curves.png").read_bytes()
     assert (image.width, image.height) == Image.open(sweep / "curves.png").size
+
+
+def test_the_page_says_the_same(sweep: Path) -> None:
+    pytest.importorskip("reports.pages")
+    page = html.unescape((sweep / "report.html").read_text())
+    for line in json.loads((sweep / "comparison.json").read_text())["verdict"]:
+        assert line in page
 
 
 def test_once_more_takes_the_place_of_the_first(sweep: Path) -> None:
