@@ -51,7 +51,7 @@ def chart(ends: Sequence[CurveEnd], above: float = 0) -> tuple[Figure, Axes]:
 
 def label_width(texts: Iterable[str], count: int) -> float:
     """Inches that these texts take right of the axes, where there are `count` labels."""
-    return 0.0078 * label_size(count) * max((len(text) + 2 for text in texts), default=0) + 0.3
+    return 0.0083 * label_size(count) * max((len(text) + 2 for text in texts), default=0) + 0.3
 
 
 def label_height(count: int) -> float:
