@@ -51,7 +51,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         print(f"{len(cells)} finished cells found in {directory}", flush=True)
     tokenizer = chosen.first.tokenizer
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
-    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how)
+    curves = [directory / "tensorboard"]
+    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how, curves)
     print(f"results: {directory}")
 
 

@@ -42,7 +42,8 @@ def fit_and_measure(placed: Any) -> float:
     except FloatingPointError as error:
         raise UserError(str(error)) from error
     extrapolate(run)
-    results = run.write_results(seconds_since_start())
+    results = run.results(seconds_since_start())
+    run.write_results(results)
     summarize(run, results)
     return results["val/loss"]
 

@@ -47,7 +47,14 @@ def extrapolate(run: Run) -> Extrapolation:
     cells = _cells(run.directory / CELLS, known)
     how = run.how_to_go_on()
     return extrapolate_all(
-        [subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how
+        [subject],
+        data.val_documents,
+        data.tokenizer,
+        settings,
+        run.directory,
+        cells,
+        how,
+        [Path(logger.log_dir) for logger in run.tensorboards],
     )
 
 
@@ -59,9 +66,11 @@ def extrapolate_all(
     directory: Path,
     cells: Cells,
     how_to_go_on: str,
+    tensorboards: Sequence[Path],
 ) -> Extrapolation:
     """Measure checkpoints of one training length, print the tables, leave files in `directory`.
 
+    `tensorboards`: the directories of event files that the curves and pictures are logged into.
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
     columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
@@ -80,7 +89,8 @@ def extrapolate_all(
         show(result)
         config = subjects[0].config
         write_report(result, directory, config)
-        log_tensorboard(result, directory / "tensorboard", config)
+        for place in tensorboards:
+            log_tensorboard(result, place, config)
     except Stopped as stop:
         kept = f"{len(cells)} finished cells are kept"
         raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None
