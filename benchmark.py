@@ -52,7 +52,7 @@ def run(report: dict[str, Any], bench: Any, directory: Path) -> None:
             console.print()
         report["parts"][name] = result
         write_report(report, directory)
-        write_pictures(name, result, directory)
+        write_pictures(name, result, directory, config["figures"])
 
 
 def results_directory(output_dir: str | None) -> Path:

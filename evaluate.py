@@ -51,8 +51,11 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         print(f"{len(cells)} finished cells found in {directory}", flush=True)
     tokenizer = chosen.first.tokenizer
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
-    curves = [directory / "tensorboard"]
-    extrapolate_all(chosen.subjects, documents, tokenizer, settings, directory, cells, how, curves)
+    extrapolate_all(
+        *(chosen.subjects, documents, tokenizer, settings, directory, cells, how),
+        formats=config["figures"],
+        tensorboards=[directory / "tensorboard"],
+    )
     print(f"results: {directory}")
 
 

@@ -48,10 +48,22 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
             top_k=config["top_k"],
             seed=config["seed"],
         )
-    print(config["prompt"], end="", flush=True)
+    print(as_prompt(config["prompt"]), end="", flush=True)
     for piece in trained.tokenizer.decode_stream(tokens):
         print(piece, end="", flush=True)
     print()
+
+
+def as_prompt(text: str) -> str:
+    """`text` in bold where stdout is a terminal, to be told from what the model writes.
+
+    As it is elsewhere, and where NO_COLOR is set.
+    """
+    from rich.console import Console
+
+    terminal = Console()
+    plain = terminal.color_system is None or terminal.no_color or terminal.legacy_windows
+    return text if plain else f"\033[1m{text}\033[0m"
 
 
 def without_effect(config: dict[str, Any], overrides: Overrides) -> list[str]:

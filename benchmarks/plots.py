@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,16 +96,3 @@ def _spread(heights: Sequence[float], gap: float) -> list[float]:
         placed[i] = min(placed[i], highest)
         highest = placed[i] - gap
     return placed
-
-
-def png(fig: Figure) -> bytes:
-    """The figure in a palette of 256 colours: all that is drawn here, in a third of the bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image  # matplotlib requires it
-
-    canvas = FigureCanvasAgg(fig)
-    canvas.draw()
-    out = io.BytesIO()
-    pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
-    Image.fromarray(pixels).quantize(256).save(out, "png", optimize=True)
-    return out.getvalue()

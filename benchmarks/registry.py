@@ -32,8 +32,8 @@ PARTS: dict[str, Part] = {
     "segments": Part(("rounds",), needs_gpu=True),
     "projection": Part(("rounds",), needs_gpu=True),
     "remap": Part(("rounds",), needs_gpu=True),
-    "length": Part(("lengths", "peers", "rounds")),
-    "accuracy": Part(()),
+    "length": Part(("lengths", "peers", "rounds", "figures")),
+    "accuracy": Part(("figures",)),
 }
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.identity import identity, sha256
+from common.figures import Formats
 from common.signals import Stopped
 from data import Tokenizer
 from evaluation import (
@@ -47,14 +48,9 @@ def extrapolate(run: Run) -> Extrapolation:
     cells = _cells(run.directory / CELLS, known)
     how = run.how_to_go_on()
     return extrapolate_all(
-        [subject],
-        data.val_documents,
-        data.tokenizer,
-        settings,
-        run.directory,
-        cells,
-        how,
-        [Path(logger.log_dir) for logger in run.tensorboards],
+        *([subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how),
+        formats=config["figures"],
+        tensorboards=[Path(logger.log_dir) for logger in run.tensorboards],
     )
 
 
@@ -66,11 +62,14 @@ def extrapolate_all(
     directory: Path,
     cells: Cells,
     how_to_go_on: str,
+    formats: Formats,
     tensorboards: Sequence[Path],
 ) -> Extrapolation:
     """Measure checkpoints of one training length, print the tables, leave files in `directory`.
 
-    `tensorboards`: the directories of event files that the curves and pictures are logged into.
+    `formats` are those of the figures; `tensorboards` the directories of event files that curves
+    and pictures are logged into.
+
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
     columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
@@ -88,7 +87,7 @@ def extrapolate_all(
             )
         show(result)
         config = subjects[0].config
-        write_report(result, directory, config)
+        write_report(result, directory, config, formats)
         for place in tensorboards:
             log_tensorboard(result, place, config)
     except Stopped as stop:

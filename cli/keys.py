@@ -8,6 +8,7 @@ from typing import Any
 
 from cli.compose import flatten
 from cli.paths import path_problems
+from common.figures import RULE as FIGURES
 from common.rules import Rule, at_least, integer, of, one_of, optional, problems, text
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
@@ -35,6 +36,7 @@ TRAIN = {
     "resume": optional(text("auto")),
     "init_from": optional(text("runs/mine")),
     "compile": _COMPILE,
+    "figures": FIGURES,
     **{f"optimizer.{key}": rule for key, rule in OPTIMIZER.items()},
     "checkpoints.every_n_steps": optional(at_least(1, 100)),
     "checkpoints.keep_last": at_least(1, 3),
@@ -44,6 +46,7 @@ EVALUATE = {
     "output_dir": optional(text("my-evaluation")),
     "split": one_of(("validation", "report"), "validation"),
     "accelerator": one_of(("auto", "cpu", "gpu"), "auto"),
+    "figures": FIGURES,
 }
 GENERATE = {
     "checkpoint": _CHECKPOINT,
@@ -53,7 +56,7 @@ GENERATE = {
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
 }
-BENCHMARK = {"seed": _SEED, "output_dir": optional(text("my-benchmark"))}
+BENCHMARK = {"seed": _SEED, "output_dir": optional(text("my-benchmark")), "figures": FIGURES}
 
 
 def key_problems(config: dict[str, Any], rules: dict[str, Rule]) -> list[str]:

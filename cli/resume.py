@@ -22,7 +22,7 @@ from training.kept import RESULTS
 # lies, which itself is compared by content. On all else hangs what the weights, the data order and
 # the optimizer's state mean.
 FREE = (
-    *("trainer.", "evaluation.", "callbacks.", "checkpoints.", "logger.", "compile"),
+    *("trainer.", "evaluation.", "callbacks.", "checkpoints.", "logger.", "compile", "figures"),
     *("rope.backend", "rope.fused_projection", "data.num_workers", "data.path"),
 )
 FIXED = ("trainer.accumulate_grad_batches",)

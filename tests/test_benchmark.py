@@ -21,7 +21,9 @@ TINY = ("rounds=2", "cells=[64x1x32x8x128-bf16,64x1024x12x12x64-bf16]", "lengths
 def test_command_on_a_cpu(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     peers = "peers=[copy,ropewalk,pytorch,table,seed]"
-    done = command("benchmark.py", *TINY, peers, "output_dir=out", cwd=tmp_path)
+    done = command(
+        "benchmark.py", *TINY, peers, "output_dir=out", "figures=[png,svg]", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     for text in ("64x1x32x8x128-bf16", "fwd+bwd", "float32 angle", "not measured", "results: out"):
@@ -39,10 +41,11 @@ def test_command_on_a_cpu(tmp_path: Path, monkeypatch) -> None:
     assert small["error"]["ropewalk"] < 4e-3 and "interpreter" in small["reasons"]["ropewalk"]
     assert "GPU" in small["reasons"]["seed"]
     names = {path.name for path in (tmp_path / "out").iterdir()} - {".lock"}
-    pngs = {"accuracy.png", "length-time.png", "length-copy.png"}
-    assert names == pngs | {"benchmark.json"}
-    for name in pngs:
-        path = tmp_path / "out" / name
+    drawn = {"accuracy", "length-time", "length-copy"}
+    files = {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert names == files | {"benchmark.json"}
+    for name in drawn:
+        path = tmp_path / "out" / f"{name}.png"
         assert path.stat().st_size < 300_000
         assert Image.open(path).format == "PNG"
 
@@ -67,6 +70,8 @@ MISTAKES = [
     (["step_batch=-1"], "step_batch=-1", "step_batch=64"),
     (["seed=x"], "seed=x", "integer"),
     (["parts=[accuracy]", "rounds=5"], "rounds=5", "parts=grid/segments/projection/remap/length"),
+    (["figures=svq"], "figures=svq", "one of png, svg, pdf, or a list", "try figures=svg"),
+    (["parts=[grid]", "figures=svg"], "figures=svg", "only parts=length/accuracy reads it"),
     (["output_dir=file"], "output_dir=file", "cannot be made"),
     (["round=5"], "round=5", "did you mean rounds"),
 ]

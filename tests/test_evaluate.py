@@ -54,9 +54,10 @@ def evaluate(home: Path, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: Path) -> None:
-    options = ("checkpoint=[a, b]", *FEW, "output_dir=out")
+    options = ("checkpoint=[a, b]", *FEW, "output_dir=out", "figures=pdf")
     status, out, err = evaluate(home, *options)
     assert status == 0, err
+    assert {path.suffix for path in (home / "out").glob("*.p*")} == {".pdf"}
     result = json.loads((home / "out/extrapolation.json").read_text())
     assert result["checkpoints"] == [f"{run}/checkpoints/best.ckpt" for run in "ab"]
     figures = result["methods"]["none"]

@@ -14,9 +14,9 @@ from lightning.pytorch import callbacks as lightnings
 from lightning.pytorch.loggers import Logger
 
 from common.rules import shown
-from training.callbacks.samples import SAMPLES
 from training.kept import RESULTS
 from training.metrics_file import METRICS
+from training.samples_file import SAMPLES
 
 T = TypeVar("T", L.Callback, Logger)
 

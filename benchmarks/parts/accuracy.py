@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.exact_rotation import exact_cos_sin, relative_errors, rotate_pairs
-from benchmarks.plots import GREY, Curve, chart, draw, png
+from benchmarks.plots import GREY, Curve, chart, draw
 from benchmarks.shapes import THETA
 from benchmarks.tables import caption, new_table
 from kernels import inverse_frequencies, rope_phases, rope_triton
@@ -107,9 +107,9 @@ def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield table
 
 
-def pictures(result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def pictures(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     """Error against position."""
-    yield "accuracy.png", png(_figure(result))
+    yield "accuracy", _figure(result)
 
 
 def _figure(result: Mapping[str, Any]) -> Figure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 
 from benchmarks.bench import Bench
-from benchmarks.plots import GREY, Curve, chart, draw, png
+from benchmarks.plots import GREY, Curve, chart, draw
 from benchmarks.rotation_times import rotation_times
 from benchmarks.shapes import length_shape
 from benchmarks.tables import caption, microseconds, new_table, skipped
@@ -43,14 +43,14 @@ def tables(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield from skipped(result)
 
 
-def pictures(result: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+def pictures(result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     """Time against length, and the share of a copy's speed."""
     measured = _by_peer(result)
     if measured:
-        yield "length-time.png", png(_time_figure(measured))
+        yield "length-time", _time_figure(measured)
     shares = _shares_of_copy(measured)
     if shares:
-        yield "length-copy.png", png(_copy_figure(shares))
+        yield "length-copy", _copy_figure(shares)
 
 
 def _by_peer(result: Mapping[str, Any]) -> ByLength:

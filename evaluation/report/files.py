@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.figures import Formats
 from common.files import write_text
 from evaluation.report.comparison import (
     Comparison,
@@ -41,11 +42,15 @@ RATIO_TITLE = "Perplexity over that of the model as trained at the training leng
 
 
 def write_report(
-    result: Extrapolation, directory: str | Path, config: TransformerConfig | None = None
+    result: Extrapolation,
+    directory: str | Path,
+    config: TransformerConfig | None = None,
+    formats: Formats = "png",
 ) -> None:
     """Write extrapolation.json, .csv, .md and the pictures, each whole or not at all.
 
-    `config` is the model's; without it there is no picture of the frequencies.
+    `config` is the model's; without it there is no picture of the frequencies. `formats` are the
+    pictures' (`common.figures`).
     """
     directory = Path(directory)
     plain = asdict(result)
@@ -53,7 +58,7 @@ def write_report(
     write_text(directory / "extrapolation.json", text)
     write_text(directory / "extrapolation.csv", long_csv(result))
     write_text(directory / "extrapolation.md", markdown(result))
-    draw_all(plain, config, directory)
+    draw_all(plain, config, directory, formats)
 
 
 def long_csv(result: Extrapolation) -> str:

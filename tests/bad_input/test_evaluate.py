@@ -70,6 +70,7 @@ TABLE = [
     ("target_tokens=33", "at most the shortest", "1 to 32"),
     ("max_tokens_per_batch=0", "integer of at least 1", "try max_tokens_per_batch=4096"),
     ("max_tokens_per_batch=1.5", "integer of at least 1"),
+    ("figures=jpeg", "one of png, svg, pdf", "try figures=png"),
     ("output_dir=text.txt", "cannot be made", "take another"),
     ("output_dir=text.txt/a", "cannot be made", "take another"),
     ("output_dir=/dev/null", "cannot be made"),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from data.module import TextDataModule
+from data.tokenizers import Tokenizer
 from model import Transformer, generate
 from training.module import LanguageModule
-
-SAMPLES = "samples.txt"
+from training.samples_file import SAMPLES, Sample, sample_text
 
 
 class Samples(L.Callback):
@@ -66,9 +67,10 @@ class Samples(L.Callback):
         if self.validations % self.every_n_validations == 0:
             assert isinstance(pl_module, LanguageModule)
             data: TextDataModule = trainer.datamodule  # type: ignore[attr-defined]
-            self._write(trainer, self._sample(pl_module, data))
+            prompt, continuation = self._sample(pl_module, data)
+            self._write(trainer, Sample(trainer.global_step, prompt, continuation))
 
-    def _sample(self, module: LanguageModule, data: TextDataModule) -> str:
+    def _sample(self, module: LanguageModule, data: TextDataModule) -> tuple[str, str]:
         net = module.net
         assert isinstance(net, Transformer)
         prompt_tokens, new_tokens = self._lengths(net.config.max_length)
@@ -80,7 +82,7 @@ class Samples(L.Callback):
             temperature=self.temperature,
             seed=module.seed,
         )
-        return data.tokenizer.decode([*prompt.tolist(), *tokens])
+        return told_apart(data.tokenizer, prompt.tolist(), list(tokens))
 
     def _lengths(self, most: int | None) -> tuple[int, int]:
         """Tokens of the prompt and of the sample, for a model that reads at most `most` tokens."""
@@ -89,14 +91,38 @@ class Samples(L.Callback):
         prompt_tokens = max(1, min(self.prompt_tokens, most // 2))
         return prompt_tokens, min(self.max_new_tokens, most - prompt_tokens + 1)
 
-    def _write(self, trainer: L.Trainer, text: str) -> None:
+    def _write(self, trainer: L.Trainer, sample: Sample) -> None:
         with open(_path(trainer), "ab") as file:
-            file.write(f"--- step {trainer.global_step} ---\n{text}\n\n".encode())
+            file.write(sample_text(sample).encode())
             self.bytes = file.tell()
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                markdown = "\n".join(f"    {line}" for line in text.splitlines())
-                logger.experiment.add_text("samples", markdown, trainer.global_step)
+                logger.experiment.add_text("samples", markdown(sample), sample.step)
+
+
+def told_apart(tokenizer: Tokenizer, prompt: list[int], new: list[int]) -> tuple[str, str]:
+    """The text of a prompt and of its continuation, which together are that of both.
+
+    A character that the prompt's last bytes only begin belongs to the continuation.
+    """
+    text, beginning = tokenizer.decode([*prompt, *new]), tokenizer.decode(prompt)
+    if not text.startswith(beginning):
+        beginning = beginning.rstrip("\N{REPLACEMENT CHARACTER}")
+    return beginning, text[len(beginning) :]
+
+
+def markdown(sample: Sample) -> str:
+    """A sample for TensorBoard: prompt and continuation as blocks of code, so that all is inert."""
+    return (
+        f"**prompt**\n\n{_fenced(sample.prompt)}\n\n"
+        f"**continuation**\n\n{_fenced(sample.continuation)}"
+    )
+
+
+def _fenced(text: str) -> str:
+    """Between fences that are longer than any that the text has."""
+    fence = "~" * (1 + max(map(len, ["~~", *re.findall("~+", text)])))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _path(trainer: L.Trainer) -> Path:

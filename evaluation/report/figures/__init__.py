@@ -1,10 +1,10 @@
 """An evaluation in pictures, drawn from its result as plain data.
 
-draw_all(result, config, "runs/x")       # extrapolation.png, positions.png, passkey.png, …
-log_figures(result, config, writer)      # the same as TensorBoard images
+draw_all(result, config, "runs/x", "png")   # extrapolation.png, positions.png, passkey.png, …
+log_figures(result, config, writer)         # the same as TensorBoard images
 
 A file here draws the figures of one question. They share `style.py` (colours, axes, curves),
-`labels.py` (names at the ends of curves), `heatmap.py`, `images.py` (pixels and PNG), and
+`labels.py` (names at the ends of curves), `heatmap.py`, `images.py` (pixels), and
 `selection.py`, which takes from a result what a figure needs.
 """
 
@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.files import write_bytes
+from common.figures import Formats, write_figure
 from evaluation.report.figures.attention import attention_figure
-from evaluation.report.figures.images import pixels, png
+from evaluation.report.figures.images import pixels
 from evaluation.report.figures.loss import has_ratios, loss_figure, ratio_figure
 from evaluation.report.figures.per_position import positions_figure
 from evaluation.report.figures.position_maps import maps_figure, maps_of
@@ -79,13 +79,15 @@ def figure(result: Extrapolation) -> Figure:
 
 
 def draw_all(
-    result: Mapping[str, Any], config: TransformerConfig | None, directory: str | Path
-) -> dict[str, Path]:
-    """Write each of `figures` as directory/<name>.png, whole or not at all; returns the paths."""
-    paths = {}
+    result: Mapping[str, Any],
+    config: TransformerConfig | None,
+    directory: str | Path,
+    formats: Formats,
+) -> list[Path]:
+    """Write each of `figures` as directory/<name>.<format>; returns the paths."""
+    paths = []
     for name, draw in figures(result, config).items():
-        paths[name] = Path(directory) / f"{name}.png"
-        write_bytes(paths[name], png(draw()))
+        paths += write_figure(draw(), directory, name, formats)
     return paths
 
 
