@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from cli import Overrides, UserError, plain, refuse, run_command
 from cli.command import COMMAND
+from common.terminal import say
 
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
@@ -27,7 +28,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     refuse(impossible(config, overrides.typed, bench.device))
     directory = results_directory(config["output_dir"])
     surroundings = environment(bench.device, COMMAND)
-    print(f"on {surroundings['device']}, torch {surroundings['versions']['torch']}", flush=True)
+    say(f"on {surroundings['device']}, torch {surroundings['versions']['torch']}")
     report = {"environment": surroundings, "config": config, "parts": {}}
     run(report, bench, directory)
     print(f"results: {directory}")
@@ -67,5 +68,5 @@ def results_directory(output_dir: str | None) -> Path:
     return evaluation_directory(RUNS, output_dir or str(RUNS / "benchmark" / stamp))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="benchmark")

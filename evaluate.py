@@ -6,6 +6,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from cli import Overrides, plain, refuse, run_command, user_errors
+from common.terminal import say
 
 SETTINGS = (
     *("lengths", "methods", "measures", "passages"),
@@ -46,9 +47,9 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         directory = evaluation_directory(chosen.first.run, config["output_dir"])
         cells = Cells(directory / CELLS, identity)
     for known in chosen.identities:
-        print(f"{known['path']} at step {known['step']}", flush=True)
+        say(f"{known['path']} at step {known['step']}")
     if len(cells):
-        print(f"{len(cells)} finished cells found in {directory}", flush=True)
+        say(f"{len(cells)} finished cells found in {directory}")
     tokenizer = chosen.first.tokenizer
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
     extrapolate_all(
@@ -95,5 +96,5 @@ def ignored(overrides: Overrides) -> list[str]:
     ]
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="evaluate")

@@ -6,6 +6,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from common.terminal import is_quiet, say
+
 FIRST_LINE_AFTER, NEXT_LINE_AFTER = 5.0, 30.0  # seconds
 
 
@@ -22,7 +24,7 @@ class PartProgress:
         return self
 
     def __enter__(self) -> "PartProgress":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
             text = TextColumn("{task.description}")
             console = Console(stderr=True)
@@ -49,6 +51,6 @@ class PartProgress:
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, description=f"{self.name}: {what}")
         elif time.monotonic() > self.next_line:
-            print(f"{self.name} {self.done}/{self.total}: {what}", file=sys.stderr, flush=True)
+            say(f"{self.name} {self.done}/{self.total}: {what}", sys.stderr)
             self.next_line = time.monotonic() + NEXT_LINE_AFTER
         self.done += 1

@@ -1,10 +1,12 @@
 """What a run says of itself, once at its start and once at its end."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from common.terminal import say
 from training import Run
 from training.phases import describe
 
@@ -28,26 +30,26 @@ def announce(run: Run) -> None:
         rows[row] += f", {text}"
     if run.checkpoint and run.resume_point:
         rows["resumed"] = f"at step {run.resume_point.step:,}, {run.checkpoint}"
-    _print(rows)
+    for line in _lines(rows):
+        say(line)
 
 
-def summarize(run: Run, results: dict[str, Any]) -> None:
-    """The headline figures and the directory that holds the rest."""
+def summarize(run: Run, results: dict[str, Any], page: Path) -> None:
+    """The headline figures, the directory that holds the rest, and the page that shows it."""
     rate = results["tokens_per_second"]
     speed = f"{rate:,.0f} tokens/s" if rate else "too few steps for a rate"
     mfu = f", {results['mfu']:.1%} of the device's bf16 peak" if results["mfu"] else ""
-    _print(
-        {
-            "val/loss": f"{results['val/loss']:.4f} nats per token (best, "
-            f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
-            "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
-            "run": run.directory,
-        }
-    )
+    rows = {
+        "val/loss": f"{results['val/loss']:.4f} nats per token (best, "
+        f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
+        "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
+        "run": run.directory,
+        "report": page,
+    }
+    print(*_lines(rows), sep="\n", flush=True)
 
 
-def _print(rows: dict[str, Any]) -> None:
+def _lines(rows: dict[str, Any]) -> list[str]:
     # Without rich, which cuts long paths and reads [a] for markup: they are there to be copied.
     width = max(map(len, rows))
-    for name, value in rows.items():
-        print(f"{name:{width}}  {value}", flush=True)
+    return [f"{name:{width}}  {value}" for name, value in rows.items()]

@@ -12,9 +12,13 @@ from cli.errors import UserError
 from cli.overrides import VERBATIM
 from common.rules import nearest, shown
 
-_FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve")
+_QUIET, _FOLDER = ("-q", "--quiet"), ("-cd", "--config-dir")
+_FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", *_QUIET)
 _SHOWN = ("job", "hydra", "all")  # what -c and --cfg print
-_THERE = "there is --help, --multirun (-m), --cfg job; all else is key=value"
+_THERE = (
+    "there is --help, --multirun (-m), --quiet (-q), --config-dir DIR, --cfg job; all else is "
+    "key=value"
+)
 _LONGEST_KEY = 200
 _LONGEST_VALUE = 100_000
 _LONG_NUMBER = re.compile(r"[\d_]{400}")  # the digits of the largest float are 309
@@ -28,6 +32,8 @@ def check_arguments(arguments: Sequence[str], config_name: str) -> None:
         if before in ("-c", "--cfg"):
             if argument not in _SHOWN:
                 raise UserError(f"{before} {_cut(argument)}: must be one of {', '.join(_SHOWN)}")
+        elif before in _FOLDER:
+            continue
         elif argument.startswith("-"):
             _check_flag(argument)
         elif "=" not in argument and not argument.startswith("~"):
@@ -36,6 +42,20 @@ def check_arguments(arguments: Sequence[str], config_name: str) -> None:
             _check_size(*argument.partition("=")[::2])
     if arguments and arguments[-1] in ("-c", "--cfg"):
         raise UserError(f"{arguments[-1]}: must be followed by one of {', '.join(_SHOWN)}")
+    if arguments and arguments[-1] in _FOLDER:
+        raise UserError(f"{arguments[-1]}: must be followed by a folder, e.g. --config-dir my")
+
+
+def known_flags(flags: Sequence[str]) -> tuple[list[str], bool, str | None]:
+    """The flags that Hydra knows, whether it was asked to be quiet, and the user's folder."""
+    hydras = [flag for flag in flags if flag not in _QUIET]
+    folder = None
+    for before, flag in zip(["", *hydras], hydras, strict=False):
+        if before in _FOLDER:
+            folder = flag
+        elif flag.startswith("--config-dir="):
+            folder = flag.partition("=")[2]
+    return hydras, len(hydras) < len(flags), folder
 
 
 def _check_characters(argument: str) -> None:
@@ -50,7 +70,9 @@ def _check_characters(argument: str) -> None:
 
 def _check_flag(argument: str) -> None:
     flag, _, value = argument.partition("=")
-    if argument in (*_FLAGS, "-c", "--cfg") or (flag == "--cfg" and value in _SHOWN):
+    if argument in (*_FLAGS, *_FOLDER, "-c", "--cfg") or (flag == "--cfg" and value in _SHOWN):
+        return
+    if flag == "--config-dir" and value:
         return
     raise UserError(f"{_cut(argument)}: no such flag; {_THERE}")
 

@@ -13,8 +13,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
@@ -23,13 +25,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cli.arguments import check_arguments
-from cli.compose import CONFIGS, check_overrides, composed, explain, plain
+from cli.arguments import check_arguments, known_flags
+from cli.compose import check_overrides, check_users_options, composed, explain, plain
+from cli.completion import FLAGS, complete
 from cli.errors import FULL, UserError
+from cli.folders import CONFIGS, use_folder
 from cli.help import help_text
-from cli.overrides import Overrides, jobs_of, split_arguments
+from cli.jobs import MOST_JOBS, Sweep
+from cli.overrides import Overrides, jobs_of, quoted, split_arguments
 from common.lock import release_all
 from common.signals import Stopped, raised
+from common.terminal import set_quiet
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
 
@@ -37,7 +43,6 @@ COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting 
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 Check = Callable[[dict[str, Any], Overrides], None]
-MOST_JOBS = 1000  # of a sweep that are looked at beforehand
 
 _job_start = [time.time()]
 
@@ -48,12 +53,17 @@ def seconds_since_start() -> float:
 
 
 def run_command(
-    task: Callable[[DictConfig, Overrides], Any], config_name: str, check: Check | None = None
+    task: Callable[[DictConfig, Overrides], Any],
+    config_name: str,
+    check: Check | None = None,
+    after_sweep: Callable[[list[Path]], None] | None = None,
 ) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job; `check` raises a
-    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. Exit
+    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. A command
+    with `after_sweep` leaves runs: those of a sweep lie in one directory, and when all of its jobs
+    have ended, it gets them in order. Exit
     status 2 after a mistake of the user's, 1 where the system cannot read or write a file, 130 and
     143 after SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
     """
@@ -66,8 +76,10 @@ def run_command(
     threading.excepthook = _tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
+        if set(FLAGS) & set(sys.argv[1:]):
+            return complete(sys.argv[0], sys.argv[1:], config_name)
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
-            _run_hydra(task, config_name, scratch, check)
+            _Command(task, config_name, scratch).run(check, after_sweep)
     except UserError as error:
         _refuse(error)
     except Stopped as stop:
@@ -117,7 +129,8 @@ def _discard_output() -> bool:
 
 def _check_jobs(overrides: Overrides, config_name: str, check: Check) -> None:
     """Check all jobs of a sweep before the first one runs."""
-    for job in map(Overrides, islice(jobs_of(overrides), MOST_JOBS)):
+    jobs = islice(jobs_of(overrides), MOST_JOBS)
+    for job in (Overrides(lines, command=overrides) for lines in jobs):
         try:
             check(plain(composed(config_name, job.lines)), job)
         except (HydraException, OmegaConfBaseException):
@@ -127,46 +140,107 @@ def _check_jobs(overrides: Overrides, config_name: str, check: Check) -> None:
             raise UserError(f"{error}\n       in the job {' '.join(changed)}") from error
 
 
-def _run_hydra(
-    task: Callable[..., Any], config_name: str, scratch: str, check: Check | None
-) -> None:
-    check_arguments(sys.argv[1:], config_name)
-    lines, flags = split_arguments(sys.argv[1:])
-    typed = Overrides(lines)
-    check_overrides(typed, flags, config_name)
-    if check is not None and {"-m", "--multirun"} & set(flags):
-        _check_jobs(typed, config_name, check)
+class _Command:
+    """What was typed, understood once, and the jobs that Hydra makes of it."""
 
-    def job(config: DictConfig) -> Any:
-        composing.clear()
+    def __init__(self, task: Callable[..., Any], config_name: str, scratch: str) -> None:
+        """UserError for what is wrong with the words themselves."""
+        self.task, self.config_name, self.scratch = task, config_name, scratch
+        check_arguments(sys.argv[1:], config_name)
+        lines, flags = split_arguments(sys.argv[1:])
+        self.flags, self.quiet, self.folder = known_flags(flags)
+        set_quiet(self.quiet)
+        use_folder(self.folder)
+        self.typed = Overrides(lines)
+        check_overrides(self.typed, flags, config_name)
+        check_users_options(self.typed, config_name)
+        self.sweep = Sweep(self.typed) if {"-m", "--multirun"} & set(flags) else None
+        self.composing = [True]
+
+    def run(
+        self, check: Check | None, after_sweep: Callable[[list[Path]], None] | None = None
+    ) -> None:
+        """Show the help, or let Hydra run the job, or the jobs and what comes after them."""
+        if {"-h", "--help"} & set(self.flags):
+            with self._explained():
+                print(help_text(self.config_name, self.typed.lines))
+            return
+        if check is not None and self.sweep:
+            _check_jobs(self.typed, self.config_name, check)
+        with self._explained(), self._placed(after_sweep is not None):
+            self._run_jobs()
+        if self.sweep and after_sweep and (runs := self.sweep.runs()):
+            with _failures_told():
+                after_sweep(runs)
+
+    def _placed(self, leaves_runs: bool) -> AbstractContextManager[None]:
+        if not (self.sweep and leaves_runs) or {"-c", "--cfg"} & set(self.flags):
+            return nullcontext()
+        from cli.sweep_directory import sweep_directory
+
+        return sweep_directory(self.sweep)
+
+    def _run_jobs(self) -> None:
+        # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.
+        scratch = f"hydra.sweep.dir={quoted(self.scratch)}"
+        sys.argv[1:] = [scratch, *self.typed.lines, *self.flags]
+        configs, name = str(CONFIGS), self.config_name
+        hydra.main(version_base="1.3", config_path=configs, config_name=name)(self._job)()
+
+    def _job(self, config: DictConfig) -> Any:
+        """One job, in this process or in one that a launcher has started."""
+        self.composing.clear()
+        set_quiet(self.quiet)
+        use_folder(self.folder)
         try:
-            result = task(config, Overrides(HydraConfig.get().overrides.task))
-            sys.stdout.flush()  # here: at the interpreter's exit nobody could tell of a full disk
-            return result
-        except UserError as error:
-            _refuse(error)  # here: Hydra would print a line of its own about any Exception
+            with _failures_told():
+                return self.task(config, self._overrides())
         except OmegaConfBaseException as error:
-            _refuse(UserError(explain(error, typed, config_name)))
-        except BrokenPipeError:  # `| head` has seen enough
-            _discard_output()
-            sys.exit(0)
-        except OSError as error:
-            _fail(error)
+            _refuse(UserError(explain(error, self.typed, self.config_name)))
         finally:
             release_all()
             _job_start[0] = time.time()
+            if self.sweep:
+                self.sweep.ended()
 
-    # Hydra's parser wants all overrides in a row, and its sweeper to write a multirun.yaml.
-    sys.argv[1:] = [f"hydra.sweep.dir={scratch}", *lines, *flags]
-    composing = [True]
-    try:
-        if {"-h", "--help"} & set(flags):
-            print(help_text(config_name, lines))
-            return
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(job)()
-    except (UserError, SystemExit):
-        raise
-    except Exception as error:
-        if not composing:
+    def _overrides(self) -> Overrides:
+        """What the user's words are in this job, which is announced where there are several."""
+        hydras = HydraConfig.get()
+        lines, choices = list(hydras.overrides.task), hydras.runtime.choices
+        if self.sweep is None:
+            return Overrides(lines, choices=choices)
+        job = self.sweep.job(lines, hydras.job.num, choices)
+        self.sweep.announce(job, hydras.job.num)
+        return job
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever is raised before the first job is a mistake of the user's."""
+        try:
+            yield
+        except (UserError, SystemExit):
             raise
-        raise UserError(explain(error, typed, config_name)) from error
+        except Exception as error:
+            if not self.composing:
+                raise
+            if isinstance(error, OSError) and not isinstance(error, HydraException):
+                _fail(error)
+            raise UserError(explain(error, self.typed, self.config_name)) from error
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    """End the process by what the user, or the system, has done wrong, in a line.
+
+    Here, before Hydra sees it, which would print a line of its own about any Exception.
+    """
+    try:
+        yield
+        sys.stdout.flush()  # at the interpreter's exit nobody could tell of a full disk
+    except UserError as error:
+        _refuse(error)
+    except BrokenPipeError:  # `| head` has seen enough
+        _discard_output()
+        sys.exit(0)
+    except OSError as error:
+        _fail(error)

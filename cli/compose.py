@@ -1,8 +1,7 @@
-"""What Hydra composes from configs/: which keys and options there are, and which there are not."""
+"""What Hydra composes: which keys and options there are, and which there are not."""
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -11,13 +10,13 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from cli.errors import UserError
-from cli.overrides import Overrides, values_of
+from cli.errors import UserError, refuse
+from cli.folders import CONFIGS, group_options, is_group, option_file, users_folder
+from cli.overrides import Overrides, quoted, values_of
 from common.rules import nearest
 from model.rules import REMOVED
 from training.trainer_rules import REFUSED as LIGHTNINGS
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 # Groups of keyword arguments of Lightning's and Hydra's objects: new keys may be added.
 OPEN_GROUPS = ("trainer", "callbacks", "logger", "hydra")
 
@@ -32,20 +31,19 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def composed(
     config_name: str, lines: Sequence[str] = (), *, with_hydra: bool = False
 ) -> DictConfig:
-    """configs/<config_name>.yaml under overrides, whatever else Hydra is doing."""
+    """configs/<config_name>.yaml under overrides, whatever else Hydra is doing.
+
+    Options of the user's folder are there, as `--config-dir` has them there.
+    """
+    folder = users_folder()
+    added = [f"hydra.searchpath=[{quoted(f'file://{folder}')}]"] if folder else []
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return compose(config_name, list(lines), return_hydra_config=with_hydra)
+            return compose(config_name, [*added, *lines], return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = before
-
-
-def group_options(group: str) -> list[str]:
-    """The names that `group=` takes; files with a leading underscore are for sharing only."""
-    names = (path.stem for path in (CONFIGS / group).glob("*.yaml"))
-    return sorted(name for name in names if not name.startswith("_"))
 
 
 def known_keys(config_name: str, lines: Sequence[str] = ()) -> list[str]:
@@ -61,6 +59,47 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{key}.")
     return flat
+
+
+def keys_of_option(group: str, option: str) -> list[str]:
+    """The keys that `group=option` chooses, those of the options that it builds on included."""
+    if (file := option_file(group, option)) is None:
+        return []  # Hydra says so
+    content = OmegaConf.to_container(OmegaConf.load(file)) or {}
+    assert isinstance(content, dict)
+    keys: list[str] = []
+    for base in content.pop("defaults", []):
+        if isinstance(base, dict):  # of another group: {"override /model": "mini"}
+            for other, name in base.items():
+                keys += keys_of_option(other.removeprefix("override ").strip("/"), str(name))
+        elif not base.startswith("_"):  # _self_, or what all options share and none chooses
+            keys += keys_of_option(group, base)
+    return keys + list(flatten(content, "" if group == "experiment" else f"{group}."))
+
+
+def check_users_options(overrides: Overrides, config_name: str) -> None:
+    """UserError for a key in a chosen option of the user's folder that nothing would read."""
+    chosen = [(o.key_or_group, str(value)) for o in overrides.parsed for value in values_of(o)]
+    folder = users_folder()
+    files = {(group, name): option_file(group, name) for group, name in chosen if is_group(group)}
+    of_user = {one: file for one, file in files.items() if file and folder in file.parents}
+    if not of_user:
+        return
+    known = [*known_keys(config_name), *_keys_of_all_options()]
+    refuse(
+        [
+            f"{file}: {key}: no such key{_did_you_mean(key, known)}"
+            for (group, option), file in of_user.items()
+            for key in keys_of_option(group, option)
+            if key not in known and key.split(".")[0] not in ("trainer", "callbacks", "logger")
+        ]
+    )
+
+
+def _keys_of_all_options() -> list[str]:
+    """The keys that one option or another of the project's own has."""
+    options = [(file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml")]
+    return [key for group, name in options for key in keys_of_option(group, name)]
 
 
 def check_overrides(overrides: Overrides, flags: Sequence[str], config_name: str) -> None:
@@ -92,13 +131,13 @@ def _check_kind(override: Override, config_name: str) -> None:
         raise UserError(f"{text}: is set by another key; configs/phases/default.yaml says which")
     if re.match(r"hydra\b", key):
         _check_hydras(key, text)
-    if _adds(override) and _is_group(key):
+    if _adds(override) and is_group(key):
         raise UserError(f"{text}: is there already; write {key}=…")
     if _adds(override) and key.split(".")[0].split("/")[0] not in OPEN_GROUPS:
         keys = known_keys(config_name)
         hint = f"write {key}=…" if key in keys else f"no such key{_did_you_mean(key, keys)}"
         raise UserError(f"{text}: keys cannot be added here; {hint}")
-    if _is_group(key) and not all(map(_may_be_option, values_of(override))):
+    if is_group(key) and not all(map(_may_be_option, values_of(override))):
         options = ", ".join(group_options(key))
         raise UserError(f"{text}: {key} takes the name of one of: {options}")
 
@@ -177,10 +216,6 @@ def _may_be_option(value: object) -> bool:
 
 def _adds(override: Override) -> bool:
     return override.is_add() or override.is_force_add()
-
-
-def _is_group(key: str) -> bool:
-    return (CONFIGS / key).is_dir()
 
 
 def _did_you_mean(word: str, options: Sequence[str]) -> str:

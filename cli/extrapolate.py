@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from cli.identity import identity, sha256
 from common.figures import Formats
 from common.signals import Stopped
+from common.terminal import is_quiet
 from data import Tokenizer
 from evaluation import (
     CELLS,
@@ -72,9 +73,8 @@ def extrapolate_all(
 
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
-    columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with _bar() as progress:
             task = progress.add_task("")
             result = measure_checkpoints(
                 subjects,
@@ -94,6 +94,11 @@ def extrapolate_all(
         kept = f"{len(cells)} finished cells are kept"
         raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None
     return result
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("extrapolation"), BarColumn(bar_width=24), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=is_quiet())
 
 
 def _cells(path: Path, known: dict[str, Any]) -> Cells:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import yaml
 from omegaconf import OmegaConf
 
-from cli.compose import CONFIGS, composed, group_options
+from cli.compose import composed
+from cli.folders import CONFIGS, group_options, is_group, option_file
 
 # Indentation, "- " of a defaults list, key, comment.
 _KEY = re.compile(r"( *)(- )?(?:override )?/?([\w@]+):(?: +[^#]*)?(?:# (.*))?$")
@@ -32,7 +33,7 @@ def help_text(config_name: str, lines: Sequence[str]) -> str:
     config = composed(config_name, lines, with_hydra=True)
     template, choices = config.hydra.help.template, config.hydra.runtime.choices
     comments = _comments(config_name, choices)
-    groups = sorted(group for group in map(str, choices) if (CONFIGS / group).is_dir())
+    groups = sorted(group for group in map(str, choices) if is_group(group))
     groups = [group for group in groups if group != "phases"]
     options = [
         _commented(f"{group}: {', '.join(group_options(group))}", comments[group].behind)
@@ -83,20 +84,22 @@ def _comments(config_name: str, choices: Mapping[Any, Any]) -> dict[str, Comment
     found |= dict(_comments_of_file(CONFIGS / f"{config_name}.yaml", ""))
     for choice, option in choices.items():
         group, _, package = str(choice).partition("@")
-        if option is None or not (CONFIGS / group).is_dir():
+        if option is None or not is_group(group):
             continue
         prefix = "" if package or group == "experiment" else f"{group}."
-        for file in _with_bases(CONFIGS / group / f"{option}.yaml"):
+        for file in _with_bases(group, str(option)):
             for key, comment in _comments_of_file(file, prefix):
                 found[key] = comment._replace(behind=comment.behind or found[key].behind)
     return found
 
 
-def _with_bases(file: Path) -> Iterator[Path]:
-    """The files of the same group that a file begins with, and itself."""
+def _with_bases(group: str, option: str) -> Iterator[Path]:
+    """The files of the same group that an option begins with, and its own."""
+    if (file := option_file(group, option)) is None:
+        return
     for base in (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", []):
         if isinstance(base, str) and base != "_self_":
-            yield from _with_bases(file.with_name(f"{base}.yaml"))
+            yield from _with_bases(group, base)
     yield file
 
 

@@ -1,8 +1,10 @@
 """What the user typed, parsed once by Hydra's own grammar."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
@@ -13,6 +15,7 @@ from common.rules import shown
 
 # Text that a person types as it is: spaces, commas, brackets and all.
 VERBATIM = ("prompt", "checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir")
+WITH_VALUE = ("-c", "--cfg", "-cd", "--config-dir")  # flags that the next word belongs to
 
 
 class Overrides:
@@ -22,13 +25,32 @@ class Overrides:
         lines: as Hydra takes them.
         parsed: as Hydra understands them, in the same order.
         typed: by key, the last word on it, as it is shown in an error.
+        swept: the keys that are others in other jobs of a sweep; none in a single run.
+        directory: where the run of a sweep's job goes, `runs/<name>/<timestamp>/<label>`.
+        choices: by group, the option that Hydra has composed; empty where Hydra was not asked.
     """
 
-    def __init__(self, lines: Sequence[str] = ()) -> None:
-        """UserError for a line that is not in Hydra's grammar."""
+    def __init__(
+        self,
+        lines: Sequence[str] = (),
+        *,
+        command: "Overrides | None" = None,
+        directory: Path | None = None,
+        choices: Mapping[Any, Any] | None = None,
+    ) -> None:
+        """`command`: of a sweep's job, what was typed. UserError for a line that is no override."""
         self.lines = list(lines)
         self.parsed = [_parse(line) for line in self.lines]
         self.typed = {one.key_or_group: _as_typed(one) for one in self.parsed}
+        fixed = [one.key_or_group for one in command.fixed()] if command else list(self.typed)
+        self.swept = [key for key in self.typed if key not in fixed]
+        self.directory = directory
+        chosen = (choices or {}).items()
+        self.choices = {str(group): str(option) for group, option in chosen if option is not None}
+
+    def fixed(self) -> list[Override]:
+        """Those that are the same in all jobs of a sweep."""
+        return [one for one in self.parsed if not one.is_sweep_override()]
 
     def of(self, *keys: str) -> list[str]:
         """The overrides of these keys and of what lies below them, as they were typed."""
@@ -41,7 +63,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     lines: list[str] = []
     flags: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        of_flag = before.startswith("-") and "=" not in argument
+        of_flag = before in WITH_VALUE
         (flags if argument.startswith("-") or of_flag else lines).append(argument)
     return [_quote_verbatim(_in_trainer(line)) for line in lines], flags
 
@@ -77,9 +99,14 @@ def _quote_verbatim(argument: str) -> str:
         return argument
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # a quote, and the backslashes before it
+    return f"{key}={quoted(value)}"
+
+
+def quoted(text: str) -> str:
+    """A text in quotes for Hydra's grammar, that is taken as it is."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", text)  # a quote, and the backslashes before it
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
-    return f"{key}='{escaped.replace('${', chr(92) + '${')}'"
+    return f"'{escaped.replace('${', chr(92) + '${')}'"
 
 
 def _as_typed(override: Override) -> str:

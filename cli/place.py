@@ -8,6 +8,7 @@ from cli.command import COMMAND
 from cli.environment import environment
 from cli.errors import UserError, user_errors
 from cli.leftovers import Leftovers
+from cli.overrides import Overrides
 from cli.plan import Plan
 from cli.rundir import CLAIM, claim, free_directory, save_config
 from common.files import write_json
@@ -20,22 +21,28 @@ from training.prepare import Prepared
 class Placed:
     """A run in a directory of its own, `run`, with config and environment written."""
 
-    def __init__(self, plan: Plan, prepared: Prepared, lines: Sequence[str]) -> None:
-        """`lines`: the user's overrides. UserError for what cannot be built, nothing written."""
+    def __init__(self, plan: Plan, prepared: Prepared, overrides: Overrides) -> None:
+        """`overrides`: the user's. UserError for what cannot be built, nothing written."""
+        self.overrides = overrides
         self.run = self._build(plan, prepared)
         while not (plan.run or claim(self.run.directory)):
             self.run = self._build(plan, prepared)  # another process was faster
         directory = self.run.directory
         (directory / RESULTS).unlink(missing_ok=True)  # old ones would say that this is finished
-        save_config(directory, prepared.config, list(lines))
+        save_config(directory, prepared.config, overrides.lines)
         write_json(directory / "environment.json", environment(prepared.device, COMMAND))
 
     def _build(self, plan: Plan, prepared: Prepared) -> Run:
-        directory = plan.run or free_directory(plan.config["run_dir"], plan.config["name"])
+        config, job = plan.config, self.overrides.directory
+        directory = plan.run or free_directory(config["run_dir"], config["name"], job)
         self.leftovers = Leftovers(directory)
         try:
             with user_errors():
-                return Run(prepared, directory, plan.checkpoint, plan.run is not None)
+                return Run(
+                    *(prepared, directory, plan.checkpoint, plan.run is not None),
+                    typed=list(self.overrides.typed),
+                    swept=self.overrides.swept,
+                )
         except UserError:
             if plan.run or not (directory / CLAIM).exists():  # else another's by now
                 self.leftovers.remove()

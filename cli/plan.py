@@ -4,36 +4,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cli.check import check_keys, check_run, check_values
 from cli.compose import flatten, plain
 from cli.errors import UserError, user_errors
+from cli.names import default_name
 from cli.overrides import Overrides
 from cli.resume import (
     check_meaningful,
     check_text,
     check_unfinished,
     check_whole,
-    is_fixed,
+    differs,
     resumed_config,
     typed_keys,
 )
 from cli.rundir import CLAIM, check_free, hold_run
 from cli.saved_config import read_config
-from cli.unfinished import find_run, find_unfinished
+from cli.unfinished import find_run, find_unfinished, same_label
 from common.lock import is_held
+from common.terminal import say
 from training.kept import RESULTS, candidates
 
 
 class Plan(NamedTuple):
-    """What will run. `run` is None for a new one; `checkpoint` where an old one goes on from."""
+    """What will run. `run` is None for a new one; `checkpoint` where an old one goes on from.
+
+    `ended`: it is a job of a sweep that goes on and has been there to its end, so that nothing is
+    left to do.
+    """
 
     config: dict[str, Any]
     run: Path | None
     checkpoint: Path | None
+    ended: bool = False
 
 
 def plan_run(composed: DictConfig, overrides: Overrides) -> Plan:
@@ -56,10 +61,17 @@ def plan_run(composed: DictConfig, overrides: Overrides) -> Plan:
     if resume is None:
         check_free(config["run_dir"])
     check_run(config, overrides)
-    config["name"] = config["name"] or _default_name(config)
+    config["name"] = _name(config, overrides)
     if resume is None:
         return Plan(config, None, None)
-    return _unfinished(composed, overrides, config) or _begun(config)
+    return _unfinished(composed, overrides, config) or _begun(config, overrides.directory)
+
+
+def _name(config: dict[str, Any], overrides: Overrides) -> str:
+    """Of the run; all jobs of a sweep have the one that its directory has."""
+    if overrides.directory is not None:
+        return config["name"] or overrides.directory.parts[-3]
+    return config["name"] or default_name(config, overrides)
 
 
 def _going_on(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan | None:
@@ -68,17 +80,19 @@ def _going_on(composed: DictConfig, overrides: Overrides, config: dict[str, Any]
     So that may have moved, or be another by now. `config` has yet to get the model of that run.
     """
     check_keys(config | {"init_from": None})
-    name = config["name"] or _default_name(config)
-    return _unfinished(composed, overrides, config | {"name": name})
+    return _unfinished(composed, overrides, config | {"name": _name(config, overrides)})
 
 
 def _unfinished(composed: DictConfig, overrides: Overrides, config: dict[str, Any]) -> Plan | None:
     """`resume=auto`: an unfinished run that nobody trains, if there is one with a checkpoint."""
-    run_dir, name = config["run_dir"], config["name"]
+    run_dir, name, job = config["run_dir"], config["name"], overrides.directory
     asked = "resume=auto" + (f" run_dir={run_dir}" if run_dir else "")
     others: list[Path] = []
     is_other = _of_another_job(composed, overrides)
-    while found := find_unfinished(run_dir, name, is_other):
+    if job and (job / RESULTS).exists() and not is_other(job):
+        return Plan(config, job, None, ended=True)
+    runs = same_label(job) if job else None
+    while found := find_unfinished(run_dir, name, is_other, runs):
         try:
             hold_run(found[0], asked)
         except UserError:
@@ -90,7 +104,7 @@ def _unfinished(composed: DictConfig, overrides: Overrides, config: dict[str, An
     return None
 
 
-def _begun(config: dict[str, Any]) -> Plan:
+def _begun(config: dict[str, Any], job: Path | None) -> Plan:
     """`resume=auto` without a checkpoint to go on from: a run from its first step on."""
     run_dir = config["run_dir"]
     if run_dir is not None and (Path(run_dir) / CLAIM).exists():
@@ -98,18 +112,24 @@ def _begun(config: dict[str, Any]) -> Plan:
             check_free(run_dir)
         hold_run(Path(run_dir), f"resume=auto run_dir={run_dir}")
         return Plan(config, Path(run_dir), None)  # it ended before its first checkpoint
-    print(f"resume=auto: no unfinished run of {run_dir or config['name']}; a new one begins")
+    if job and (job / CLAIM).exists() and not (job / RESULTS).exists() and not _began(job):
+        hold_run(job, "resume=auto")
+        return Plan(config, job, None)  # as well
+    say(f"resume=auto: no unfinished run of {run_dir or job or config['name']}; a new one begins")
     return Plan(config, None, None)
+
+
+def _began(run: Path) -> bool:
+    return bool(candidates(run / "checkpoints"))
 
 
 def _of_another_job(composed: DictConfig, overrides: Overrides) -> Callable[[Path], bool]:
     """Whether a run is not this job's: it began with other values, in a sweep, or cannot tell."""
     own = plain(composed)
     now, typed = flatten(own), typed_keys(overrides, own)
-    swept = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
     def is_other(run: Path) -> bool:
-        if not candidates(run / "checkpoints"):
+        if not _began(run):
             return False  # nor one to go on with
         try:
             then = flatten(read_config(run))
@@ -117,7 +137,8 @@ def _of_another_job(composed: DictConfig, overrides: Overrides) -> Callable[[Pat
             why = str(error).removeprefix("resume=").rpartition("; ")[0]
             print(f"resume=auto: {why}; looking for another run")
             return True
-        return swept and any(is_fixed(key) and now[key] != then.get(key) for key in typed)
+        ended = (run / RESULTS).exists()
+        return overrides.directory is not None and differs(then, now, typed, ended=ended)
 
     return is_other
 
@@ -150,17 +171,5 @@ def _continued(config: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
     with user_errors():
         config, lines = continued_config(config, set(typed_keys(overrides, config)))
     for line in lines:
-        print(line)
+        say(line)
     return config
-
-
-def _default_name(config: dict[str, Any]) -> str:
-    """The corpus and the backend, so that two backends are two curves."""
-    from kernels import resolve_backend
-    from training import pick_device
-
-    with user_errors():
-        device = pick_device(config["trainer"]["accelerator"])
-        backend = resolve_backend(config["rope"]["backend"], device)
-    position = config["position"]  # without a rotation no backend is at work
-    return f"{config['data']['corpus']}-{backend if position == 'rope' else position}"

@@ -10,8 +10,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cli.compose import CONFIGS, flatten, plain
+from cli.compose import flatten, keys_of_option, plain
 from cli.errors import UserError
+from cli.folders import option_file
 from cli.overrides import Overrides, values_of
 from cli.rundir import CONFIG
 from cli.saved_config import OBJECTS, Taken, read_config, refusal
@@ -62,6 +63,14 @@ def _phases(config: dict[str, Any], today: DictConfig) -> Any:
 def is_fixed(key: str) -> bool:
     """Whether a key of the config must be, half-way, what it was when the run began."""
     return key in FIXED or not key.startswith(FREE)
+
+
+def differs(then: dict[str, Any], now: dict[str, Any], typed: list[str], *, ended: bool) -> bool:
+    """Whether the flat config of a run says that it is not what was `typed` now.
+
+    Of a run that has `ended` nothing may differ; what goes on may change what is free.
+    """
+    return any(now[key] != then.get(key) for key in typed if ended or is_fixed(key))
 
 
 def check_meaningful(resume: str, overrides: Overrides) -> None:
@@ -133,26 +142,12 @@ def typed_keys(overrides: Overrides, now: dict[str, Any]) -> list[str]:
     keys: list[str] = []
     for override in overrides.parsed:
         name, value = override.key_or_group, values_of(override)[0]
-        if (CONFIGS / name / f"{value}.yaml").is_file():
-            keys += _keys_of_option(name, str(value))
+        if option_file(name, str(value)):
+            keys += keys_of_option(name, str(value))
         else:
             keys += [name, *(key for key in now if key.startswith(f"{name}."))]
     known = [key for key in keys if key in now and not isinstance(now[key], dict)]
     return [key for key in known if key not in ("resume", *MEANINGLESS)]
-
-
-def _keys_of_option(group: str, option: str) -> list[str]:
-    """The keys that `group=option` chooses, those of the options that it builds on included."""
-    content = OmegaConf.to_container(OmegaConf.load(CONFIGS / group / f"{option}.yaml"))
-    assert isinstance(content, dict)
-    keys: list[str] = []
-    for base in content.pop("defaults", []):
-        if isinstance(base, dict):  # of another group: {"override /model": "mini"}
-            for other, name in base.items():
-                keys += _keys_of_option(other.removeprefix("override ").strip("/"), name)
-        elif not base.startswith("_"):  # _self_, or what all options share and none chooses
-            keys += _keys_of_option(group, base)
-    return keys + list(flatten(content, "" if group == "experiment" else f"{group}."))
 
 
 def _quoted(key: str, path: Path) -> str:

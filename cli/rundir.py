@@ -44,17 +44,20 @@ def run_of(file: Path) -> Path | None:
     return next((parent for parent in parents if os.path.isfile(parent / CONFIG)), None)
 
 
-def free_directory(run_dir: str | None, name: str) -> Path:
-    """Where a new run goes: `run_dir`, or runs/<name>/<timestamp>. Nothing is made yet."""
+def free_directory(run_dir: str | None, name: str, job: Path | None = None) -> Path:
+    """Where a new run goes: `run_dir`, or runs/<name>/<timestamp>. Nothing is made yet.
+
+    `job`: where it goes as a job of a sweep.
+    """
     if run_dir is not None:
         check_free(run_dir)
         return Path(run_dir)
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    wanted = job or RUNS / name / datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1, 1000):
-        path = RUNS / name / (stamp if number == 1 else f"{stamp}-{number}")
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         if not os.path.lexists(path):
             return path
-    raise UserError(f"{RUNS / name / stamp}: a thousand runs in this second; give run_dir=")
+    raise UserError(f"{wanted}: a thousand runs of this name; give run_dir=")
 
 
 def claim(path: Path) -> Lock | None:

@@ -14,8 +14,8 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader  # the numbers of OmegaConf, which wrote the file
 
-from cli.compose import CONFIGS, group_options
 from cli.errors import UserError
+from cli.folders import CONFIGS
 from cli.rundir import CONFIG
 from common.plain import MAGIC, leads_out, names_code, plain_problem
 from common.rules import among, shown
@@ -143,8 +143,9 @@ def _be_a_group(own: object) -> str:
 
 @cache
 def _keys_of_options(group: str) -> frozenset[str]:
-    """The keys that one option or another of a group has."""
-    options = [OmegaConf.load(CONFIGS / group / f"{name}.yaml") for name in group_options(group)]
+    """The keys that one option or another of the project's has of a group."""
+    files = [file for file in (CONFIGS / group).glob("*.yaml") if file.name[0] != "_"]
+    options = [OmegaConf.load(file) for file in files]
     return frozenset(str(key) for option in options for key in option) - {"defaults"}
 
 

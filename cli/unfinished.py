@@ -5,7 +5,7 @@ torch is loaded only where `resume=auto` has found one that seems whole.
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cli.errors import UserError
@@ -16,17 +16,21 @@ from training.kept import LAST, RESULTS, candidates, newest_whole
 
 
 def find_unfinished(
-    run_dir: str | None, name: str, is_other: Callable[[Path], bool] = lambda run: False
+    run_dir: str | None,
+    name: str,
+    is_other: Callable[[Path], bool] = lambda run: False,
+    runs: Sequence[Path] | None = None,
 ) -> tuple[Path, Path] | None:
     """What `resume=auto` goes on with, run directory and checkpoint: the newest one of `name`.
 
-    One that another process is training, or that `is_other`, is passed over, unless it is
-    `run_dir`. A line says so where the checkpoint is not the last one: one that is damaged, or
-    holds what is refused, is passed over. UserError where `run_dir` has checkpoints and none of
-    them will do.
+    `runs`: in a sweep, those of the job, in whose place they are looked through. One that another
+    process is training, or that `is_other`, is passed over, unless it is `run_dir`. A line says so
+    where the checkpoint is not the last one: one that is damaged, or holds what is refused, is
+    passed over. UserError where `run_dir` has checkpoints and none of them will do.
     """
-    runs = [Path(run_dir)] if run_dir else sorted((RUNS / name).glob("*"), reverse=True)
-    for run in runs:
+    if run_dir:
+        runs = [Path(run_dir)]
+    for run in runs or sorted((RUNS / name).glob("*"), reverse=True):
         if (run / RESULTS).exists() or (run_dir is None and (is_held(run) or is_other(run))):
             continue
         if checkpoint := _newest_usable(run):
@@ -37,6 +41,15 @@ def find_unfinished(
                 raise UserError(f"run_dir={lost}; take another run_dir, and keep this to look at")
             print(f"resume=auto: {lost}; looking for another run")
     return None
+
+
+def same_label(job: Path) -> list[Path]:
+    """Where the run of a sweep's job may lie: `job`, or `job`-2 and so on beside a lost one."""
+    return [job, *sorted(path for path in job.parent.glob("*") if _is_again(path.name, job.name))]
+
+
+def _is_again(name: str, label: str) -> bool:
+    return name.startswith(f"{label}-") and name[len(label) + 1 :].isdecimal()
 
 
 def find_run(resume: str) -> tuple[Path, Path]:

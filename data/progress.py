@@ -14,6 +14,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from common.terminal import is_quiet, say
+
 # Called with what is done to what, how much of it is done and how much there is in all.
 OnProgress = Callable[[str, int, int], None]
 
@@ -42,6 +44,7 @@ class WorkProgress:
             TaskProgressColumn(),
             TimeRemainingColumn(),
             console=console,
+            disable=is_quiet(),
         )
         self.show = self._draw if console.is_terminal else self._print
         self.tasks: dict[str, TaskID] = {}
@@ -74,4 +77,4 @@ class WorkProgress:
         self.next_at = now + LINES_EVERY
         seconds = round((now - self.began[what]) * (total - done) / done)
         left = f"{seconds // 60}:{seconds % 60:02d}"
-        print(f"{what}: {100 * done // max(total, 1)} %, left {left}", file=sys.stderr, flush=True)
+        say(f"{what}: {100 * done // max(total, 1)} %, left {left}", sys.stderr)

@@ -12,7 +12,7 @@ from commands import ROOT
 
 # From the top down; a room may import itself and those below it.
 ROOMS = (
-    *("cli", "extras", "evaluation", "training", "benchmarks"),
+    *("cli", "reports", "extras", "evaluation", "training", "benchmarks"),
     *("methods", "model", "data", "kernels", "common"),
 )
 COMMANDS = {path.stem for path in ROOT.glob("*.py")}

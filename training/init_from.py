@@ -7,6 +7,7 @@ from torch import nn
 
 from common.plain import plain_problem
 from common.rules import shown
+from common.terminal import say
 from data.module import TextDataModule
 from model.rules import removed
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
@@ -55,7 +56,7 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
         theirs = tuple(weights[key].shape) if key in weights else "absent"
         ours = tuple(own[key].shape) if key in own else "absent"
         if key.endswith(POSITIONAL) and "absent" in (theirs, ours):
-            print(f"init_from={path}: {key} is {theirs} there and {ours} here")
+            say(f"init_from={path}: {key} is {theirs} there and {ours} here")
         elif theirs != ours:
             raise ValueError(
                 f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="

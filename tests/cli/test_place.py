@@ -114,7 +114,7 @@ def test_a_run_that_goes_further_is_unfinished_before_its_config_is_written(home
         raise Killed
 
     with mock.patch("cli.place.save_config", killed), pytest.raises(Killed):
-        Placed(plan, prepare(plan.config, plan.checkpoint), asked)
+        Placed(plan, prepare(plan.config, plan.checkpoint), Overrides(asked))
     release_all()
     assert there == [False]
     assert plan_run(today, Overrides(asked)).checkpoint == plan.checkpoint

@@ -63,7 +63,7 @@ def fit(
         prepared.callbacks.append(callback)
     if stop is not None:
         prepared.callbacks.append(Killer(stop))
-    run = Placed(plan, prepared, overrides).run
+    run = Placed(plan, prepared, Overrides(overrides)).run
     run.fit()
     return run
 

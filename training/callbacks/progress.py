@@ -13,6 +13,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from common.terminal import is_quiet, say
 from training.callbacks import find
 from training.callbacks.metrics import Metrics
 
@@ -30,7 +31,7 @@ class Progress(L.Callback):
         self.metrics = find(trainer, Metrics)
         self.shown = dict(self.metrics.latest)
         self.started, self.printed = time.monotonic(), False
-        if not trainer.is_global_zero or not sys.stderr.isatty():
+        if is_quiet() or not trainer.is_global_zero or not sys.stderr.isatty():
             return
         self.bar = Bar(
             TextColumn("step"),
@@ -78,8 +79,8 @@ class Progress(L.Callback):
     def _print_line(self, trainer: L.Trainer) -> None:
         self.printed = True
         if trainer.is_global_zero:
-            print(f"step {trainer.global_step}/{trainer.max_steps}  {self._figures()}", end="")
-            print(f"  left {self._time_left(trainer)}", flush=True)
+            at = f"step {trainer.global_step}/{trainer.max_steps}"
+            say(f"{at}  {self._figures()}  left {self._time_left(trainer)}")
 
     def _draw(self, trainer: L.Trainer) -> None:
         assert self.bar is not None
