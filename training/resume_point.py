@@ -23,7 +23,7 @@ _HEADER, _FRAME = 12, 16  # bytes before, and around, an event: its length and t
 _STEP_AT = 10  # where a step stands in an event: behind the wall time and its own tag
 OF_VALIDATION = ("val/", "samples")  # tags that are written with a validation
 # And what a run writes anew: at its start, and once it is trained
-ANEW = ("_hparams_/", "val_extrapolation/", "val_figures/", "custom_scalars__config__", "hp/")
+ANEW = ("_hparams_/", "val_extrapolation/", "val_figures/", "custom_scalars__config__")
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ def samples(text: str) -> list[Any]:
 
 def environment(found: Mapping[str, Any]) -> dict[str, str]:
     """Where and with what the run was made, a line each."""
-    flat = {k: v for k, v in found.items() if k not in ("versions", "command") and v is not None}
+    flat = {k: v for k, v in found.items() if k != "versions" and v is not None}
     return {name: str(value) for name, value in {**flat, **found.get("versions", {})}.items()}
 
 
