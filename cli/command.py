@@ -26,13 +26,13 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments, known_flags
-from cli.compose import check_overrides, check_users_options, composed, explain, plain
 from cli.completion import FLAGS, complete
+from cli.compose import check_overrides, check_users_options, composed, explain, plain
 from cli.errors import FULL, UserError
 from cli.folders import CONFIGS, use_folder
 from cli.help import help_text
 from cli.jobs import MOST_JOBS, Sweep
-from cli.overrides import Overrides, jobs_of, quoted, split_arguments
+from cli.overrides import Overrides, jobs_of, quoted, split_arguments, with_words
 from common.lock import release_all
 from common.signals import Stopped, raised
 from common.terminal import set_quiet
@@ -57,13 +57,15 @@ def run_command(
     config_name: str,
     check: Check | None = None,
     after_sweep: Callable[[list[Path]], None] | None = None,
+    words: str | None = None,
 ) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
     `config` is the composed config, `overrides` the user's own words for this job; `check` raises a
     UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. A command
     with `after_sweep` leaves runs: those of a sweep lie in one directory, and when all of its jobs
-    have ended, it gets them in order. Exit
+    have ended, it gets them in order. `words` names the list in which arguments that are no
+    `key=value` are gathered, as paths. Exit
     status 2 after a mistake of the user's, 1 where the system cannot read or write a file, 130 and
     143 after SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
     """
@@ -79,6 +81,7 @@ def run_command(
         if set(FLAGS) & set(sys.argv[1:]):
             return complete(sys.argv[0], sys.argv[1:], config_name)
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
+            sys.argv[1:] = with_words(sys.argv[1:], words) if words else sys.argv[1:]
             _Command(task, config_name, scratch).run(check, after_sweep)
     except UserError as error:
         _refuse(error)

@@ -9,7 +9,7 @@ from typing import Any
 from cli.compose import flatten
 from cli.paths import path_problems
 from common.figures import RULE as FIGURES
-from common.rules import Rule, at_least, integer, of, one_of, optional, problems, text
+from common.rules import Rule, at_least, integer, list_of, of, one_of, optional, problems, text
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
 
@@ -55,6 +55,11 @@ GENERATE = {
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
+}
+COMPARE = {
+    "runs": list_of(text("runs/NAME/TIMESTAMP")),
+    "output_dir": optional(text("my-comparison")),
+    "figures": FIGURES,
 }
 BENCHMARK = {"seed": _SEED, "output_dir": optional(text("my-benchmark")), "figures": FIGURES}
 

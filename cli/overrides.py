@@ -1,5 +1,6 @@
 """What the user typed, parsed once by Hydra's own grammar."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -90,6 +91,30 @@ def jobs_of(overrides: Overrides) -> Iterator[list[str]]:
             line if value is None else f"{one.get_key_element()}={value}"
             for line, one, value in zip(overrides.lines, overrides.parsed, chosen, strict=True)
         ]
+
+
+def with_words(arguments: Sequence[str], key: str) -> list[str]:
+    """`arguments` with those that are paths and no `key=value` gathered as the list `key`.
+
+    A path may hold a `=`, as the directories of a sweep's jobs do. UserError where the list was
+    typed as well.
+    """
+    words, others = list[str](), list[str]()
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_word = before not in WITH_VALUE and _is_path(argument)
+        (words if is_word else others).append(argument)
+    typed = next((other for other in others if other.startswith(f"{key}=")), None)
+    if words and typed:
+        raise UserError(f"{typed}: {words[0]} is named beside it; name all of them in one way")
+    return [*others, f"{key}=[{','.join(map(quoted, words))}]"] if words else others
+
+
+def _is_path(argument: str) -> bool:
+    if argument.startswith("-"):
+        return False
+    key, equals, _ = argument.partition("=")
+    inner = "/" in key and not key.startswith("hydra/")
+    return not equals or inner or os.path.lexists(argument)
 
 
 def _quote_verbatim(argument: str) -> str:

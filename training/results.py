@@ -30,4 +30,5 @@ def final_figures(
         "flops_per_token": flops,
         "mfu": rate * flops / (peak * trainer.world_size) if rate and peak else None,
         "parameters": prepared.net.num_parameters(),
+        "text": prepared.data.fingerprint["sha256"],  # runs of one text can be compared
     }

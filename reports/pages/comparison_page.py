@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from reports.pages.pictures import drawn
-from reports.pages.run_page import REPORT
+from reports.pages.pictures import REPORT, drawn
 from reports.pages.template import render
 
 if TYPE_CHECKING:
@@ -20,19 +19,16 @@ ALT = {
 }
 
 
-def comparison_page(comparison: Comparison, directory: Path | None = None) -> str:
-    """The page of a comparison that will lie in `directory`, to which links are relative.
-
-    None: that which the compared runs lie in, as those of a sweep do.
-    """
-    home = directory or comparison.runs[0].directory.parent
+def comparison_page(comparison: Comparison, directory: Path) -> str:
+    """The page of a comparison that will lie in `directory`, to which links are relative."""
     return render(
         "comparison.html",
         title=comparison.title,
         verdict=comparison.verdict,
         table=comparison.table,
+        notes=comparison.notes,
         pictures=[drawn(fig, ALT.get(name, name)) for name, fig in comparison.figures.items()],
-        runs=runs(comparison, home),
+        runs=runs(comparison, directory),
         differing=comparison.differing,
         unfinished=[str(run.directory) for run in comparison.unfinished],
     )

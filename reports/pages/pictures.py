@@ -1,4 +1,4 @@
-"""Pictures as parts of a page."""
+"""Pages and pictures as files: what a page is called, and pictures as parts of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from common.figures import png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+REPORT = "report.html"  # the page of a run, and of a comparison
 KINDS = {"png": "image/png", "svg": "image/svg+xml"}  # that a browser shows; a PDF it would not
 MOST_BYTES = 1_400_000  # of pictures in a page, which is a third larger by that
 

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from common.files import write_text
-from reports.pages.pictures import Picture, drawn, lying_in
+from reports.pages.pictures import REPORT, Picture, drawn, lying_in
 from reports.pages.template import render
 from reports.run_files import RunFiles
 
-REPORT = "report.html"
 # What the pictures of an extrapolation show; a run has some of them
 PICTURES = {
     "extrapolation": "Bits per byte against context length, a curve for each method",

@@ -54,6 +54,8 @@ MISTAKES = [
     ),
     (["generate.py", "temperature=-1"], "checkpoint=null", "temperature=-1"),
     (["benchmark.py", "rounds=0", "peers=[copi]"], "rounds=0", "try peers=[copy]"),
+    (["compare.py", "nope", "figures=jpg"], "figures=jpg: must be one of png, svg, pdf"),
+    (["compare.py", "nope"], "nope: no such directory"),
     (["benchmark.py", "parts=[accuracy]", "rounds=5"], "only parts="),
 ]
 # Runs commands, one after the other, and tells of each: status, stderr, whether torch is there.

@@ -21,7 +21,6 @@ from evaluation.report.figures.attention import attention_figure
 from evaluation.report.figures.images import pixels
 from evaluation.report.figures.loss import has_ratios, loss_figure, ratio_figure
 from evaluation.report.figures.per_position import positions_figure
-from evaluation.report.figures.position_maps import maps_figure, maps_of
 from evaluation.report.figures.retrieval import (
     COPIES,
     PASSKEYS,
@@ -30,14 +29,14 @@ from evaluation.report.figures.retrieval import (
     passkey_figure,
 )
 from evaluation.report.figures.selection import measured
-from evaluation.report.figures.spectrum import scalings_of, spectrum_figure
 from evaluation.result import Extrapolation
-from model import TransformerConfig
 from training.tags import FIGURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
+
+    from model import TransformerConfig
 
 __all__ = ["draw_all", "figure", "figures", "log_figures"]
 
@@ -58,6 +57,10 @@ def figures(
 
     `result` is what extrapolation.json holds; `config` is the model's; None: no spectrum.
     """
+    # Here, since they load torch, which those who only borrow style.py and labels.py do without.
+    from evaluation.report.figures.position_maps import maps_figure, maps_of
+    from evaluation.report.figures.spectrum import scalings_of, spectrum_figure
+
     methods, train_length = list(result["methods"]), result["train_length"]
     target = max(result["lengths"])
     drawn = {"extrapolation": partial(loss_figure, result)}
