@@ -58,7 +58,10 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         else:
             cells = Cells(directory / CELLS, chosen.identity(settings, documents, source))
             names, stores = [""] * len(paths), [cells]
-            measure = partial(extrapolate_all, chosen.subjects, settings, cells)
+            curves = [directory / "tensorboard"]
+            measure = partial(
+                extrapolate_all, chosen.subjects, settings, cells, tensorboards=curves
+            )
     for name, known in zip(names, chosen.identities, strict=True):
         say(f"{name}{known['path']} at step {known['step']}")
     if found := sum(map(len, stores)):

@@ -56,7 +56,10 @@ def extrapolate(run: Run) -> Extrapolation:
     cells = _cells(run.directory / CELLS, known)
     how = run.how_to_go_on()
     where = (data.val_documents, data.tokenizer, run.directory)
-    return extrapolate_all([subject], settings, cells, *where, how, config["figures"])
+    return extrapolate_all(
+        *([subject], settings, cells, *where, how, config["figures"]),
+        tensorboards=[Path(logger.log_dir) for logger in run.tensorboards],
+    )
 
 
 def extrapolate_all(
@@ -68,10 +71,12 @@ def extrapolate_all(
     directory: Path,
     how_to_go_on: str,
     formats: Formats,
+    tensorboards: Sequence[Path],
 ) -> Extrapolation:
     """Measure checkpoints of one training length, print the tables, leave files in `directory`.
 
-    `formats` are those of the figures.
+    `formats` are those of the figures; `tensorboards` the directories of event files that curves
+    and pictures are logged into.
 
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
@@ -89,7 +94,8 @@ def extrapolate_all(
         show(result)
         config = subjects[0].config
         write_report(result, directory, config, formats)
-        log_tensorboard(result, directory / "tensorboard", config)
+        for place in tensorboards:
+            log_tensorboard(result, place, config)
     return result
 
 

@@ -1,0 +1,103 @@
+"""The rows of HParams, as TensorBoard's own code reads them from directories of runs."""
+
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from commands import write_text
+from runs import Killed, fit
+from tensorboards import SHOWN, events, hparams, points
+from training.hyperparameters import BASICS, columns, curves, log_row, logged_columns
+
+VALUES = dict.fromkeys(BASICS, 1) | {"rope.theta": 1e4, "model.window": "null", "seed": 0}
+TAGS = ["val/loss_best", "val/bpb"]
+
+
+def log(home: Path, name: str, typed: list[str], swept: list[str], **values: object) -> None:
+    """A run as a job of a sweep leaves it: its row, then its curves."""
+    logger = TensorBoardLogger(str(home / name), name="", version="tensorboard")
+    log_row(logger, VALUES | values, columns(VALUES, typed, swept), TAGS)
+    for tag in TAGS:
+        logger.log_metrics({tag: 2.5}, step=10)
+    logger.finalize("success")
+
+
+def test_a_sweep_has_a_full_row_for_each_job_and_the_swept_keys_first(tmp_path: Path) -> None:
+    swept = ["rope.theta", "model.window"]
+    for theta in (1e3, 1e4):
+        for window in (8, "null"):
+            job = {"rope.theta": theta, "model.window": window}
+            name = f"theta={theta},window={window}"
+            log(tmp_path, name, ["trainer.max_steps", *swept], swept, **job)
+    keys, metrics, rows = hparams(tmp_path)
+    assert set(keys[:2]) == set(swept) and len(keys) < SHOWN  # so that metrics are in sight
+    assert metrics == TAGS and len(rows) == 4
+    for name, cells in rows.items():
+        assert all(key in cells for key in [*keys, *metrics]), name  # none is blank
+        theta = float(name.split(",")[0].removeprefix("theta="))
+        assert cells["rope.theta"] == theta and cells["val/loss_best"] == 2.5
+
+
+def test_no_cell_is_blank_where_runs_were_typed_otherwise(tmp_path: Path) -> None:
+    log(tmp_path, "plain", [], [])
+    log(tmp_path, "typed", ["rope.theta"], [])
+    keys, metrics, rows = hparams(tmp_path)
+    assert len(rows) == 2 and len(keys) <= len(BASICS) + 1
+    assert all(key in cells for cells in rows.values() for key in [*keys, *metrics])
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        (["rope.theta", "seed"], ["rope.theta", "seed"]),
+        (["model"], ["model.n_layers", "model.d_model", "model.n_heads"]),  # as model=mini
+        (["rope", "name", "evaluation.passages", "experiment"], ["rope.backend"]),
+        ([], []),
+    ],
+)
+def test_what_was_typed_stands_first_and_the_basics_behind(typed: list, first: list) -> None:
+    found = columns(VALUES, typed)
+    assert [key for key, stands_first in found.items() if stands_first] == first
+    assert set(found) == {*first, *BASICS} and list(found)[: len(first)] == first
+
+
+def test_curves_are_those_that_a_run_will_have() -> None:
+    asked = {"lengths": None, "methods": ["none", "linear", "yarn@8.0"], "measures": ["loss"]}
+    config = {"evaluation": asked, "position": "rope"}
+    past = [f"val_extrapolation/bpb/{name}" for name in ("none", "yarn@8", "linear")]
+    own = ["val/loss_best", "val/bpb", "train/tokens_per_second"]
+    assert curves(config) == own + past
+    assert curves(config | {"position": "alibi"}) == own + past[:1]
+    assert curves(config | {"evaluation": asked | {"lengths": [32]}}) == own  # one is no curve
+    assert curves(config | {"evaluation": asked | {"measures": ["passkey"]}}) == own
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("rows")
+    write_text(home / "text.txt", 300)
+    return home
+
+
+def test_a_resumed_run_has_one_row_with_its_first_columns_and_no_point_twice(home: Path) -> None:
+    options = ("logger=tensorboard", "trainer.val_check_interval=2", "trainer.max_steps=6")
+    whole = fit(home, "whole", *options)
+    with pytest.raises(Killed):
+        fit(home, "cut", *options, "optimizer.lr=0.003", stop=4)
+    directory = home / "cut/tensorboard"
+    rows_before = hparams(home / "cut")
+    fit(home, "cut", f"resume={home / 'cut'}", *options)
+    keys, _, rows = hparams(home / "cut")
+    assert len(rows) == 1 and keys == rows_before[0]
+    assert logged_columns(directory)["optimizer.lr"]  # the first, though not typed again
+    files = [path.read_bytes() for path in directory.glob("events*")]
+    assert sum(file.count(b"_hparams_/session_start_info") for file in files) == 1
+    for tag in ("val/loss_best", "val/loss", "train/loss"):
+        assert points(directory, tag) == points(home / "whole/tensorboard", tag)
+    lowest = [value for _, value in points(directory, "val/loss_best")]
+    losses = [value for _, value in points(directory, "val/loss")]
+    assert lowest == [min(losses[: i + 1]) for i in range(3)]
+    assert lowest[-1] == pytest.approx(whole.results(1.0)["val/loss"])
+    tags = events(directory).Tags()["scalars"]
+    assert not any(tag.startswith("hp") for tag in tags)
