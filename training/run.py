@@ -131,8 +131,8 @@ class Run:
             return
         metrics = self.directory / METRICS
         cut_metrics(metrics, self.resume_point)
-        for logger in self.tensorboards:
-            cut_events(Path(logger.log_dir), self.resume_point)
+        for tensorboard in self.tensorboards:
+            cut_events(Path(tensorboard.log_dir), self.resume_point)
         for logger in self.trainer.loggers:
             if isinstance(logger, Csv):
                 cut_rows(Path(logger.log_dir) / METRICS_CSV, self.resume_point)
