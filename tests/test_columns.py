@@ -203,7 +203,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("case", some(REFUSED, default=4), ids=lambda case: case[1][:40])
+@pytest.mark.parametrize("case", some(REFUSED, default=2), ids=lambda case: case[1][:40])
 def test_what_cannot_stand_side_by_side_is_refused(
     case: tuple[tuple[str, ...], str], home: Path, sides
 ) -> None:

@@ -56,7 +56,7 @@ def tables_of(columns: Columns) -> list[ColumnTable]:
             BPB_TITLE if measure == "loss" else f"{measure}: {MEASURES[measure].line}",
             rows,
             list(columns.models),
-            _last(list(columns.models), measure),
+            _last(list(columns.models), measure, rows),
             MEASURES[measure].form,
         )
         for measure, rows in columns.measures.items()
@@ -64,18 +64,22 @@ def tables_of(columns: Columns) -> list[ColumnTable]:
     ]
 
 
-def _last(labels: list[str], measure: str) -> tuple[str, str]:
-    paired = "paired over passages" if measure == "loss" else "as of independent trials"
+def _last(labels: list[str], measure: str, rows: list[Row]) -> tuple[str, str]:
+    """The head of the last column and how it is to be read; empty where there is none."""
+    known = any(ci95 for row in rows for ci95 in row["ci95"].values())
+    head = " [95 %]" if known else ""
+    paired = "paired over passages" if measure == "loss" else "not paired and so rather too wide"
+    interval = f", with the 95 % interval of that, {paired}" if known else ""
     if len(labels) > 2:
         if MEASURES[measure].best is None:
             return "", ""
         what = "lead: how far the best model of a row is ahead of the next best"
-        return "lead [95 %]", f"{what}, with the 95 % interval of that, {paired}"
-    what = f"difference: {labels[1]} less {labels[0]}, with its 95 % interval, {paired}"
+        return f"lead{head}", f"{what}{interval}"
+    what = f"difference: {labels[1]} less {labels[0]}{interval}"
     sign = {None: "", "lower is better": "negative", "higher is better": "positive"}
     if side := sign[better_words(measure)]:
         what += f"; where it is {side}, {labels[1]} is better"
-    return "difference [95 %]", what
+    return f"difference{head}", what
 
 
 def length_words(length: int, columns: Columns) -> str:
