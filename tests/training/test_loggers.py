@@ -126,10 +126,16 @@ def nobody_called(server: socket.socket) -> bool:
 
 
 @pytest.mark.slow
-def test_wandb_offline_holds_config_curves_and_results(home: Path, network) -> None:
+def test_wandb_offline_holds_config_curves_and_results(
+    home: Path, network, tmp_path: Path, monkeypatch
+) -> None:
     pytest.importorskip("wandb")
     from wandb_file import records
 
+    away = tmp_path  # where it would go by itself
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(away))
+    monkeypatch.delenv("WANDB_CACHE_DIR", raising=False)
     runs = []
     for name in ("w1", "w2"):  # as jobs of a sweep, in one process
         runs.append(fit(home, name, "logger=wandb", "name=mine"))
@@ -159,8 +165,11 @@ def test_wandb_offline_holds_config_curves_and_results(home: Path, network) -> N
         assert summary["val/loss"] == results["val/loss"] and summary["ended"] == "max_steps"
         (display,) = {r.run.display_name for r in found if r.run.display_name}
         assert display == f"mine/{name}"
+        assert not [path for path in (home / name).rglob("*") if path.is_symlink()]
+    fit(home, "w2", f"resume={home / 'w2'}", "logger=wandb", "trainer.max_steps=12")
+    assert len(list((home / "w2").glob("wandb/offline-run-*"))) == 2
     assert nobody_called(network)
-    assert not (Path.cwd() / "wandb").exists()
+    assert not (Path.cwd() / "wandb").exists() and not list(away.rglob("*"))
 
 
 @pytest.mark.slow
