@@ -65,7 +65,8 @@ def svg(fig: Figure) -> str:
     may stand in one page.
     """
     text = _saved(fig, "svg").decode("utf-8")
-    return text[text.index("<svg") :]  # without the address of a document type
+    element = text[text.index("<svg") :]  # without the address of a document type
+    return element.replace("*{", "text{white-space: pre} *{", 1)  # spaces at the ends count
 
 
 def pdf(fig: Figure) -> bytes:

@@ -81,13 +81,26 @@ class Wandb(_Service, WandbLogger):
         """`kwargs`: what Lightning's logger and `wandb.init` take. Imports wandb."""
         if offline:
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which would reach out
+            os.environ.setdefault("WANDB_CACHE_DIR", f"{save_dir}/wandb/cache")
         settings = {"disable_git": True, "save_code": False, "console": "off", "silent": True}
+        settings |= {"symlink": False}
         if offline:
             settings |= {"x_disable_stats": True, "x_disable_machine_info": True}
         mode = "offline" if offline else "online"
         own = {"name": run_name, "group": run_name, "mode": mode, "settings": settings}
         super().__init__(save_dir=save_dir, **own | kwargs)
         del self._wandb_init["anonymous"]  # which wandb warns of, even of None
+
+    @property
+    def experiment(self) -> Any:
+        """wandb's run; its links are removed, since none may lead out of a run that goes on."""
+        begins = self._experiment is None
+        run = super().experiment
+        if begins:
+            for path in Path(str(self.save_dir), "wandb").glob("*/logs/*.log"):
+                if path.is_symlink():
+                    path.unlink(missing_ok=True)
+        return run
 
     def log_results(self, results: dict[str, Any]) -> None:
         """The final figures as the run's summary; ends the run, for another may follow."""

@@ -21,6 +21,7 @@ def drawn(noise: int = 0) -> Figure:
     ax.plot([0, 1], [0, 1], label="a<b & θ×2")
     ax.imshow(np.random.default_rng(0).random((max(noise, 2), max(noise, 2))), aspect="auto")
     ax.legend()
+    ax.text(0, 0, " end")
     return fig
 
 
@@ -43,7 +44,7 @@ def test_svg_keeps_text_and_refers_to_nothing_outside() -> None:
     element = svg(drawn())
     root = ElementTree.fromstring(element)
     texts = ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert "a<b & θ×2" in texts
+    assert "a<b & θ×2" in texts and " end" in texts and "text{white-space: pre}" in element
     families = re.findall(r"font-family: ([^;\"]*)", element)
     assert families and all(family.endswith(", sans-serif") for family in families)
     places = [

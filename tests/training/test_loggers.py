@@ -15,7 +15,7 @@ from cli.compose import check_overrides, plain
 from cli.overrides import Overrides
 from cli.parts import part_problems
 from cli.resume import typed_keys
-from commands import ROOT
+from commands import ROOT, TINY, command_here, write_text
 from runs import Killed, fit
 from training.loggers import Csv, _Service
 from training.resume_point import ResumePoint, cut_rows
@@ -126,10 +126,16 @@ def nobody_called(server: socket.socket) -> bool:
 
 
 @pytest.mark.slow
-def test_wandb_offline_holds_config_curves_and_results(home: Path, network) -> None:
+def test_wandb_offline_holds_config_curves_and_results(
+    home: Path, network, tmp_path: Path, monkeypatch
+) -> None:
     pytest.importorskip("wandb")
     from wandb_file import records
 
+    away = tmp_path  # where it would go by itself
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(away))
+    monkeypatch.delenv("WANDB_CACHE_DIR", raising=False)
     runs = []
     for name in ("w1", "w2"):  # as jobs of a sweep, in one process
         runs.append(fit(home, name, "logger=wandb", "name=mine"))
@@ -159,8 +165,11 @@ def test_wandb_offline_holds_config_curves_and_results(home: Path, network) -> N
         assert summary["val/loss"] == results["val/loss"] and summary["ended"] == "max_steps"
         (display,) = {r.run.display_name for r in found if r.run.display_name}
         assert display == f"mine/{name}"
+        assert not [path for path in (home / name).rglob("*") if path.is_symlink()]
+    fit(home, "w2", f"resume={home / 'w2'}", "logger=wandb", "trainer.max_steps=12")
+    assert len(list((home / "w2").glob("wandb/offline-run-*"))) == 2
     assert nobody_called(network)
-    assert not (Path.cwd() / "wandb").exists()
+    assert not (Path.cwd() / "wandb").exists() and not list(away.rglob("*"))
 
 
 @pytest.mark.slow
@@ -183,3 +192,15 @@ def test_mlflow_in_files_holds_config_curves_and_results(home: Path, network, mo
     fit(home, "m", f"resume={home / 'm'}", "logger=mlflow", "trainer.max_steps=12")
     assert len(client.search_runs([experiment.experiment_id])) == 2
     assert nobody_called(network)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_told_before_the_first_step(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    write_text(tmp_path / "text.txt", lines=100)
+    server = ("logger=[csv,mlflow]", "logger.mlflow.tracking_uri=http://127.0.0.1:1")
+    done = command_here(
+        *("train.py", *TINY, "data.path=text.txt", "run_dir=run", *server), cwd=tmp_path
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: logger.mlflow: ")
+    assert not (tmp_path / "run").exists()
