@@ -173,8 +173,8 @@ def _repeats(comparison: Comparison) -> list[str]:
             key = (str(group.values), seed)
             if key in seen:
                 lines.append(
-                    f"{run.directory} is like {seen[key]} in every key and in its seed; it counts "
-                    "as a setup of its own, since it is no further seed."
+                    f"{run.directory} is like {seen[key]} in every key that counts, and in its seed; it "
+                    "stands as a setup of its own, since it is no further seed."
                 )
             seen.setdefault(key, str(run.directory))
     return lines

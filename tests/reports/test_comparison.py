@@ -196,6 +196,6 @@ def test_a_narrow_terminal_keeps_what_matters(tmp_path: Path) -> None:
     table = compared(tmp_path, *CLEAR).table
     shown, dropped = narrowed(table, 66)
     assert shown.heads == ["lr", "seeds", "val/loss", "to best", "bpb"]
-    assert dropped == ["bpb at 128", "with method", "tokens/s", "seconds"]
+    assert dropped == ["bpb at 128", "best method", "tokens/s", "seconds"]
     assert narrowed(table, 200) == (table, [])
     assert [len(row) for row in shown.rows] == [5, 5, 5]
