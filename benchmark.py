@@ -68,5 +68,5 @@ def results_directory(output_dir: str | None) -> Path:
     return evaluation_directory(RUNS, output_dir or str(RUNS / "benchmark" / stamp))
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="benchmark")

@@ -94,5 +94,5 @@ def ignored(overrides: Overrides) -> list[str]:
     ]
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="evaluate")

@@ -80,5 +80,5 @@ def without_effect(config: dict[str, Any], overrides: Overrides) -> list[str]:
     ]
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="generate")

@@ -1,6 +1,8 @@
 """Train a transformer from its config, then measure how far past its training length it goes."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
     if plan.ended:
         return result_of(plan)
 
+    sys.path.append(os.getcwd())  # where the user's own callbacks lie; last, to shadow nothing
     from cli.place import Placed  # from here on torch is loaded
     from evaluation import check_lengths_fit, check_passages_fit, check_settings
     from training.prepare import prepare
@@ -57,7 +60,11 @@ def result_of(plan: Any) -> float:
     from training.kept import RESULTS
 
     say(f"{plan.run} has ended before")
-    return float(json.loads((plan.run / RESULTS).read_bytes())["val/loss"])
+    path = plan.run / RESULTS
+    try:
+        return float(json.loads(path.read_bytes())["val/loss"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged; remove it, so that the run ends anew") from error
 
 
 def compare(runs: list[Path]) -> None:
@@ -67,5 +74,5 @@ def compare(runs: list[Path]) -> None:
     after(runs)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as @hydra.main, which completion in fish looks for
     run_command(main, config_name="train", check=check_job, after_sweep=compare)

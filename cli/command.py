@@ -26,6 +26,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cli.arguments import check_arguments, known_flags
+from cli.completion import FLAGS, complete
 from cli.compose import check_overrides, check_users_options, composed, explain, plain
 from cli.errors import FULL, UserError
 from cli.folders import CONFIGS, use_folder
@@ -77,6 +78,8 @@ def run_command(
     threading.excepthook = _tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
+        if set(FLAGS) & set(sys.argv[1:]):
+            return complete(sys.argv[0], sys.argv[1:], config_name)
         with raised(), tempfile.TemporaryDirectory(prefix="ropewalk-") as scratch:
             sys.argv[1:] = with_words(sys.argv[1:], words) if words else sys.argv[1:]
             _Command(task, config_name, scratch).run(check, after_sweep)
@@ -167,8 +170,14 @@ class _Command:
             return
         if check is not None and self.sweep:
             _check_jobs(self.typed, self.config_name, check)
-        with self._explained(), self._placed(after_sweep is not None):
-            self._run_jobs()
+        try:
+            with self._explained(), self._placed(after_sweep is not None):
+                self._run_jobs()
+        except Stopped as stop:
+            if self.sweep is None or self.sweep.directory is None:
+                raise
+            how = "the sweep goes on with the same command and resume=auto"
+            raise Stopped(stop.number, "; ".join(filter(None, [stop.what, how]))) from None
         if self.sweep and after_sweep and (runs := self.sweep.runs()):
             with _failures_told():
                 after_sweep(runs)
@@ -192,7 +201,6 @@ class _Command:
         self.composing.clear()
         set_quiet(self.quiet)
         use_folder(self.folder)
-        began = time.monotonic()
         try:
             with _failures_told():
                 return self.task(config, self._overrides())
@@ -202,7 +210,7 @@ class _Command:
             release_all()
             _job_start[0] = time.time()
             if self.sweep:
-                self.sweep.ended(began)
+                self.sweep.ended()
 
     def _overrides(self) -> Overrides:
         """What the user's words are in this job, which is announced where there are several."""
@@ -221,13 +229,11 @@ class _Command:
             yield
         except (UserError, SystemExit):
             raise
-        except OSError as error:
-            if not self.composing:
-                raise
-            _fail(error)
         except Exception as error:
             if not self.composing:
                 raise
+            if isinstance(error, OSError) and not isinstance(error, HydraException):
+                _fail(error)
             raise UserError(explain(error, self.typed, self.config_name)) from error
 
 

@@ -197,7 +197,7 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
     there += flatten(OmegaConf.to_container(hydras, resolve=False), "hydra.")
     wrong = [one.key_or_group for one in overrides.parsed if not _adds(one)]
     lines = []
-    for key in (key for key in dict.fromkeys(wrong) if key not in there):
+    for key in (key for key in dict.fromkeys(wrong) if key not in there and not is_group(key)):
         hint = f"no such key{_did_you_mean(key, there)}"
         if key in always:
             hint = "no such key with the groups chosen"
@@ -211,7 +211,8 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
 
 def _may_be_option(value: object) -> bool:
     """Not a file for sharing, and no interpolation, for which there is no config yet."""
-    return isinstance(value, str) and value[:1] != "_" and "${" not in value
+    named = isinstance(value, str) and value.lower() != "null"  # a word yet, where it is swept
+    return named and str(value)[:1] != "_" and "${" not in str(value)
 
 
 def _adds(override: Override) -> bool:

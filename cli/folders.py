@@ -14,6 +14,7 @@ import yaml
 from cli.errors import UserError, refuse
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+MOST_LINES = 3  # of mistakes in one folder
 _of_user: list[Path] = []
 
 
@@ -29,7 +30,8 @@ def use_folder(folder: str | None) -> None:
     own = list(_options_in(path))
     if not own:
         raise UserError(f"{asked}: holds no option of a group, such as experiment/mine.yaml")
-    refuse([f"{asked}: {file.relative_to(path)}: {why}" for file in own if (why := _wrong(file))])
+    wrong = ((file.relative_to(path), _wrong(file)) for file in own)
+    refuse([f"{asked}: {file}: {why}" for file, why in wrong if why][:MOST_LINES])
     _of_user.append(path)
 
 

@@ -20,6 +20,13 @@ from cli.folders import CONFIGS, group_options, is_group, option_file
 # Indentation, "- " of a defaults list, key, comment.
 _KEY = re.compile(r"( *)(- )?(?:override )?/?([\w@]+):(?: +[^#]*)?(?:# (.*))?$")
 
+FLAGS = (
+    "--quiet, -q        print results, warnings and errors only",
+    "--config-dir DIR   add options of your own: DIR/model/wide.yaml is model=wide",
+    "--multirun, -m     a job for each combination of values, key=a,b",
+    "--cfg job          print the config",
+)
+
 
 class Comment(NamedTuple):
     """What stands above a key, line by line, and behind it."""
@@ -44,7 +51,9 @@ def help_text(config_name: str, lines: Sequence[str]) -> str:
     del keys["hydra"]
     keys.pop("phases", None)  # set by keys of their own
     shown = "\n".join(_annotated(keys, comments))
-    return Template(template).substitute(APP_CONFIG_GROUPS="\n".join(options), CONFIG=shown)
+    flags = "\n  ".join(FLAGS)
+    groups_shown = "\n".join(options)
+    return Template(template).substitute(APP_CONFIG_GROUPS=groups_shown, CONFIG=shown, FLAGS=flags)
 
 
 def _annotated(

@@ -1,5 +1,6 @@
 """The jobs of a sweep (`-m`): what each is called, where its run goes, and what is said of it."""
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from cli.names import LONGEST, cut
 from cli.overrides import Overrides, jobs_of
 from cli.rundir import CONFIG
 from common.terminal import say
+from training.kept import RESULTS
 
 MOST_JOBS = 1000  # of a sweep that are looked at beforehand
 _FORBIDDEN = str.maketrans({c: "_" for c in '/\\:*?"<>|'})  # in a name, on one system or another
@@ -32,6 +34,7 @@ class Sweep:
         self.labels = _labels(command)
         self.directory: Path | None = None
         self.seconds: list[float] = []  # that each job took, of those that ran in this process
+        self.began: float | None = None  # when the job did that runs now
 
     def job(self, lines: Sequence[str], number: int, choices: Mapping[Any, Any]) -> Overrides:
         """What Hydra gives to job `number`, counted from 0."""
@@ -43,16 +46,20 @@ class Sweep:
     def announce(self, job: Overrides, number: int) -> None:
         """Which job begins and how long all that are left will take; first, the sweep itself."""
         total = len(self.labels) if self.labels else None
+        self.began = None if self._has_ended(self._label(job, number)) else time.monotonic()
         if number == 0 and self.directory is not None:
             jobs = f"{total} jobs in " if total else ""
-            say(f"sweep: {jobs}{self.directory}; tensorboard --logdir {self.directory}")
+            curves = shlex.join(["tensorboard", "--logdir", str(self.directory)])
+            say(f"sweep: {jobs}{self.directory}; {curves}")
         of = f" of {total}" if total else ""
-        left = f" ({_left(self.seconds, total - number)})" if total and self.seconds else ""
+        to_run = [one for one in (self.labels or [])[number:] if not self._has_ended(one)]
+        left = f" ({_left(self.seconds, len(to_run))})" if to_run and self.seconds else ""
         say(f"job {number + 1}{of}: {self._label(job, number)}{left}")
 
-    def ended(self, since: float) -> None:
-        """A job has ended that began at `since` (`time.monotonic`)."""
-        self.seconds.append(time.monotonic() - since)
+    def ended(self) -> None:
+        """The job that was announced has ended."""
+        if self.began is not None:
+            self.seconds.append(time.monotonic() - self.began)
 
     def runs(self) -> list[Path]:
         """The runs in the sweep's directory, in the order of its jobs."""
@@ -65,6 +72,10 @@ class Sweep:
             return order.get(run.name, len(order)), (run / CONFIG).stat().st_mtime, run.name
 
         return sorted(found, key=key)
+
+    def _has_ended(self, label: str) -> bool:
+        """Whether a job's run is there to its end, in a sweep that goes on."""
+        return self.directory is not None and (self.directory / label / RESULTS).exists()
 
     def _label(self, job: Overrides, number: int) -> str:
         known = self.labels is not None and number < len(self.labels)

@@ -73,6 +73,8 @@ def values_of(override: Override) -> list[object]:
     """What an override sets its key to: one value, or those that a sweep names one by one."""
     if isinstance(override.value(), Glob):
         return []  # Hydra finds the options of a group itself
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        return []  # a sweeper draws from an interval
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     return [override.value()]

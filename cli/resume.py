@@ -70,7 +70,15 @@ def differs(then: dict[str, Any], now: dict[str, Any], typed: list[str], *, ende
 
     Of a run that has `ended` nothing may differ; what goes on may change what is free.
     """
-    return any(now[key] != then.get(key) for key in typed if ended or is_fixed(key))
+    asked = [key for key in typed if ended or is_fixed(key)]
+    return any(now[key] != then.get(key) for key in asked if key != "data.path") or (
+        "data.path" in asked and not _same_place(now["data.path"], then.get("data.path"))
+    )
+
+
+def _same_place(typed: Any, saved: Any) -> bool:
+    """Whether a path that was typed is the one that a run has saved, which is absolute."""
+    return typed == saved or (bool(typed) and str(saved).endswith(str(typed).lstrip("~./")))
 
 
 def check_meaningful(resume: str, overrides: Overrides) -> None:

@@ -13,17 +13,20 @@ RIGHT = [
     ["--help"],
     ["--cfg=all"],
     ["-c", "hydra", "seed=1"],
+    ["--quiet", "--config-dir", "my", "-m"],
+    ["--config-dir=my", "-q"],
     ["~model"],  # Hydra's own, which is refused later
     [f"prompt={'word ' * 100_000}\n\t"],
     ["evaluation.lengths=[" + ",".join(["256"] * 5000) + "]"],
     ["data.path=" + "/".join(["folder"] * 100)],
 ]
 WRONG = [
-    (["--quiet"], "--quiet: no such flag; there is --help"),
+    (["--silent"], "--silent: no such flag; there is --help"),
     (["-x"], "-x: no such flag"),
     (["--"], "--: no such flag"),
     (["--config-name=nope"], "no such flag"),
-    (["--config-dir", "nope"], "no such flag"),
+    (["--config-dir"], "followed by a folder"),
+    (["--config-dir="], "no such flag"),
     (["--package", "x"], "no such flag"),
     (["--cfg", "nope"], "one of job, hydra, all"),
     (["seed=1", "-c"], "followed by one of job"),

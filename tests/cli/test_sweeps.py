@@ -1,6 +1,9 @@
 """A sweep is checked as a whole before its first job runs; each job goes on with its own run."""
 
+import json
+import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -8,9 +11,13 @@ import checkpoints
 from cli.check import check_job
 from cli.compose import composed, plain
 from cli.errors import UserError
+from cli.jobs import Sweep
 from cli.overrides import Overrides, jobs_of
 from cli.plan import plan_run
+from cli.rundir import save_config
+from cli.sweep_directory import sweep_directory
 from commands import TINY, command_here, write_text
+from common.lock import hold
 
 
 def test_the_jobs_of_a_sweep() -> None:
@@ -38,18 +45,77 @@ def test_a_wrong_value_is_told_before_the_first_job(swept: str, said: str, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
-def test_each_job_goes_on_with_its_own_run(tmp_path: Path) -> None:
+def losses(sweep: Path) -> dict[str, float]:
+    """What each job of a sweep has found, by its label."""
+    found = {path.parent.name: path for path in sweep.glob("*/results.json")}
+    return {name: json.loads(path.read_text())["val/loss"] for name, path in found.items()}
+
+
+def test_a_sweep_goes_on_in_its_own_directory(tmp_path: Path) -> None:
+    """One job has ended, one was killed, one had not begun; then all have ended."""
     write_text(tmp_path / "text.txt")
     options = (*TINY, "data.path=text.txt", "trainer.max_steps=2", "evaluation.methods=[none]")
-    sweep = (*options, "callbacks=none", "logger=none", "name=mine", "seed=0,1", "-m")
-    assert command_here("train.py", *sweep, cwd=tmp_path).returncode == 0
-    runs = sorted(tmp_path.glob("runs/mine/*"))
-    for run in runs:
-        (run / "results.json").unlink()  # as if it had been killed before
-    done = command_here("train.py", *sweep, "resume=auto", cwd=tmp_path)
+    sweep = (*options, "callbacks=none", "logger=none", "rope=pytorch", "-m", "-q")
+    with mock.patch("cli.sweep.after") as after:
+        assert command_here("train.py", *sweep, "seed=0,1", cwd=tmp_path).returncode == 0
+        (one,) = tmp_path.glob("runs/text-nano-pytorch/*")
+        first, ended = losses(one), (one / "seed=0/results.json").stat()
+        assert set(first) == {"seed=0", "seed=1"}
+        (one / "seed=1/results.json").unlink()
+        (one / "tensorboard").mkdir()  # no run, though it lies where runs do
+        done = command_here("train.py", *sweep, "seed=0,1,2", "resume=auto", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert sorted(tmp_path.glob("runs/mine/*")) == runs
-    assert all((run / "results.json").exists() for run in runs)
+    assert list(tmp_path.glob("runs/*/*")) == [one]
+    assert {name: losses(one)[name] for name in first} == first
+    assert (one / "seed=0/results.json").stat() == ended
+    assert done.stdout.count("val/loss") == 2 and "job" not in done.stdout
+    runs = [[str(run) for run in call.args[0]] for call in after.call_args_list]
+    jobs = [f"runs/text-nano-pytorch/{one.name}/seed={seed}" for seed in range(3)]
+    assert runs == [jobs[:2], jobs]
+    assert "name: text-nano-pytorch" in (one / "seed=2/.hydra/config.yaml").read_text()
+
+
+def test_a_sweep_of_another_command_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = ["position=nope", "seed=0,1", "resume=auto"]
+    run = Path("runs/stdlib-nano-nope/1/seed=0")
+    (run / ".hydra").mkdir(parents=True)
+    save_config(run, plain(composed("train", ["position=nope", "seed=0"])), [])
+    (run / "results.json").touch()
+
+    def directory(*more: str) -> Path | None:
+        sweep = Sweep(Overrides([*typed, *more]))
+        with sweep_directory(sweep):
+            return sweep.directory
+
+    assert directory() == run.parent
+    assert directory("trainer.max_steps=450") == run.parent
+    assert directory("trainer.max_steps=451") != run.parent  # what has ended has other steps
+    (run / "results.json").unlink()
+    assert directory("trainer.max_steps=451") == run.parent  # what goes on may have more
+    assert directory("optimizer.lr=0.5") != run.parent
+    lock = hold(run)
+    assert directory() != run.parent
+    lock.release()
+    (run / "results.json").touch()
+    shutil.copytree(run, run.with_name("seed=1"))
+    assert directory() != run.parent  # there is nothing left to do
+    assert [path.name for path in Path("runs/stdlib-nano-nope").iterdir()] == ["1"]
+
+
+def test_a_job_that_fails_leaves_no_comparison(tmp_path: Path) -> None:
+    write_text(tmp_path / "text.txt")
+    wrong = "callbacks.samples._target_=nowhere.Mine"
+    with mock.patch("cli.sweep.after") as after:
+        done = command_here(
+            "train.py", *TINY, "data.path=text.txt", wrong, "seed=0,1", "-m", cwd=tmp_path
+        )
+    assert done.returncode == 2 and "nowhere" in done.stderr
+    assert "sweep: 2 jobs in runs/text-nano/" in done.stdout.replace("-pytorch", "")
+    assert not after.called
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["text.txt"]
 
 
 def test_a_run_within_a_run_is_refused(tmp_path: Path) -> None:

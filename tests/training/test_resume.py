@@ -102,7 +102,7 @@ def test_a_run_that_ended_before_its_results_gets_them(home: Path) -> None:
 
 
 def test_resume_auto_finds_the_run_and_takes_changes(home: Path) -> None:
-    named = home / "runs/text-pytorch/20260101-000000"
+    named = home / "runs/text-nano-pytorch/20260101-000000"
     shutil.copytree(home / "lost", named)
     done = command_here("train.py", *OPTIONS, "resume=auto", "trainer.max_steps=24", cwd=home)
     assert done.returncode == 0, done.stderr
