@@ -97,15 +97,13 @@ def test_tensorboard_has_one_run_with_curves_text_and_pictures(home: Path) -> No
         assert [measured[n] for n in report["lengths"]] == pytest.approx(values["bpb"], rel=1e-5)
 
 
-def test_hparams_has_one_full_row_with_what_was_typed_and_the_results(home: Path) -> None:
+def test_hparams_has_one_full_row_with_the_results(home: Path) -> None:
     results = json.loads((home / "run/results.json").read_text())
     report = json.loads((home / "run/extrapolation.json").read_text())
     keys, metrics, rows = hparams(home)
     (cells,) = rows.values()
     assert all(key in cells for key in [*keys, *metrics])
-    assert set(keys[:3]) <= {"data.corpus", "data.path", "data.batch_size", "data.seq_len"}
-    assert cells["data.path"].endswith("my text, (1).txt") and len(keys) < 25
-    assert metrics[:3] == ["val/loss_best", "val/bpb", "train/tokens_per_second"]
+    assert cells["data.path"].endswith("my text, (1).txt") and cells["seed"] == 0
     assert cells["val/loss_best"] == pytest.approx(results["val/loss"], rel=1e-5)
     for method in ("none", "yarn"):
         longest = report["methods"][method]["bpb"][-1]
