@@ -53,7 +53,9 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     tokenizer = chosen.first.tokenizer
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"
     extrapolate_all(
-        chosen.subjects, documents, tokenizer, settings, directory, cells, how, config["figures"]
+        *(chosen.subjects, documents, tokenizer, settings, directory, cells, how),
+        formats=config["figures"],
+        tensorboards=[directory / "tensorboard"],
     )
     print(f"results: {directory}")
 

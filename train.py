@@ -42,6 +42,7 @@ def fit_and_measure(placed: Any) -> float:
     """Train, measure extrapolation on the best checkpoint, write the results."""
     from cli.announce import announce, summarize
     from cli.extrapolate import extrapolate
+    from reports.pages import write_run_page
 
     run = placed.run
     announce(run)
@@ -50,8 +51,12 @@ def fit_and_measure(placed: Any) -> float:
     except FloatingPointError as error:
         raise UserError(str(error)) from error
     extrapolate(run)
-    results = run.write_results(seconds_since_start())
-    summarize(run, results)
+    results = run.results(seconds_since_start())
+    try:
+        page = write_run_page(run.directory, results, run.prepared.config["figures"])
+    finally:  # a page that cannot be drawn is a bug to be seen, and no reason to lose the figures
+        run.write_results(results)
+    summarize(run, results, page)
     return results["val/loss"]
 
 

@@ -1,6 +1,7 @@
 """What a run says of itself, once at its start and once at its end."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,8 +34,8 @@ def announce(run: Run) -> None:
         say(line)
 
 
-def summarize(run: Run, results: dict[str, Any]) -> None:
-    """The headline figures and the directory that holds the rest."""
+def summarize(run: Run, results: dict[str, Any], page: Path) -> None:
+    """The headline figures, the directory that holds the rest, and the page that shows it."""
     rate = results["tokens_per_second"]
     speed = f"{rate:,.0f} tokens/s" if rate else "too few steps for a rate"
     mfu = f", {results['mfu']:.1%} of the device's bf16 peak" if results["mfu"] else ""
@@ -43,6 +44,7 @@ def summarize(run: Run, results: dict[str, Any]) -> None:
         f"step {results['best_step']}), {results['val/bpb']:.3f} bits per byte",
         "speed": f"{speed}{mfu}; {results['seconds']:.0f} s in all",
         "run": run.directory,
+        "report": page,
     }
     print(*_lines(rows), sep="\n", flush=True)
 

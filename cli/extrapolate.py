@@ -51,6 +51,7 @@ def extrapolate(run: Run) -> Extrapolation:
     return extrapolate_all(
         *([subject], data.val_documents, data.tokenizer, settings, run.directory, cells, how),
         formats=config["figures"],
+        tensorboards=[Path(logger.log_dir) for logger in run.tensorboards],
     )
 
 
@@ -63,10 +64,12 @@ def extrapolate_all(
     cells: Cells,
     how_to_go_on: str,
     formats: Formats,
+    tensorboards: Sequence[Path],
 ) -> Extrapolation:
     """Measure checkpoints of one training length, print the tables, leave files in `directory`.
 
-    `formats` are those of the figures.
+    `formats` are those of the figures; `tensorboards` the directories of event files that curves
+    and pictures are logged into.
 
     Asked to stop, it says that finished cells are kept and `how_to_go_on` (`Stopped`).
     """
@@ -85,7 +88,8 @@ def extrapolate_all(
         show(result)
         config = subjects[0].config
         write_report(result, directory, config, formats)
-        log_tensorboard(result, directory / "tensorboard", config)
+        for place in tensorboards:
+            log_tensorboard(result, place, config)
     except Stopped as stop:
         kept = f"{len(cells)} finished cells are kept"
         raise Stopped(stop.number, f"{kept}; {how_to_go_on}") from None

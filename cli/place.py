@@ -38,16 +38,12 @@ class Placed:
         self.leftovers = Leftovers(directory)
         try:
             with user_errors():
-                resumed = plan.run is not None
-                return Run(prepared, directory, plan.checkpoint, resumed, self._typed())
+                resumed, swept = plan.run is not None, self.overrides.swept
+                return Run(prepared, directory, plan.checkpoint, resumed, swept)
         except UserError:
             if plan.run or not (directory / CLAIM).exists():  # else another's by now
                 self.leftovers.remove()
             raise
-
-    def _typed(self) -> list[str]:
-        """The keys that the user typed, those that differ between the jobs of a sweep first."""
-        return list(dict.fromkeys([*self.overrides.swept, *self.overrides.typed]))
 
     def fit(self) -> None:
         """Train. UserError, which names it, where a callback or logger cannot work.

@@ -14,6 +14,7 @@ Reading order:
     verdict.py      what it says; table.py, curves_figure.py, contexts_figure.py: what it shows
     terminal.py, files.py, tensorboard.py: where
     comparing.py    all of it in order
+    pages/          report.html, of a run and of a comparison
 
 Nothing here needs torch.
 """

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ from common.files import write_json, write_text
 from reports.comparison import Comparison, Table
 from reports.contexts import bits_of, curves
 from reports.groups import seed_of
+from reports.pages.comparison_page import comparison_page
+from reports.pages.pictures import REPORT
 from reports.terminal import narrowed
 
 # Of results.json, as far as a run has them
@@ -28,9 +28,7 @@ def write_files(comparison: Comparison, directory: Path) -> None:
     write_json(directory / "comparison.json", plain(comparison))
     write_text(directory / "comparison.csv", as_csv(comparison))
     write_text(directory / "comparison.md", markdown(comparison))
-    if find_spec("reports.pages"):  # a clone may be without
-        page = import_module("reports.pages.comparison_page").comparison_page
-        write_text(directory / "report.html", page(comparison, directory))
+    write_text(directory / REPORT, comparison_page(comparison, directory))
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

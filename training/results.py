@@ -1,18 +1,14 @@
-"""The final figures of a run: results.json, and its row of TensorBoard's HParams."""
+"""The final figures of a run: what results.json holds."""
 
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from model.flops import flops_per_token
 from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.metrics import Metrics
 from training.callbacks.throughput import peak_flops
 from training.prepare import Prepared
-
-# Keys that say where a run lies or how it began
-PLACES = ("name", "run_dir", "resume", "init_from")
 
 
 def final_figures(
@@ -36,26 +32,3 @@ def final_figures(
         "parameters": prepared.net.num_parameters(),
         "text": prepared.data.fingerprint["sha256"],  # runs of one text can be compared
     }
-
-
-def log_hyperparameters(prepared: Prepared, results: dict[str, Any], loggers: list[Any]) -> None:
-    """A row of TensorBoard's HParams tab: the run's config keys and its results."""
-    shown = {
-        f"hp/{name.replace('/', '_')}": float(value)
-        for name, value in results.items()
-        if isinstance(value, (int, float))
-    }
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(hyperparameters(prepared), shown)
-            logger.finalize("success")
-
-
-def hyperparameters(prepared: Prepared) -> dict[str, Any]:
-    """The config keys that a person compares runs by, flat."""
-    config = prepared.config
-    flat = {key: value for key, value in config.items() if key not in PLACES}
-    for group in ("model", "rope", "scaling", "data", "optimizer"):
-        flat |= {f"{group}.{key}": value for key, value in config[group].items()}
-    scalars = {key: value for key, value in flat.items() if isinstance(value, (int, float, str))}
-    return scalars | {"backend": prepared.backend}

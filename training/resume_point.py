@@ -22,7 +22,8 @@ EVENTS = "events.out.tfevents.*"
 _HEADER, _FRAME = 12, 16  # bytes before, and around, an event: its length and two checksums
 _STEP_AT = 10  # where a step stands in an event: behind the wall time and its own tag
 OF_VALIDATION = ("val/", "samples")  # tags that are written with a validation
-OF_THE_END = ("hp/", "_hparams_/")  # and with the results
+# And what a run writes anew: at its start, and once it is trained
+ANEW = ("_hparams_/", "val_extrapolation/", "val_figures/", "custom_scalars__config__")
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,4 @@ def _keeps(event: Event, point: ResumePoint) -> bool:
     if event.WhichOneof("what") != "summary":
         return True  # the version of the file
     tags = [value.tag for value in event.summary.value]
-    return point.keeps(event.step, tags) and not any(tag.startswith(OF_THE_END) for tag in tags)
+    return point.keeps(event.step, tags) and not any(tag.startswith(ANEW) for tag in tags)

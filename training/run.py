@@ -18,6 +18,7 @@ from training.callbacks.metrics import Metrics
 from training.callbacks.stop import REQUEUE, StopWhenAsked, requeue, requeue_signals
 from training.callbacks.validation import EveryValidation
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
+from training.hyperparameters import columns, curves, log_row, logged_columns, row
 from training.kept import RESULTS
 from training.metrics_file import METRICS, latest_metrics
 from training.module import LanguageModule
@@ -25,14 +26,14 @@ from training.optimizers import OptimizerConfig
 from training.parts import place_checkpoints
 from training.phases import build_phases
 from training.prepare import Prepared
-from training.results import final_figures, log_hyperparameters
+from training.results import final_figures
 from training.resumable import check_resumable
 from training.resume_point import ResumePoint, cut_events, cut_metrics
 from training.trainer import build_trainer
 
 
 class Run:
-    """A prepared run in its directory: `fit`, then `best_network`, then `write_results`."""
+    """A prepared run in its directory: `fit`, `best_network`, `results`, then `write_results`."""
 
     def __init__(
         self,
@@ -40,23 +41,23 @@ class Run:
         directory: Path,
         checkpoint: Path | None,
         resumed: bool = False,
-        typed: Sequence[str] = (),
+        swept: Sequence[str] = (),
     ) -> None:
         """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
 
         `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
-        `typed`: the keys that the user set, those that a sweep varies first.
+        `swept`: the keys that are others in other jobs of a sweep.
         """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
-        self.typed = list(typed)
+        self.swept = swept
         contents = read_checkpoint(checkpoint, "resume") if checkpoint else None
         # One without a checkpoint goes on from its beginning.
         point = ResumePoint.of(contents) if contents else ResumePoint(0)
         self.resume_point = point if resumed else None
         self.module = _build_module(prepared)
-        self.metrics = _build_metrics(prepared.config)
         checkpoints = directory / "checkpoints"
         self.best = BestAndLast(checkpoints, **prepared.config["checkpoints"])
+        self.metrics = _build_metrics(prepared.config, self.best)
         place_checkpoints(prepared.config["callbacks"] or {}, prepared.callbacks, checkpoints)
         self.request = Request("finishing this step, then saving a checkpoint")
         self.trainer = build_trainer(prepared.config, prepared.device, directory, self._callbacks())
@@ -82,7 +83,7 @@ class Run:
         Raises `Stopped` when it was asked to stop and has saved its step, Diverged where the loss
         is not finite any more.
         """
-        self._take_back()
+        self._begin()
         torch.set_float32_matmul_precision("highest")
         data, checkpoint = self.prepared.data, self.checkpoint
         with self.request.awaited(requeue_signals()):
@@ -103,16 +104,33 @@ class Run:
                     said.append(requeue())
                 raise Stopped(stop.number, "; ".join(said)) from None
 
+    def _begin(self) -> None:
+        """Write the run's row of HParams, behind what stays of a run that goes on.
+
+        Such a run keeps the columns that it began with.
+        """
+        values, tags = row(self.prepared), curves(self.prepared.config)
+        before = [logged_columns(Path(logger.log_dir)) for logger in self.tensorboards]
+        self._take_back()
+        for logger, known in zip(self.tensorboards, before, strict=True):
+            began = {key: first for key, first in known.items() if key in values}
+            log_row(logger, values, began or columns(values, self.swept), tags)
+
     def _take_back(self) -> None:
         """Whatever the run wrote after its checkpoint, it will write again."""
         if self.resume_point is None:
             return
         metrics = self.directory / METRICS
         cut_metrics(metrics, self.resume_point)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                cut_events(Path(logger.log_dir), self.resume_point)
+        for logger in self.tensorboards:
+            cut_events(Path(logger.log_dir), self.resume_point)
         self.metrics.latest = latest_metrics(metrics, self.resume_point.step)
+
+    @property
+    def tensorboards(self) -> list[TensorBoardLogger]:
+        """The loggers of the run that are TensorBoard's."""
+        loggers = self.trainer.loggers
+        return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
     def how_to_go_on(self) -> str:
         """The command that resumes this run, quoted for a shell."""
@@ -127,16 +145,17 @@ class Run:
         net.load_state_dict(network_weights(checkpoint))
         return net.to(self.prepared.device)
 
-    def write_results(self, seconds: float) -> dict[str, Any]:
-        """Write TensorBoard's HParams and results.json. `seconds`: since the process began."""
-        results = final_figures(self.prepared, self.metrics, self.best, self.trainer) | {
+    def results(self, seconds: float) -> dict[str, Any]:
+        """The figures of the trained run. `seconds`: since the process began."""
+        return final_figures(self.prepared, self.metrics, self.best, self.trainer) | {
             "seconds": seconds,
             "rope/backend": self.prepared.backend,
             "run_dir": str(self.directory),
         }
-        log_hyperparameters(self.prepared, results, self.trainer.loggers)
-        write_json(self.directory / RESULTS, results)  # the last thing: it says "finished"
-        return results
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Write results.json, which is the last thing: it says that the run is finished."""
+        write_json(self.directory / RESULTS, results)
 
 
 def _is_of_a_worker(error: Exception) -> bool:
@@ -159,7 +178,7 @@ def _build_module(prepared: Prepared) -> LanguageModule:
     return module
 
 
-def _build_metrics(config: dict[str, Any]) -> Metrics:
+def _build_metrics(config: dict[str, Any], best: BestAndLast) -> Metrics:
     data, trainer = config["data"], config["trainer"]
     tokens_per_step = data["batch_size"] * data["seq_len"] * trainer["accumulate_grad_batches"]
-    return Metrics(trainer["log_every_n_steps"], tokens_per_step)
+    return Metrics(trainer["log_every_n_steps"], tokens_per_step, best)

@@ -1,102 +1,78 @@
-"""The result in TensorBoard: curves per method, a row of HParams per method, and the pictures."""
+"""The result in TensorBoard, as a part of one run: a curve per method, and the pictures.
+
+The step is the context length. TensorBoard smooths curves, by default with a weight of 0.6, which
+would draw one of four points half a bit off. A point is therefore logged at several steps that
+end with its own, so that the smoothed curve ends there too. (At one and the same step TensorBoard
+keeps the last of several points.)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evaluation.report.comparison import Comparison, comparisons
 from evaluation.report.figures import log_figures
 from evaluation.result import Extrapolation
+from training.tags import EXTRAPOLATION
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from model import TransformerConfig
 
-TAG = "extrapolation/{}"  # of each measure; the loss's is bpb
-HP_METRICS = ("hp/bpb", "hp/ratio", "hp/passkey", "hp/tax")
+SUFFIX = ".extrapolation"  # of the event file, which holds nothing else
+TIMES = 16  # a point is logged: 0.6^16 of what the curve was before is nothing to see
 
 
 def log_tensorboard(
     result: Extrapolation, directory: str | Path, config: TransformerConfig | None = None
 ) -> None:
-    """Log each method as a sub-run `directory/<method>`, so that one chart overlays them.
+    """Log curves and pictures into the run that TensorBoard finds in `directory`.
 
-    The step is the context length. Pictures go to the sub-run `extrapolation`. What was logged
-    into the same directory before is replaced.
+    What an earlier call logged there is replaced. The tab Custom Scalars overlays the methods.
     """
-    directory = Path(directory)
-    log_methods(result, directory)
-    with _anew(directory / "extrapolation") as writer:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in Path(directory).glob(f"events.out.tfevents.*{SUFFIX}"):
+        old.unlink()
+    with SummaryWriter(str(directory), filename_suffix=SUFFIX) as writer:
+        charts = {}
+        for comparison in comparisons(result):
+            if _log_curves(writer, comparison):
+                tag = EXTRAPOLATION.format(_figure(comparison), ".+")
+                charts[comparison.title] = ["Multiline", [tag]]
+        if charts:
+            writer.add_custom_scalars({"extrapolation": charts})
         log_figures(asdict(result), config, writer)
 
 
-def log_methods(result: Extrapolation, directory: Path) -> None:
-    """Log each method's curves over the context, and its row of HParams.
+def _log_curves(writer: SummaryWriter, comparison: Comparison) -> bool:
+    """Log each method that was measured at two contexts or more; one point makes no curve."""
+    logged = False
+    for name, values in comparison.values.items():
+        pairs = zip(comparison.lengths, values, strict=True)
+        points = [(length, value) for length, value in pairs if value is not None]
+        for step, value in steps(points) if len(points) > 1 else ():
+            writer.add_scalar(EXTRAPOLATION.format(_figure(comparison), name), value, step)
+            logged = True
+    return logged
 
-    The row has the method and the model's own facts. Its metrics are bits per byte, perplexity
-    ratio and passkey accuracy at the longest length, and the method's tax in nats per token. What
-    was not measured is left out.
+
+def steps(points: list[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    """Each (length, value) at up to `TIMES` steps that end with the length, ascending.
+
+    The first needs one only, since smoothing begins with it.
     """
-    compared = comparisons(result)
-    for name in result.methods:
-        with _anew(directory / name) as writer:
-            for comparison in compared:
-                _log_curve(writer, comparison, name)
-            _log_row(writer, result, name, metrics_of(result, name))
+    before = points[0][0] - 1
+    for length, value in points:
+        for step in range(max(before, length - TIMES) + 1, length + 1):
+            yield step, value
+        before = length
 
 
-def _anew(directory: Path) -> SummaryWriter:
-    """A writer into a sub-run, which holds nothing else afterwards."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    for old in directory.glob("events.out.tfevents.*"):
-        old.unlink()
-    return SummaryWriter(str(directory))
-
-
-def _log_curve(writer: SummaryWriter, comparison: Comparison, name: str) -> None:
-    is_loss = comparison.measure == "loss"
-    tag = TAG.format(comparison.figure if is_loss else comparison.measure)
-    for length, value in zip(comparison.lengths, comparison.values[name], strict=True):
-        if value is not None:
-            writer.add_scalar(tag, value, length)
-
-
-def metrics_of(result: Extrapolation, name: str) -> dict[str, float]:
-    """A method's few figures by which models are compared."""
-    values = result.methods[name]
-    passkey = result.measures.get("passkey", {}).get(name, {}).get(str(result.lengths[-1]), {})
-    found = {
-        "hp/bpb": values["bpb"][-1],
-        "hp/ratio": values.get("perplexity_ratio", [None])[-1],
-        "hp/passkey": passkey.get("accuracy"),
-        "hp/tax": result.tax.get(name, {}).get("nll"),
-    }
-    return {tag: value for tag, value in found.items() if value is not None}
-
-
-def _log_row(
-    writer: SummaryWriter, result: Extrapolation, name: str, metrics: dict[str, float]
-) -> None:
-    from torch.utils.tensorboard.summary import hparams
-
-    assert writer.file_writer is not None  # until it is closed
-    # `writer.add_hparams` would make a run of its own, named by the time.
-    for summary in hparams(_facts(result, name), dict.fromkeys(HP_METRICS, 0.0)):
-        writer.file_writer.add_summary(summary)
-    for tag, value in metrics.items():
-        writer.add_scalar(tag, value, result.lengths[-1])
-
-
-def _facts(result: Extrapolation, name: str) -> dict[str, Any]:
-    facts = {
-        "method": name,
-        **result.protocol.get("model", {}),
-        "train_length": result.train_length,
-        "longest": result.lengths[-1],
-        "checkpoints": max(1, len(result.checkpoints)),
-    }
-    return {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in facts.items()}
+def _figure(comparison: Comparison) -> str:
+    """What the curves of a measure are called."""
+    return comparison.figure if comparison.measure == "loss" else comparison.measure

@@ -190,7 +190,7 @@ def _events(directory: Path) -> dict[str, list[Any]]:
     for path in sorted(directory.rglob("events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.tag not in TIMED and not value.tag.startswith(("hp/", "_hparams_")):
+                if value.tag not in TIMED and not value.tag.startswith("_hparams_"):
                     tag = f"{path.parent.relative_to(directory)}:{value.tag}"
                     content = value.tensor.SerializeToString()
                     points.setdefault(tag, []).append((event.step, content))

@@ -64,7 +64,6 @@ def test_tensorboard_has_the_words_and_the_pictures(sweep: Path) -> None:
 
 
 def test_the_page_says_the_same(sweep: Path) -> None:
-    pytest.importorskip("reports.pages")
     page = html.unescape((sweep / "report.html").read_text())
     for line in json.loads((sweep / "comparison.json").read_text())["verdict"]:
         assert line in page

@@ -8,7 +8,6 @@ import pytest
 from commands import write_text
 from runs import fit
 from training import Run
-from training import run as of_run
 
 OPTIONS = ("trainer.max_steps=4",)
 
@@ -33,27 +32,14 @@ def only_val_loss(line: str) -> bool:
 @pytest.mark.parametrize("left", ["a shorter file", "all"])
 def test_they_come_with_the_checkpoint(home: Path, whole: Run, left: str, capsys) -> None:
     path = whole.directory / "metrics.jsonl"
-    before, figures = path.read_text(), whole.write_results(1.0)
+    before, figures = path.read_text(), whole.results(1.0)
     lines = before.splitlines(keepends=True)
     short = "".join(filter(only_val_loss, lines))
     path.write_text(before if left == "all" else short)
     capsys.readouterr()
-    (whole.directory / "results.json").unlink()
     resumed = fit(home, "run", f"resume={home / 'run'}", *OPTIONS)
     path.write_text(before)
     said = [line for line in capsys.readouterr().out.splitlines() if "metrics.jsonl" in line]
     assert len(said) == (left != "all") and all("are lost" in line for line in said)
     for key in ("train/loss", "val/loss", "val/loss_last", "best_step"):
-        assert resumed.write_results(1.0)[key] == figures[key]
-
-
-def test_results_are_the_last_thing_that_is_written(whole: Run, monkeypatch) -> None:
-    (whole.directory / "results.json").unlink(missing_ok=True)
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(of_run, "log_hyperparameters", killed)
-    with pytest.raises(KeyboardInterrupt):
-        whole.write_results(1.0)
-    assert not (whole.directory / "results.json").exists()
+        assert resumed.results(1.0)[key] == figures[key]

@@ -6,11 +6,11 @@ from typing import Any
 import lightning as L
 import torch
 
+from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.throughput import StepTimer, synchronize
 from training.metrics_file import METRICS
 from training.module import LanguageModule
-
-SPEED = "train/tokens_per_second"
+from training.tags import LOWEST, SPEED
 
 
 class Metrics(L.Callback):
@@ -20,9 +20,9 @@ class Metrics(L.Callback):
     `latest` the last value of every tag.
     """
 
-    def __init__(self, every_n_steps: int, tokens_per_step: int) -> None:
-        self.every_n_steps = every_n_steps
-        self.tokens_per_step = tokens_per_step
+    def __init__(self, every_n_steps: int, tokens_per_step: int, best: BestAndLast) -> None:
+        """`best` knows the lowest loss before a validation, in a resumed run too."""
+        self.every_n_steps, self.tokens_per_step, self.best = every_n_steps, tokens_per_step, best
         self.timer = StepTimer()
         self.latest: dict[str, float] = {}
         self._counted_step = 0
@@ -70,6 +70,7 @@ class Metrics(L.Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         metrics = {name: float(trainer.callback_metrics[name]) for name in ("val/loss", "val/bpb")}
+        metrics[LOWEST] = min(self.best.best_loss, metrics["val/loss"])  # never NaN, in this order
         self._write(trainer, metrics, trainer.global_step)
 
     def tokens_per_second(self) -> float | None:

@@ -30,6 +30,7 @@ from evaluation.report.figures.retrieval import (
 )
 from evaluation.report.figures.selection import measured
 from evaluation.result import Extrapolation
+from training.tags import FIGURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,7 +48,6 @@ _BY_MEASURE: dict[str, tuple[tuple[str, ...], str, Callable[[Mapping[str, Any]],
     "copy": (tuple(COPIES), "gain", copy_figure),
     "attention": (("attention",), "layers", attention_figure),
 }
-_TAGS = {"extrapolation": "figure"}  # as it was called before there were others
 
 
 def figures(
@@ -97,7 +97,6 @@ def draw_all(
 def log_figures(
     result: Mapping[str, Any], config: TransformerConfig | None, writer: SummaryWriter
 ) -> None:
-    """Log each of `figures` as an image `extrapolation/<name>`; the loss is `…/figure`."""
+    """Log each of `figures` as an image `val_figures/<name>`."""
     for name, draw in figures(result, config).items():
-        tag = f"extrapolation/{_TAGS.get(name, name)}"
-        writer.add_image(tag, pixels(draw()), 0, dataformats="HWC")
+        writer.add_image(FIGURES.format(name), pixels(draw()), 0, dataformats="HWC")

@@ -274,7 +274,9 @@ class Writer:
 def test_tensorboard_gets_an_image_of_each():
     writer = Writer()
     log_figures(result_of(), CONFIG, writer)
-    assert set(writer.images) == {f"extrapolation/{n}" for n in ("figure", "spectrum", "remaps")}
+    assert set(writer.images) == {
+        f"val_figures/{n}" for n in ("extrapolation", "spectrum", "remaps")
+    }
     assert min(image.std() for image in writer.images.values()) > 5  # something is drawn
 
 
