@@ -65,7 +65,11 @@ def result_of(plan: Any) -> float:
     from training.kept import RESULTS
 
     say(f"{plan.run} has ended before")
-    return float(json.loads((plan.run / RESULTS).read_bytes())["val/loss"])
+    path = plan.run / RESULTS
+    try:
+        return float(json.loads(path.read_bytes())["val/loss"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged; remove it, so that the run ends anew") from error
 
 
 def compare(runs: list[Path]) -> None:

@@ -38,11 +38,8 @@ class Placed:
         self.leftovers = Leftovers(directory)
         try:
             with user_errors():
-                return Run(
-                    *(prepared, directory, plan.checkpoint, plan.run is not None),
-                    typed=list(self.overrides.typed),
-                    swept=self.overrides.swept,
-                )
+                resumed, swept = plan.run is not None, self.overrides.swept
+                return Run(prepared, directory, plan.checkpoint, resumed, swept)
         except UserError:
             if plan.run or not (directory / CLAIM).exists():  # else another's by now
                 self.leftovers.remove()

@@ -13,17 +13,18 @@ from cli.rundir import RUNS, evaluation_directory
 def after(directories: Sequence[Path]) -> None:
     """Compare the runs of a sweep, in its own directory, and say where that is to be seen.
 
-    Nothing is said of a single run. The runs have ended by now and keep what they wrote, so that
-    what cannot be compared is a line and no failure.
+    Pictures are of the formats of the first run. Nothing is said of a single run. The runs have
+    ended by now and keep what they wrote, so that what cannot be compared is a line and no failure.
     """
-    from reports import compare_runs
+    from reports import RunFiles, compare_runs
     from reports.run_files import is_run
 
     runs = [directory for directory in directories if is_run(directory)]
     if len(runs) < 2:
         return
     try:
-        compare_runs(runs, lambda: comparison_directory(runs))
+        formats = RunFiles.read(runs[0]).config.get("figures", "png")
+        compare_runs(runs, lambda: comparison_directory(runs), formats)
     except (ValueError, UserError, OSError) as error:
         print(f"the runs are not compared: {error}")
     home = os.path.relpath(os.path.commonpath([os.path.abspath(run) for run in runs]))

@@ -16,12 +16,13 @@ UNITS = {LOSS: "nats per token", BPB: "bits per byte"}
 class Comparable:
     """The figure by which runs are compared, None where there is none, and why it is not another.
 
-    `doubts`: what a reader must know besides.
+    `doubts`: what a reader must know besides; `same_text`: whether all have read one text.
     """
 
     figure: str | None
     reasons: list[str]
     doubts: list[str]
+    same_text: bool = True
 
 
 def comparable(runs: Sequence[RunFiles]) -> Comparable:
@@ -32,7 +33,7 @@ def comparable(runs: Sequence[RunFiles]) -> Comparable:
     """
     doubts = _old(runs)
     if reason := _other_text(runs):
-        return Comparable(None, [reason], doubts)
+        return Comparable(None, [reason], doubts, same_text=False)
     tokenizers = _settings(runs, "tokenizer")
     counts = _settings(runs, "val_tokens")
     if len(tokenizers) == 1 and len(counts) == 1:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reports.comparison import Comparison
 from reports.groups import Group, mean_of
 from reports.run_files import RunFiles
 
@@ -67,11 +68,12 @@ def train_lengths(groups: Sequence[Group]) -> set[int]:
     return {result["train_length"] for result in results if result}
 
 
-def same_targets(groups: Sequence[Group]) -> bool:
+def same_targets(comparison: Comparison) -> bool:
     """Whether all that was measured was measured on the same passages."""
-    results = [run.extrapolation for group in groups for run in group.runs.values()]
-    protocols = [result.get("protocol") or {} for result in results if result]
-    lengths = {str(result.get("lengths")) for result in results if result}
-    return len(lengths) <= 1 and all(
-        len({str(protocol.get(key)) for protocol in protocols}) <= 1 for key in PROTOCOL
-    )
+    runs = [run for group in comparison.groups for run in group.runs.values()]
+    results = [run.extrapolation for run in runs if run.extrapolation]
+    asked = [
+        [result["lengths"], *((result.get("protocol") or {}).get(key) for key in PROTOCOL)]
+        for result in results
+    ]
+    return comparison.comparable.same_text and all(one == asked[0] for one in asked)

@@ -45,7 +45,7 @@ def contexts_figure(comparison: Comparison) -> Figure | None:
     what = "bits per byte; lower is better"
     if comparison.has_seeds:
         what += "; means of the seeds"
-    if not same_targets(groups):
+    if not same_targets(comparison):
         what += "; not all on the same passages"
     if max(map(max, drawn)) > limits[1]:
         what += f"; axis cut off at {limits[1]:.2f}"

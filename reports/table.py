@@ -77,7 +77,7 @@ def _context_columns(groups: Sequence[Group]) -> list[Column]:
     head = f"bpb at {min(lengths):,}" if shared else "bpb at longest"
     none = [_bits(one, one.none, "", shared) if one else EMPTY for one in found]
     best = [_bits(one, one.best, one.method or "", shared) if one else EMPTY for one in found]
-    columns = [(head, 4, none), ("with method", 3, best)]
+    columns = [(head, 4, none), ("best method", 3, best)]
     return columns if set(best) != {EMPTY} else columns[:1]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from reports.comparable import BPB, LOSS, UNITS, devices
 from reports.comparison import Comparison
+from reports.contexts import same_targets
 from reports.groups import seed_of
 from reports.statistics import Interval, Means
 from reports.table import FORMS, half_of
@@ -36,12 +37,14 @@ def verdict(comparison: Comparison) -> list[str]:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """How the table is read: its stars, and what its intervals are."""
-    means = comparison.compared
-    if means is None or means.ci95 is None:
-        return []
-    star = ["* lower than every other by more than its interval"] if means.clear else []
-    return [*star, _basis(means)]
+    """How the table is read: its stars, its intervals, and what its columns are not."""
+    means, lines = comparison.compared, []
+    if means is not None and means.ci95 is not None:
+        lines += ["* lower than every other by more than its interval"] if means.clear else []
+        lines.append(_basis(means))
+    if not same_targets(comparison):
+        lines.append("bpb at long contexts is not of the same passages in all runs")
+    return lines
 
 
 def _basis(means: Means) -> str:
@@ -173,8 +176,8 @@ def _repeats(comparison: Comparison) -> list[str]:
             key = (str(group.values), seed)
             if key in seen:
                 lines.append(
-                    f"{run.directory} is like {seen[key]} in every key and in its seed; it counts "
-                    "as a setup of its own, since it is no further seed."
+                    f"{run.directory} is like {seen[key]}, its seed included: it is no further "
+                    "seed, and stands as a setup of its own."
                 )
             seen.setdefault(key, str(run.directory))
     return lines

@@ -47,6 +47,9 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
     assert (home / "out/cells.jsonl").read_bytes() == cells
     assert json.loads((home / "out/extrapolation.json").read_text()) == result
 
+    status, quiet, _ = evaluate(home, *options, "--quiet")
+    assert status == 0 and quiet == out[out.index("Bits per byte") :]  # tables and `results:`
+
     more = ("lengths=[32,48,64]", "methods=[none,yarn@2,logn]", "measures=[loss,positions]")
     status, out, err = evaluate(home, *options, *more)
     assert status == 0 and "8 finished cells found in out" in out, err
@@ -60,6 +63,16 @@ def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: 
         status, _, err = evaluate(home, *options, changed)
         assert status == 2 and len(err.splitlines()) == 1
         assert "output_dir=out: holds an evaluation with " in err and differs in err
+
+
+def test_what_generate_says_beside_the_text(home: Path) -> None:
+    one = ("generate.py", "checkpoint=a", "prompt=line", "max_new_tokens=3")
+    loud, quiet, two = (
+        command_here(*one, *more, cwd=home).stdout
+        for more in (["seed=1"], ["seed=1", "-q"], ["seed=1,2", "-m"])
+    )
+    assert loud == quiet and loud.startswith("line")
+    assert two.startswith(f"job 1 of 2: seed=1\n{loud}job 2 of 2: seed=2 (about 0:0")
 
 
 @pytest.mark.parametrize(

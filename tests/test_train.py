@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from commands import TINY, command, command_here, write_text
+from pages import Page, assert_stands_alone
+from tensorboards import events, groups_of, hparams, points
 from training.checkpoint_files import read_checkpoint
-
-
-def events(directory: Path) -> EventAccumulator:
-    """Everything in the event files of one directory."""
-    accumulator = EventAccumulator(
-        str(directory), size_guidance={"scalars": 0, "tensors": 0, "images": 0}
-    )
-    return accumulator.Reload()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +66,7 @@ def test_metrics_lines_and_tensorboard_agree(home: Path) -> None:
     lines = [json.loads(line) for line in (home / "run/metrics.jsonl").read_text().splitlines()]
     written = events(home / "run/tensorboard")
     tags = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second")
-    for tag in (*tags, "val/loss", "val/bpb"):
+    for tag in (*tags, "val/loss", "val/bpb", "val/loss_best"):
         expected = [(line["step"], line[tag]) for line in lines if tag in line]
         found = [(event.step, event.value) for event in written.Scalars(tag)]
         assert [step for step, _ in found] == [step for step, _ in expected]
@@ -89,24 +82,41 @@ def test_training_learns(home: Path) -> None:
     assert losses[-1] < losses[0] - 1
 
 
-def test_tensorboard_has_text_figure_hparams_and_overlaid_methods(home: Path) -> None:
+def test_tensorboard_has_one_run_with_curves_text_and_pictures(home: Path) -> None:
     root = home / "run/tensorboard"
+    assert {path.parent for path in root.rglob("events*")} == {root}
     main = events(root)
     assert "samples/text_summary" in main.Tags()["tensors"]
-    assert any("hparams" in name for name in main.summary_metadata)
-    assert events(root / "extrapolation").Tags()["images"]
+    assert "val_figures/extrapolation" in main.Tags()["images"]
+    scalars = main.Tags()["scalars"]
+    assert list(groups_of(scalars)) == ["train", "val", "val_extrapolation"]  # two are open
+    assert all(len(main.Scalars(tag)) > 1 for tag in scalars)  # no chart of a dot
     report = json.loads((home / "run/extrapolation.json").read_text())
-    for method in ("none", "linear", "ntk", "yarn"):
-        scalars = events(root / method).Scalars("extrapolation/bpb")
-        assert [scalar.step for scalar in scalars] == [32, 64, 128, 256]
-        bpb = report["methods"][method]["bpb"]
-        assert [scalar.value for scalar in scalars] == pytest.approx(bpb, rel=1e-5)
+    for method, values in report["methods"].items():
+        measured = dict(points(root, f"val_extrapolation/bpb/{method}"))
+        assert [measured[n] for n in report["lengths"]] == pytest.approx(values["bpb"], rel=1e-5)
 
 
-def test_hparams_carry_the_final_figures(home: Path) -> None:
+def test_hparams_has_one_full_row_with_the_results(home: Path) -> None:
     results = json.loads((home / "run/results.json").read_text())
-    found = events(home / "run/tensorboard").Scalars("hp/val_loss")
-    assert found[-1].value == pytest.approx(results["val/loss"], rel=1e-5)
+    report = json.loads((home / "run/extrapolation.json").read_text())
+    keys, metrics, rows = hparams(home)
+    (cells,) = rows.values()
+    assert all(key in cells for key in [*keys, *metrics])
+    assert cells["data.path"].endswith("my text, (1).txt") and cells["seed"] == 0
+    assert cells["val/loss_best"] == pytest.approx(results["val/loss"], rel=1e-5)
+    for method in ("none", "yarn"):
+        longest = report["methods"][method]["bpb"][-1]
+        assert cells[f"val_extrapolation/bpb/{method}"] == pytest.approx(longest, rel=1e-5)
+
+
+def test_the_page_of_a_run_stands_alone_and_is_named_at_the_end(home: Path) -> None:
+    results = json.loads((home / "run/results.json").read_text())
+    page = Page.read(home / "run/report.html")
+    assert_stands_alone(page)
+    assert f"{results['val/loss']:.4f}" in page.text and "my text, (1).txt" in page.text
+    assert len(page.images) == 4  # the curves, and what the run has drawn
+    assert (home / "run.txt").read_text().splitlines()[-1].split() == ["report", "run/report.html"]
 
 
 def test_extrapolation_files_agree(home: Path) -> None:
@@ -251,6 +261,7 @@ def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     (sweep,) = tmp_path.glob("runs/text-nano/*")
-    assert {path.name for path in sweep.iterdir()} == {"rope=pytorch", "rope=triton"}
+    jobs = {path.parent.name for path in sweep.glob("*/results.json")}
+    assert jobs == {"rope=pytorch", "rope=triton"} and (sweep / "report.html").is_file()
     assert len(list(sweep.glob("*/results.json"))) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"text.txt", "runs", "cache"}

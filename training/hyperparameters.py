@@ -1,9 +1,9 @@
 """A run's row in TensorBoard's HParams, which is there from the first step on.
 
 A row holds every value of the config, so that no cell of a table is blank, whichever runs it
-compares. TensorBoard's table has the columns of one of its runs, those that differ before the
-others, and shows the first five, then the first five curves. So the columns are few: in a sweep
-what was swept, else what was typed, then basics.
+compares. Of the columns TensorBoard shows five, and of the curves five. A job of a sweep says
+which: what was swept, and the figures to compare by. Where several runs say so, TensorBoard asks
+any one of them; so a run by itself says nothing, and among such runs what differs comes first.
 """
 
 import math
@@ -30,11 +30,15 @@ from training.prepare import Prepared
 from training.resume_point import EVENTS
 from training.tags import EXTRAPOLATION, LOWEST, SPEED
 
-BASICS = (
-    *("seed", "optimizer.lr", "model.n_layers", "model.d_model", "model.n_heads"),
-    *("position", "rope.backend", "scaling.method", "data.corpus", "data.seq_len"),
-    *("data.batch_size", "trainer.max_steps"),
-)
+ALWAYS = ("seed", "optimizer.lr")  # columns of every sweep
+# What a group stands for that was swept as a whole (`model=nano,mini`)
+GROUPS = {
+    "model": ("model.n_layers", "model.d_model", "model.n_heads"),
+    "rope": ("rope.backend",),
+    "scaling": ("scaling.method",),
+    "data": ("data.corpus", "data.seq_len"),
+    "optimizer": ("optimizer.lr",),
+}
 # What says where a run lies, or what is done beside its training
 OTHER = (
     *("name", "run_dir", "resume", "hydra", "figures"),
@@ -50,22 +54,15 @@ def log_row(
     columns: Mapping[str, bool],
     tags: Sequence[str],
 ) -> None:
-    """Write a row, its `columns`, and the tags of the curves that it is compared by."""
+    """Write a row; where it has `columns`, them and the tags of the curves to compare by."""
     start = SessionStartInfo(start_time_secs=time.time())
     for key, value in values.items():
         ParseDict(value, start.hparams[key])
-    experiment = api_pb2.Experiment(
-        hparam_infos=[
-            api_pb2.HParamInfo(name=key, type=_type(values[key]), differs=differs)
-            for key, differs in columns.items()
-        ],
-        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags],
-    )
-    for tag, data in (
-        (EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
-        (SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
-    ):
-        logger.experiment.file_writer.add_summary(_summary(tag, data), 0)
+    data = {SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start)}
+    if columns:
+        data[EXPERIMENT_TAG] = HParamsPluginData(experiment=_experiment(values, columns, tags))
+    for tag, content in data.items():
+        logger.experiment.file_writer.add_summary(_summary(tag, content), 0)
     logger.experiment.flush()  # now, or the row would be there after two minutes
 
 
@@ -75,19 +72,11 @@ def row(prepared: Prepared) -> dict[str, Value]:
     return {**dict(_flat(config)), "rope.backend": prepared.backend}
 
 
-def columns(
-    values: Mapping[str, Value], typed: Sequence[str], swept: Sequence[str] = ()
-) -> dict[str, bool]:
-    """The columns of a run whose row has `values`, each with whether it stands before the others.
-
-    A group that was typed (`model`) stands for its basics.
-    """
-    first = []
-    for key in swept or typed:
-        below = [basic for basic in BASICS if basic.startswith(f"{key}.")]
-        first += [key] if key in values else below
-    others = BASICS[:2] if swept else BASICS
-    return dict.fromkeys(first, True) | dict.fromkeys((k for k in others if k not in first), False)
+def columns(values: Mapping[str, Value], swept: Sequence[str]) -> dict[str, bool]:
+    """The columns of a sweep's jobs, whose rows have `values`: each with whether it was swept."""
+    keys = [key for one in swept for key in GROUPS.get(one, (one,)) if key in values]
+    others = [key for key in ALWAYS if key not in keys]
+    return {**dict.fromkeys(keys, True), **dict.fromkeys(others, False)} if keys else {}
 
 
 def curves(config: Mapping[str, Any]) -> list[str]:
@@ -112,6 +101,18 @@ def logged_columns(directory: Path) -> dict[str, bool]:
                     infos = content.experiment.hparam_infos
                     return {info.name: info.differs for info in infos}
     return {}
+
+
+def _experiment(
+    values: Mapping[str, Value], columns: Mapping[str, bool], tags: Sequence[str]
+) -> api_pb2.Experiment:
+    return api_pb2.Experiment(
+        hparam_infos=[
+            api_pb2.HParamInfo(name=key, type=_type(values[key]), differs=differs)
+            for key, differs in columns.items()
+        ],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in tags],
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:

@@ -42,16 +42,15 @@ class Run:
         directory: Path,
         checkpoint: Path | None,
         resumed: bool = False,
-        typed: Sequence[str] = (),
         swept: Sequence[str] = (),
     ) -> None:
         """Build it in memory; the first writing is `fit`'s. ValueError for what cannot be built.
 
         `resumed`: the directory holds a run, to go on from `checkpoint`, or anew without one.
-        `typed`: the keys by which this run is told from others; `swept`: those of a sweep's jobs.
+        `swept`: the keys that are others in other jobs of a sweep.
         """
         self.prepared, self.directory, self.checkpoint = prepared, directory, checkpoint
-        self.typed, self.swept = typed, swept
+        self.swept = swept
         contents = read_checkpoint(checkpoint, "resume") if checkpoint else None
         # One without a checkpoint goes on from its beginning.
         point = ResumePoint.of(contents) if contents else ResumePoint(0)
@@ -121,8 +120,7 @@ class Run:
         self._take_back()
         for logger, known in zip(self.tensorboards, before, strict=True):
             began = {key: first for key, first in known.items() if key in values}
-            shown = began or columns(values, self.typed, self.swept)
-            log_row(logger, values, shown, tags)
+            log_row(logger, values, began or columns(values, self.swept), tags)
         log_config(self.trainer.loggers, self.prepared.config)
 
     def _take_back(self) -> None:

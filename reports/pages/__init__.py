@@ -5,20 +5,7 @@ is fetched. `run_page.py` and `comparison_page.py` gather what a page shows, `te
 it looks, `pictures.py` and `curves.py` make its pictures, `template.py` fills it in.
 """
 
-from typing import TYPE_CHECKING
-
-from common.lazy import importing
-
-if TYPE_CHECKING:
-    from reports.pages.comparison_page import comparison_page
-    from reports.pages.run_page import write_run_page
+from reports.pages.comparison_page import comparison_page
+from reports.pages.run_page import write_run_page
 
 __all__ = ["comparison_page", "write_run_page"]
-
-__getattr__ = importing(
-    __name__,
-    {
-        "reports.pages.comparison_page": ["comparison_page"],
-        "reports.pages.run_page": ["write_run_page"],
-    },
-)

@@ -25,7 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             run = write_run(place, loss + seed / 100, seed=seed, optimizer__lr=lr)
             for name in ("metrics.jsonl", "extrapolation.json"):  # pictures take their time
                 (run / name).unlink()
-    write_run(Path("runs/y/20260101-130000"), 3.2, position="alibi")
+    y = write_run(Path("runs/y/20260101-130000"), 3.2, position="alibi")
+    (y / "extrapolation.json").unlink()
     write_run(Path("runs/z/20260101-140000"), None, position="nope")
     return tmp_path
 
@@ -131,7 +132,12 @@ def test_a_sweep_that_cannot_be_compared_has_ended_all_the_same(
 def test_a_real_sweep_is_read_from_terminal_files_and_events(tmp_path: Path) -> None:
     write_text(tmp_path / "text.txt")
     swept = ("optimizer.lr=0.01,0.00001", "seed=0,1", "-m")
-    options = ("data.path=text.txt", "evaluation.methods=[none,yarn]", "callbacks=none")
+    options = (
+        "data.path=text.txt",
+        "figures=svg",
+        "evaluation.methods=[none,yarn]",
+        "callbacks=none",
+    )
     done = command("train.py", *TINY, *options, *swept, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (home,) = (tmp_path / "runs").glob("*/*")
@@ -150,6 +156,7 @@ def test_a_real_sweep_is_read_from_terminal_files_and_events(tmp_path: Path) -> 
         f"{means[best]:.4f}" in done.stdout
         and f"results: {home.relative_to(tmp_path)}" in done.stdout
     )
+    assert (home / "curves.svg").exists() and (home / "extrapolation.svg").exists()
     events = EventAccumulator(str(home / "tensorboard")).Reload()
     text = events.Tensors("comparison")[0].tensor_proto.string_val[0].decode()
     assert f"{means[best]:.4f}" in text

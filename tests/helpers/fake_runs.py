@@ -18,6 +18,7 @@ def write_run(
     results: dict[str, Any] | None = None,
     environment: dict[str, Any] | None = None,
     methods: tuple[str, ...] = ("none", "yarn"),
+    passages: int = 3,
     **config: Any,
 ) -> Path:
     """A finished run that ended at `loss`, or with None an unfinished one.
@@ -39,7 +40,7 @@ def write_run(
     if loss is None:
         return directory
     bpb = {"bpb": [loss + i / 10 for i in range(len(LENGTHS))]}
-    protocol = {"passages": 3, "target_tokens": 16, "target_bytes": 48}
+    protocol = {"passages": passages, "target_tokens": 16, "target_bytes": 48}
     extrapolation = {"train_length": 32, "lengths": LENGTHS, "protocol": protocol}
     extrapolation["methods"] = dict.fromkeys(methods, bpb)
     write_json(directory / "extrapolation.json", extrapolation)

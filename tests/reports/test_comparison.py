@@ -192,10 +192,19 @@ def test_speeds_of_two_devices_are_said_to_be_so(tmp_path: Path) -> None:
     assert found.verdict[-1] == "Speeds are of different devices: H100, cpu."
 
 
+@pytest.mark.parametrize("other", ["text", "passages"])
+def test_bits_of_other_passages_are_said_to_be_so(tmp_path: Path, other: str) -> None:
+    found = compared(tmp_path, {"seed": 1}, {"seed": 2})
+    note = "bpb at long contexts is not of the same passages in all runs"
+    assert note not in found.notes
+    changed = {"results": {"text": "b"}} if other == "text" else {"passages": 9}
+    assert note in compared(tmp_path / "b", {"seed": 1}, {"seed": 2, **changed}).notes
+
+
 def test_a_narrow_terminal_keeps_what_matters(tmp_path: Path) -> None:
     table = compared(tmp_path, *CLEAR).table
     shown, dropped = narrowed(table, 66)
     assert shown.heads == ["lr", "seeds", "val/loss", "to best", "bpb"]
-    assert dropped == ["bpb at 128", "with method", "tokens/s", "seconds"]
+    assert dropped == ["bpb at 128", "best method", "tokens/s", "seconds"]
     assert narrowed(table, 200) == (table, [])
     assert [len(row) for row in shown.rows] == [5, 5, 5]

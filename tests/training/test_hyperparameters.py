@@ -5,19 +5,24 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
+import training.run
 from commands import write_text
 from runs import Killed, fit
 from tensorboards import SHOWN, events, hparams, points
-from training.hyperparameters import BASICS, columns, curves, log_row, logged_columns
+from training.hyperparameters import columns, curves, log_row, logged_columns
 
-VALUES = dict.fromkeys(BASICS, 1) | {"rope.theta": 1e4, "model.window": "null", "seed": 0}
+VALUES = {
+    **{"crossbatch_from": 0, "seed": 0, "optimizer.lr": 0.01, "model.n_layers": 2},
+    **{"model.d_model": 32, "model.n_heads": 2, "rope.backend": "pytorch"},
+    **{"rope.theta": 1e4, "model.window": "null", "trainer.max_steps": 10},
+}
 TAGS = ["val/loss_best", "val/bpb"]
 
 
-def log(home: Path, name: str, typed: list[str], swept: list[str], **values: object) -> None:
-    """A run as a job of a sweep leaves it: its row, then its curves."""
+def log(home: Path, name: str, swept: list[str], **values: object) -> None:
+    """A run as it leaves its row and its curves."""
     logger = TensorBoardLogger(str(home / name), name="", version="tensorboard")
-    log_row(logger, VALUES | values, columns(VALUES, typed, swept), TAGS)
+    log_row(logger, VALUES | values, columns(VALUES, swept), TAGS)
     for tag in TAGS:
         logger.log_metrics({tag: 2.5}, step=10)
     logger.finalize("success")
@@ -29,37 +34,31 @@ def test_a_sweep_has_a_full_row_for_each_job_and_the_swept_keys_first(tmp_path: 
         for window in (8, "null"):
             job = {"rope.theta": theta, "model.window": window}
             name = f"theta={theta},window={window}"
-            log(tmp_path, name, ["trainer.max_steps", *swept], swept, **job)
+            log(tmp_path, name, swept, **job)
+    log(tmp_path, "theta=10000.0,by itself", [])  # a run by itself takes nothing away
     keys, metrics, rows = hparams(tmp_path)
     assert set(keys[:2]) == set(swept) and len(keys) < SHOWN  # so that metrics are in sight
-    assert metrics == TAGS and len(rows) == 4
+    assert metrics == TAGS and len(rows) == 5
     for name, cells in rows.items():
         assert all(key in cells for key in [*keys, *metrics]), name  # none is blank
         theta = float(name.split(",")[0].removeprefix("theta="))
         assert cells["rope.theta"] == theta and cells["val/loss_best"] == 2.5
 
 
-def test_no_cell_is_blank_where_runs_were_typed_otherwise(tmp_path: Path) -> None:
-    log(tmp_path, "plain", [], [])
-    log(tmp_path, "typed", ["rope.theta"], [])
+def test_among_runs_by_themselves_what_differs_stands_first(tmp_path: Path) -> None:
+    log(tmp_path, "one", [])
+    log(tmp_path, "two", [], **{"trainer.max_steps": 20})
+    log(tmp_path, "three", [], **{"trainer.max_steps": 30})
     keys, metrics, rows = hparams(tmp_path)
-    assert len(rows) == 2 and len(keys) <= len(BASICS) + 1
+    assert keys[0] == "trainer.max_steps" and len(rows) == 3
     assert all(key in cells for cells in rows.values() for key in [*keys, *metrics])
 
 
-@pytest.mark.parametrize(
-    ("typed", "first"),
-    [
-        (["rope.theta", "seed"], ["rope.theta", "seed"]),
-        (["model"], ["model.n_layers", "model.d_model", "model.n_heads"]),  # as model=mini
-        (["rope", "name", "evaluation.passages", "experiment"], ["rope.backend"]),
-        ([], []),
-    ],
-)
-def test_what_was_typed_stands_first_and_the_basics_behind(typed: list, first: list) -> None:
-    found = columns(VALUES, typed)
-    assert [key for key, stands_first in found.items() if stands_first] == first
-    assert set(found) == {*first, *BASICS} and list(found)[: len(first)] == first
+def test_columns_of_a_group_are_its_sizes_and_of_other_keys_none() -> None:
+    found = columns(VALUES, ["rope", "model", "callbacks", "name"])
+    first = ["rope.backend", "model.n_layers", "model.d_model", "model.n_heads"]
+    assert found == dict.fromkeys(first, True) | {"seed": False, "optimizer.lr": False}
+    assert columns(VALUES, ["name"]) == columns(VALUES, []) == {}
 
 
 def test_curves_are_those_that_a_run_will_have() -> None:
@@ -80,17 +79,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def test_a_resumed_run_has_one_row_with_its_first_columns_and_no_point_twice(home: Path) -> None:
+def test_a_resumed_run_has_one_row_with_its_first_columns_and_no_point_twice(
+    home: Path, monkeypatch
+) -> None:
     options = ("logger=tensorboard", "trainer.val_check_interval=2", "trainer.max_steps=6")
     whole = fit(home, "whole", *options)
-    with pytest.raises(Killed):
-        fit(home, "cut", *options, "optimizer.lr=0.003", stop=4)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        job = columns(dict.fromkeys(("optimizer.lr", "seed"), 1), ["optimizer.lr"])
+        patched.setattr(training.run, "columns", lambda *_: job)
+        fit(home, "cut", *options, stop=4)
     directory = home / "cut/tensorboard"
     rows_before = hparams(home / "cut")
     fit(home, "cut", f"resume={home / 'cut'}", *options)
     keys, _, rows = hparams(home / "cut")
     assert len(rows) == 1 and keys == rows_before[0]
-    assert logged_columns(directory)["optimizer.lr"]  # the first, though not typed again
+    assert logged_columns(directory) == {"optimizer.lr": True, "seed": False}
     files = [path.read_bytes() for path in directory.glob("events*")]
     assert sum(file.count(b"_hparams_/session_start_info") for file in files) == 1
     for tag in ("val/loss_best", "val/loss", "train/loss"):

@@ -17,7 +17,6 @@ from evaluation import (
     Extrapolation,
     figure,
     legend,
-    log_tensorboard,
     table,
     tables,
     write_report,
@@ -140,23 +139,6 @@ def test_markdown_has_the_tables_with_intervals_and_the_best_in_bold(with_passke
     assert "- at 2048 (none): out of GPU memory" in text and "- `yarn`: what yarn does" in text
 
 
-def test_a_row_of_hparams_has_the_figures_by_which_models_are_compared(with_passkey, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams import plugin_data_pb2
-
-    with_passkey.protocol["model"] = {"position": "rope", "parameters": 123, "theta": 1e4}
-    log_tensorboard(with_passkey, tmp_path)
-    events = EventAccumulator(str(tmp_path / "yarn")).Reload()
-    points = [(e.step, e.value) for e in events.Scalars("extrapolation/passkey")]
-    assert points == [(256, 1.0), (512, 0.5)]
-    (tax,), (bpb,) = events.Scalars("hp/tax"), events.Scalars("hp/bpb")
-    assert (tax.value, bpb.value, bpb.step) == (0.25, 3.125, 2048)
-    assert "hp/passkey" not in events.Tags()["scalars"]  # not measured at the longest length
-    content = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    facts = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert facts["method"].string_value == "yarn" and facts["parameters"].number_value == 123
-
-
 def test_png_is_a_picture_of_reasonable_size(result, tmp_path):
     write_report(result, tmp_path)
     assert (tmp_path / "extrapolation.png").stat().st_size < 100_000
@@ -258,22 +240,6 @@ def test_a_table_without_marks_says_why(result):
     del result.best["loss"]  # as results of before there were marks
     text = printed(result)
     assert "*" not in text and "no method" not in text and "lower is better" in text
-
-
-def test_tensorboard_has_a_sub_run_per_method_and_the_figure(result, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    log_tensorboard(result, tmp_path)
-    log_tensorboard(result, tmp_path)  # a repeated evaluation replaces its curves
-    assert {path.name for path in tmp_path.iterdir()} == {*BPB, "extrapolation"}
-    for name, bpb in BPB.items():
-        events = EventAccumulator(str(tmp_path / name)).Reload()
-        assert set(events.Tags()["scalars"]) <= {"extrapolation/bpb", "hp/bpb"}
-        points = [(event.step, event.value) for event in events.Scalars("extrapolation/bpb")]
-        assert points == [(n, b) for n, b in zip(LENGTHS, bpb, strict=True) if b is not None]
-    events = EventAccumulator(str(tmp_path / "extrapolation")).Reload()
-    (image,) = events.Images("extrapolation/figure")
-    assert image.width > 1000 and image.encoded_image_string[:4] == b"\x89PNG"
 
 
 def test_neither_pyplot_nor_tensorboard_is_imported_before_it_is_needed():
