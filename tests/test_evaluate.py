@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cli.subjects import checkpoint_paths
-from commands import write_text
+from commands import command_here, write_text
 from saved_models import evaluate, save
 
 FEW = ("passages=2", "target_tokens=8", "lengths=[32,64]", "methods=[none,crop,yarn@2]")

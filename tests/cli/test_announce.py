@@ -27,15 +27,11 @@ def test_paths_are_printed_as_they_are(
     rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["run"].strip() == str(tmp_path / name)
     assert shlex.split(rows["curves"]) == ["tensorboard", "--logdir", str(tmp_path / name)]
-    figures = {
-        "tokens_per_second": 1.0,
-        "mfu": None,
-        "ended": "max_steps",
-        "val/loss": 1.0,
-        "best_step": 1,
-    }
-    summarize(run, figures | {"val/bpb": 1.0, "seconds": 1.0})
-    assert f"{tmp_path / name}" in capsys.readouterr().out
+    figures = {"tokens_per_second": 1.0, "mfu": None, "val/loss": 1.0, "best_step": 1}
+    figures |= {"val/bpb": 1.0, "seconds": 1.0, "ended": "max_steps"}
+    page = tmp_path / name / "report.html"
+    summarize(run, figures, page)
+    assert f"report    {page}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,6 @@
 """The rows of HParams, as TensorBoard's own code reads them from directories of runs."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,24 +84,37 @@ def test_a_resumed_run_has_one_row_with_its_first_columns_and_no_point_twice(
     home: Path, monkeypatch
 ) -> None:
     options = ("logger=tensorboard", "trainer.val_check_interval=2", "trainer.max_steps=6")
-    whole = fit(home, "whole", *options)
     with monkeypatch.context() as patched, pytest.raises(Killed):
         job = columns(dict.fromkeys(("optimizer.lr", "seed"), 1), ["optimizer.lr"])
         patched.setattr(training.run, "columns", lambda *_: job)
-        fit(home, "cut", *options, stop=4)
-    directory = home / "cut/tensorboard"
-    rows_before = hparams(home / "cut")
-    fit(home, "cut", f"resume={home / 'cut'}", *options)
-    keys, _, rows = hparams(home / "cut")
-    assert len(rows) == 1 and keys == rows_before[0]
+        fit(home, "run", *options, stop=4)
+    run = fit(home, "run", f"resume={home / 'run'}", *options)
+    keys, _, rows = hparams(home / "run")
+    assert len(rows) == 1 and keys == ["optimizer.lr", "seed"]
+    directory = home / "run/tensorboard"
     assert logged_columns(directory) == {"optimizer.lr": True, "seed": False}
     files = [path.read_bytes() for path in directory.glob("events*")]
+    assert len(files) == 2
     assert sum(file.count(b"_hparams_/session_start_info") for file in files) == 1
-    for tag in ("val/loss_best", "val/loss", "train/loss"):
-        assert points(directory, tag) == points(home / "whole/tensorboard", tag)
-    lowest = [value for _, value in points(directory, "val/loss_best")]
-    losses = [value for _, value in points(directory, "val/loss")]
-    assert lowest == [min(losses[: i + 1]) for i in range(3)]
-    assert lowest[-1] == pytest.approx(whole.results(1.0)["val/loss"])
     tags = events(directory).Tags()["scalars"]
-    assert not any(tag.startswith("hp") for tag in tags)
+    assert {tag.split("/")[0] for tag in tags} == {"train", "val"}  # and no dots of results
+    lowest, losses = (points(directory, tag) for tag in ("val/loss_best", "val/loss"))
+    assert [step for step, _ in losses] == [2, 4, 6]
+    assert lowest == [
+        (step, min(loss for _, loss in losses[: i + 1])) for i, (step, _) in enumerate(losses)
+    ]
+    assert lowest[-1][1] == pytest.approx(run.results(1.0)["val/loss"])
+
+
+def test_the_lowest_loss_stays_where_later_ones_are_higher(home: Path) -> None:
+    """Also right after a resume: the best of before counts, in each line of metrics.jsonl."""
+    options = ("optimizer.lr=3", "trainer.val_check_interval=1", "trainer.max_steps=4")
+    with pytest.raises(Killed):
+        fit(home, "worse", *options, "optimizer.warmup_steps=1", stop=2)
+    run = fit(home, "worse", f"resume={home / 'worse'}", *options, "optimizer.warmup_steps=1")
+    lines = map(json.loads, (home / "worse/metrics.jsonl").read_text().splitlines())
+    logged = [(line["val/loss"], line["val/loss_best"]) for line in lines if "val/loss" in line]
+    losses = [loss for loss, _ in logged]
+    assert len(logged) == 4 and losses[2] > losses[0]  # the first after the resume
+    assert [lowest for _, lowest in logged] == [min(losses[: i + 1]) for i in range(4)]
+    assert run.results(1.0)["val/loss"] == min(losses)
