@@ -101,6 +101,7 @@ def test_what_others_have_brought_meanwhile_stays(tmp_path: Path) -> None:
 
 def test_a_run_that_goes_further_is_unfinished_before_its_config_is_written(home: Path) -> None:
     run = fit(home, "a", "trainer.max_steps=2")
+    assert {"trainer.max_steps", "run_dir", "model.d_model"} <= set(run.typed)
     run.write_results(1.0)
     asked = [f"resume={run.directory}", "trainer.max_steps=4"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
