@@ -1,8 +1,6 @@
 """Train a transformer from its config, then measure how far past its training length it goes."""
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ def main(composed: DictConfig, overrides: Overrides) -> float:
     if plan.ended:
         return result_of(plan)
 
-    sys.path.append(os.getcwd())  # where the user's own callbacks lie; last, to shadow nothing
     from cli.place import Placed  # from here on torch is loaded
     from evaluation import check_lengths_fit, check_passages_fit, check_settings
     from training.prepare import prepare

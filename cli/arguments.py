@@ -12,8 +12,8 @@ from cli.errors import UserError
 from cli.overrides import VERBATIM
 from common.rules import nearest, shown
 
-_QUIET, _FOLDER = ("-q", "--quiet"), ("-cd", "--config-dir")
-_FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", *_QUIET)
+QUIET, _FOLDER = ("-q", "--quiet"), ("-cd", "--config-dir")
+_FLAGS = ("-h", "--help", "-m", "--multirun", "--resolve", *QUIET)
 _SHOWN = ("job", "hydra", "all")  # what -c and --cfg print
 _THERE = (
     "there is --help, --multirun (-m), --quiet (-q), --config-dir DIR, --cfg job; all else is "
@@ -48,7 +48,7 @@ def check_arguments(arguments: Sequence[str], config_name: str) -> None:
 
 def known_flags(flags: Sequence[str]) -> tuple[list[str], bool, str | None]:
     """The flags that Hydra knows, whether it was asked to be quiet, and the user's folder."""
-    hydras = [flag for flag in flags if flag not in _QUIET]
+    hydras = [flag for flag in flags if flag not in QUIET]
     folder = None
     for before, flag in zip(["", *hydras], hydras, strict=False):
         if before in _FOLDER:

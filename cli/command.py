@@ -156,7 +156,6 @@ class _Command:
         use_folder(self.folder)
         self.typed = Overrides(lines)
         check_overrides(self.typed, flags, config_name)
-        check_users_options(self.typed, config_name)
         self.sweep = Sweep(self.typed) if {"-m", "--multirun"} & set(flags) else None
         self.composing = [True]
 
@@ -164,12 +163,13 @@ class _Command:
         self, check: Check | None, after_sweep: Callable[[list[Path]], None] | None = None
     ) -> None:
         """Show the help, or let Hydra run the job, or the jobs and what comes after them."""
-        if {"-h", "--help"} & set(self.flags):
-            with self._explained():
+        with self._explained():
+            check_users_options(self.typed, self.config_name)
+            if {"-h", "--help"} & set(self.flags):
                 print(help_text(self.config_name, self.typed.lines))
-            return
-        if check is not None and self.sweep:
-            _check_jobs(self.typed, self.config_name, check)
+                return
+            if check is not None and self.sweep:
+                _check_jobs(self.typed, self.config_name, check)
         try:
             with self._explained(), self._placed(after_sweep is not None):
                 self._run_jobs()

@@ -14,7 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 
 import hydra
 
-from cli.arguments import known_flags
+from cli.arguments import QUIET, known_flags
 from cli.errors import UserError
 from cli.folders import CONFIGS, use_folder, users_folder
 
@@ -50,12 +50,10 @@ def complete(script: str, arguments: Sequence[str], config_name: str) -> None:
 
 def _for_hydra(line: str) -> str:
     """The line without our own flags; the folder in it is looked into from now on."""
-    words = line.split(" ")
-    flags = [word for word in words if word.startswith("-")]
+    words = [word for word in line.split(" ") if word not in QUIET]
     with suppress(UserError):
         use_folder(known_flags(words)[2])
-    quiet = set(flags) - set(known_flags(flags)[0])
-    return " ".join(word for word in words if word not in quiet)
+    return " ".join(words)
 
 
 def _hydra(argv: Sequence[str], config_name: str) -> None:

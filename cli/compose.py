@@ -72,20 +72,34 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def keys_of_option(group: str, option: str) -> list[str]:
-    """The keys that `group=option` chooses, those of the options that it builds on included."""
-    if (file := option_file(group, option)) is None:
+def keys_of_option(
+    group: str, option: str, within: frozenset[tuple[str, str]] = frozenset()
+) -> list[str]:
+    """The keys that `group=option` chooses, those of the options that it builds on included.
+
+    `within`: the options that build on this one. UserError where it is one of them itself.
+    """
+    file = option_file(group, option)
+    if file is None:
         return []  # Hydra says so
+    if (group, option) in within:
+        raise UserError(f"{file}: builds on itself; take {group}={option} out of its defaults")
+    within |= {(group, option)}
     content = OmegaConf.to_container(OmegaConf.load(file)) or {}
     assert isinstance(content, dict)
     keys: list[str] = []
     for base in content.pop("defaults", []):
         if isinstance(base, dict):  # of another group: {"override /model": "mini"}
             for other, name in base.items():
-                keys += keys_of_option(other.removeprefix("override ").strip("/"), str(name))
+                keys += keys_of_option(_group_of(other), str(name), within)
         elif not base.startswith("_"):  # _self_, or what all options share and none chooses
-            keys += keys_of_option(group, base)
+            keys += keys_of_option(group, base, within)
     return keys + list(flatten(content, "" if group == "experiment" else f"{group}."))
+
+
+def _group_of(entry: str) -> str:
+    """The group that an entry of a defaults list means, `override /model`."""
+    return entry.removeprefix("override ").strip("/")
 
 
 def check_users_options(overrides: Overrides, config_name: str) -> None:

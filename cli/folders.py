@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from omegaconf._utils import get_yaml_loader  # which refuses a key that is there twice
 
 from cli.errors import UserError, refuse
 
@@ -75,7 +76,7 @@ def _wrong(file: Path) -> str | None:
         return f"the project has a {group}={Path(inside).with_suffix('')}; take another name"
     try:
         text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content = yaml.load(text, get_yaml_loader())
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     except UnicodeDecodeError:
@@ -86,6 +87,9 @@ def _wrong(file: Path) -> str | None:
         return f"is no YAML ({at}{getattr(error, 'problem', None) or 'damaged'})"
     if content is not None and not isinstance(content, dict):
         return "holds no key: value lines"
+    defaults = (content or {}).get("defaults", [])
+    if not isinstance(defaults, list) or not all(isinstance(d, (str, dict)) for d in defaults):
+        return "defaults: must be a list of options, e.g. [nano]"
     if group == "experiment" and "@package _global_" not in text:
         return "must begin with the line # @package _global_, as it sets keys of all groups"
     return None

@@ -1,11 +1,12 @@
 """Callbacks and loggers of the user's: the objects that the config names by `_target_`."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 import lightning as L
@@ -134,13 +135,24 @@ def _find(key: str, target: str, kind: type[T]) -> type[T]:
     """The class of a dotted name, seen to be the right kind before anything of it is called."""
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(import_module(module), name)
+        found = getattr(_module(module), name)
     except Exception as error:
         reason = f"cannot be made ({first_line(error)})"
         raise ValueError(f"{key}._target_={target}: {reason}; mend it, or {key}=null") from error
     if not isinstance(found, type) or not issubclass(found, kind):
         raise ValueError(f"{key}._target_={target}: must be a {kind.__name__} of Lightning's")
     return found
+
+
+def _module(name: str) -> ModuleType:
+    """A module by its name; what is installed nowhere may lie in the working directory."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0]:
+            raise
+        sys.path.append(os.getcwd())  # last, so that it shadows nothing
+        return import_module(name)
 
 
 def _check_fit(key: str, callback: L.Callback) -> None:

@@ -83,6 +83,8 @@ def test_a_run_with_them(my: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("model/nano.yaml", "d_model: 64", "the project has a model=nano; take another name"),
         ("model/odd.yaml", "d_model: [64", "model/odd.yaml: is no YAML (line 1: expected"),
         ("model/odd.yaml", "- 64", "model/odd.yaml: holds no key: value lines"),
+        ("model/odd.yaml", "d_model: 64\nd_model: 96", "duplicate key d_model"),
+        ("model/odd.yaml", "defaults: nano", "defaults: must be a list of options"),
         ("model/odd.yaml", b"d_model: \xff", "model/odd.yaml: is not UTF-8"),
         ("experiment/odd.yaml", "seed: 1", "must begin with the line # @package _global_"),
         ("train.yaml", "seed: 1", "holds no option of a group"),
@@ -110,6 +112,7 @@ def test_a_folder_that_cannot_be_used(
             ["--config-dir", "my, own", "model=typo"],
             "typo.yaml: model.d_modle: no such key; did you",
         ),
+        (["--config-dir", "my, own", "model=circle"], "circle.yaml: builds on itself; take model="),
         (["model=wide"], "model=wide: no such option"),
     ],
 )
@@ -118,6 +121,7 @@ def test_what_is_wrong_is_told_in_our_form(
 ) -> None:
     (my / "text.txt").touch()
     (my / "my, own/model/typo.yaml").write_text("d_modle: 64\n")
+    (my / "my, own/model/circle.yaml").write_text("defaults: [circle]\n")
     assert said in refused("train.py", *arguments, monkeypatch=monkeypatch, capfd=capfd)
 
 

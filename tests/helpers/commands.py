@@ -18,6 +18,9 @@ from unittest import mock
 import pytest
 import torch
 
+from cli.folders import use_folder
+from common.terminal import set_quiet
+
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = os.environ.get("PYTHONPATH")
 
@@ -79,6 +82,8 @@ def command_here(script: str, *arguments: str, cwd: Path) -> subprocess.Complete
             except SystemExit as stop:
                 status = stop.code or 0
     finally:
+        set_quiet(False)
+        use_folder(None)
         os.chdir(before)
         torch.set_num_threads(threads)
     return subprocess.CompletedProcess(sys.argv, status, out.getvalue(), err.getvalue())
@@ -107,6 +112,8 @@ def refused(script: str, *arguments: str, monkeypatch, capfd) -> str:
     monkeypatch.setattr(sys, "argv", [script, *arguments])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / script), run_name="__main__")
+    set_quiet(False)
+    use_folder(None)
     output = capfd.readouterr()
     assert stop.value.code == 2, output
     assert "Traceback" not in output.err
