@@ -135,7 +135,7 @@ def _axes(ax: Axes, strong: Sequence[Points], dotted: Sequence[Points], in_token
 
 
 def _subtitle(comparison: Comparison, key: str, has_train: bool) -> str:
-    what = f"{UNITS[key]}; lower is better"
+    what = f"{UNITS[key]}; lower is better; numbers: at the last step"
     what += f"; dotted: {TRAIN}" if has_train else ""
     what += "; thin: each seed" if comparison.has_seeds else ""
     return what + rest(comparison.groups)
