@@ -25,8 +25,9 @@ def announce(run: Run) -> None:
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
         "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
-        "curves": f"tensorboard --logdir {shlex.quote(str(run.directory))}",
     }
+    if run.tensorboards:
+        rows["curves"] = f"tensorboard --logdir {shlex.quote(str(run.directory))}"
     for row, text in describe(config):
         rows[row] += f", {text}"
     if run.checkpoint and run.resume_point:

@@ -52,20 +52,34 @@ def paired_ci95(differences: np.ndarray, n_bytes: np.ndarray) -> list[float] | N
     n = len(differences)
     if n < 2:
         return None
-    outside = NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_975(n - 1))
+    outside = NormalDist().cdf(-math.sqrt(n / (n - 1)) * t_quantile(0.975, n - 1))
     resampled = (_draws(n) @ differences) / np.log(2) / (_draws(n) @ n_bytes)
     return _percentiles(resampled, 100 * outside)
 
 
-def student_975(freedom: int) -> float:
-    """The 97.5 % point of Student's t, to 0.003 from 5 degrees of freedom on (Fisher 1941)."""
-    z, v = _Z, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )
+def t_quantile(p: float, df: int) -> float:
+    """Where Student's t distribution with `df` degrees of freedom reaches `p`, in (0.5, 1)."""
+    assert 0.5 < p < 1 and df >= 1, (p, df)
+    low, high = 0.0, 1.0
+    while _t_cdf(high, df) < p:
+        high *= 2
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2
+
+
+def _t_cdf(t: float, df: int) -> float:
+    """The distribution function for t >= 0 (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(df))
+    square = math.cos(angle) ** 2
+    odd = df % 2
+    term, total = (math.cos(angle) if odd else 1.0), 0.0
+    for k in range(1 + odd, df, 2):
+        total += term
+        term *= square * k / (k + 1)
+    inner = math.sin(angle) * total
+    return 0.5 + (angle + inner) / math.pi if odd else 0.5 + inner / 2
 
 
 def mean_ci95(values: np.ndarray) -> tuple[float, list[float] | None]:

@@ -17,7 +17,7 @@ from reports.groups import Group, common_name, group_runs
 from reports.run_files import RunFiles
 from reports.statistics import Means, compare_means
 from reports.table import group_table, run_table
-from reports.tensorboard import log_comparison
+from reports.tensorboard import TEXT, log_comparison
 from reports.terminal import show
 from reports.verdict import notes, verdict
 
@@ -30,7 +30,7 @@ def compare_runs(
     """Compare the runs in `directories`, print what there is to say, leave the rest in files.
 
     The directory that `make_output_dir` makes gets comparison.json, .csv, .md, the pictures and
-    report.html; that of these runs' sweep gets a tensorboard/ as well. ValueError where a
+    report.html; that of these runs' sweep, a comparison/ for TensorBoard too. ValueError where a
     directory holds no run, a file is damaged, or no run is finished: it is not made then.
     """
     comparison = compare([RunFiles.read(directory) for directory in directories])
@@ -40,7 +40,7 @@ def compare_runs(
         write_figure(figure, output_dir, name, formats)
     write_files(comparison, output_dir)
     if sweep_directory(directories) == output_dir:
-        log_comparison(comparison, output_dir / "tensorboard")
+        log_comparison(comparison, output_dir / TEXT)
     show(comparison)
     print(f"results: {output_dir}")
     return comparison

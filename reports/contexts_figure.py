@@ -60,7 +60,7 @@ def _canvas(
     told = [group for group, look in zip(groups, styles, strict=True) if look is not REST]
     beside = labels.label_width([f"{named(group)} 0.000" for group in told], len(told))
     height = max(HEIGHT, labels.label_height(len(told)))
-    columns = min(ABREAST, count)
+    columns = 2 if count == 4 else min(ABREAST, count)
     columns = max(1, min(columns, int(18 / (WIDTH + beside))))
     rows = -(-count // columns)
     wide, high = LEFT + WIDTH + beside, BELOW + height + ABOVE

@@ -10,7 +10,7 @@ from reports.run_files import is_run
 
 _STAMP = re.compile(r"\d{8}-\d{6}(-\d+)?")  # runs/<name>/<timestamp>: of a run, or of a sweep
 # What lies beside the runs of a sweep once they have been compared
-OURS = re.compile(r"comparison\.\w+|curves\.\w+|extrapolation\.\w+|report\.html|tensorboard")
+OURS = re.compile(r"comparison(\.\w+)?|curves\.\w+|extrapolation\.\w+|report\.html")
 
 
 def find_runs(words: Sequence[str]) -> tuple[list[Path], list[Path]]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from evaluation.statistics import t_quantile
+
 Interval = tuple[float, float]
 MISTAKES = 0.05  # of all claims together, in the long run
 
@@ -112,28 +114,3 @@ def _spread(
     wanted = square**2 + (n_groups - 1) * error**2
     exact = (n_groups * variance) ** 2 * (len(seeds) - 1) / wanted if wanted else pooled_df
     return variance, max(1, math.floor(exact + 1e-9)), error, df
-
-
-def t_quantile(p: float, df: int) -> float:
-    """Where Student's t distribution with `df` degrees of freedom reaches `p`, in (0.5, 1)."""
-    assert 0.5 < p < 1 and df >= 1, (p, df)
-    low, high = 0.0, 1.0
-    while _t_cdf(high, df) < p:
-        high *= 2
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_cdf(middle, df) < p else (low, middle)
-    return (low + high) / 2
-
-
-def _t_cdf(t: float, df: int) -> float:
-    """The distribution function for t >= 0 (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(df))
-    square = math.cos(angle) ** 2
-    odd = df % 2
-    term, total = (math.cos(angle) if odd else 1.0), 0.0
-    for k in range(1 + odd, df, 2):
-        total += term
-        term *= square * k / (k + 1)
-    inner = math.sin(angle) * total
-    return 0.5 + (angle + inner) / math.pi if odd else 0.5 + inner / 2

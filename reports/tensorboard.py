@@ -14,7 +14,7 @@ from reports.files import markdown
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-TEXT = "comparison"
+TEXT = "comparison"  # the name of the run, and of the text
 PICTURES = "val_comparison"
 WIDTH = 80  # characters of a table that TensorBoard shows without breaking its cells
 

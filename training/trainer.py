@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
 
 from training.checkpoint_files import AtomicCheckpointIO
-from training.ended import KnowingTrainer
 from training.metrics_file import METRICS, JsonLines
 from training.parts import build_loggers, first_line
 
@@ -30,7 +29,7 @@ def build_trainer(
     device: torch.device,
     directory: Path,
     callbacks: Sequence[L.Callback],
-) -> KnowingTrainer:
+) -> L.Trainer:
     """The Trainer of a run in `directory`, which need not be there yet: nothing is written.
 
     ValueError for settings that do not go together.
@@ -47,7 +46,7 @@ def build_trainer(
     run_name = f"{config['name']}/{directory.name}"
     loggers = build_loggers(config["logger"] or {}, directory, run_name)
     try:
-        return KnowingTrainer(
+        return L.Trainer(
             default_root_dir=str(directory),
             logger=[JsonLines(directory / METRICS), *loggers.values()],
             callbacks=list(callbacks),

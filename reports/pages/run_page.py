@@ -62,7 +62,7 @@ def run_page(run: RunFiles, formats: str | Sequence[str]) -> str:
     assert run.results is not None, "a run has results when its page is made"
     return render(
         "run.html",
-        title=" / ".join(run.directory.absolute().parts[-2:]),
+        title=f"{run.config.get('name') or 'run'} / {run.directory.absolute().name}",
         headline=headline(run.results),
         typed=run.overrides,
         curves=curves(run),
@@ -103,7 +103,8 @@ def curves(run: RunFiles) -> Picture | None:
 
 def tables(extrapolation: Mapping[str, Any]) -> list[Results]:
     """A table of each measure, methods by contexts."""
-    from evaluation.report.comparison import Comparison, comparisons, times
+    from evaluation.report.comparison import Comparison, comparisons, notes, times
+    from evaluation.report.words import sentence
     from evaluation.result import Extrapolation
 
     result = Extrapolation(**extrapolation)
@@ -126,7 +127,10 @@ def tables(extrapolation: Mapping[str, Any]) -> list[Results]:
             title=comparison.title,
             heads=[f"{n:,} ({times(n, result.train_length)}×)" for n in comparison.lengths],
             rows=[(name, row(comparison, name)) for name in comparison.values],
-            notes=[line.removeprefix("- ") for line in comparison.reason_lines()],
+            notes=[
+                *map(sentence, notes(comparison, result)),
+                *(line.removeprefix("- ") for line in comparison.reason_lines()),
+            ],
         )
         for comparison in comparisons(result)
     ]

@@ -15,7 +15,8 @@ NAMES = ("try[a]", "[red]a[/red]", "a b", "it's", "$HOME", ":smile:", 'say "hi"'
 
 @pytest.fixture(scope="module")
 def run(home: Path):
-    return fit(home, "run", "trainer.max_steps=1", "trainer.val_check_interval=1")
+    one_step = ("trainer.max_steps=1", "trainer.val_check_interval=1")
+    return fit(home, "run", *one_step, "logger=tensorboard")
 
 
 @pytest.mark.parametrize("name", NAMES)

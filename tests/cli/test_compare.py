@@ -55,7 +55,7 @@ def test_the_directory_of_a_sweep_gets_its_comparison(home: Path) -> None:
     done = command_here("compare.py", str(sweep), cwd=home)
     assert done.returncode == 0 and f"results: {sweep}\n" in done.stdout
     assert json.loads((sweep / "comparison.json").read_text())["clear_best"] == "lr=0.001"
-    assert "│ *3.0050 ±" in done.stdout and (sweep / "tensorboard").is_dir()
+    assert "│ *3.0050 ±" in done.stdout and (sweep / "comparison").is_dir()
     again = command_here("compare.py", *map(str, sweep.glob("[!.]*")), "output_dir=o", cwd=home)
     assert "results: o\n" in again.stdout and Path("o/comparison.md").exists()
 
@@ -63,15 +63,10 @@ def test_the_directory_of_a_sweep_gets_its_comparison(home: Path) -> None:
 def test_a_run_named_twice_and_one_unfinished(home: Path) -> None:
     done = command_here("compare.py", "runs/y/20260101-130000", "runs/*/*", cwd=home)
     assert "runs/y/20260101-130000: named more than once, counted once" in done.stdout
-    assert (
-        "Not finished, and so without figures: " in done.stdout and "position=nope" in done.stdout
-    )
-    assert (
-        len(
-            json.loads(next(Path("runs/comparisons").glob("*/comparison.json")).read_text())["runs"]
-        )
-        == 5
-    )
+    assert "Not finished, and so without figures: " in done.stdout
+    assert "position=nope" in done.stdout
+    written = next(Path("runs/comparisons").glob("*/comparison.json"))
+    assert len(json.loads(written.read_text())["runs"]) == 5
 
 
 MISTAKES = [
@@ -152,12 +147,10 @@ def test_a_real_sweep_is_read_from_terminal_files_and_events(tmp_path: Path) -> 
     assert best == "lr=0.01" and found["groups"][0]["label"] == best
     for line in found["verdict"]:
         assert line in done.stdout
-    assert (
-        f"{means[best]:.4f}" in done.stdout
-        and f"results: {home.relative_to(tmp_path)}" in done.stdout
-    )
+    assert f"{means[best]:.4f}" in done.stdout
+    assert f"results: {home.relative_to(tmp_path)}" in done.stdout
     assert (home / "curves.svg").exists() and (home / "extrapolation.svg").exists()
-    events = EventAccumulator(str(home / "tensorboard")).Reload()
+    events = EventAccumulator(str(home / "comparison")).Reload()
     text = events.Tensors("comparison")[0].tensor_proto.string_val[0].decode()
     assert f"{means[best]:.4f}" in text
     assert events.Tags()["images"] == ["val_comparison/curves", "val_comparison/extrapolation"]

@@ -282,7 +282,7 @@ def test_a_signal_says_how_to_go_on(tmp_path, monkeypatch):
     cells, settings = Cells(tmp_path / "cells.jsonl", {}), check_settings(TRAIN_LENGTH)
     arguments = (settings, cells, [DOCUMENT], ByteTokenizer(), tmp_path)
     with pytest.raises(Stopped, match="SIGINT; 0 finished cells are kept; how to go on") as stop:
-        extrapolate_all([subject("a")], *arguments, "how to go on")
+        extrapolate_all([subject("a")], *arguments, "how to go on", "png", tensorboards=[])
     assert stop.value.status == 130
 
 

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from evaluation.statistics import (
     exponential,
     mean_ci95,
     paired_ci95,
-    student_975,
+    t_quantile,
     wilson_ci95,
 )
 
@@ -46,11 +47,12 @@ def test_a_paired_interval_is_that_of_the_differences_and_narrower_than_either()
     assert high - low < (alone[1] - alone[0]) / 10
 
 
-@pytest.mark.parametrize(
-    ("freedom", "point"), [(5, 2.5706), (7, 2.3646), (15, 2.1314), (100, 1.9840)]
-)
-def test_students_t(freedom, point):
-    assert student_975(freedom) == pytest.approx(point, abs=0.003)
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 30, 101])
+@pytest.mark.parametrize("p", [0.6, 0.975, 0.9975, 0.99999])
+def test_the_quantile_of_student_is_that_of_the_incomplete_beta_function(df: int, p: float) -> None:
+    t = mpmath.mpf(t_quantile(p, df))
+    beyond = mpmath.betainc(mpmath.mpf(df) / 2, 0.5, 0, df / (df + t**2), regularized=True) / 2
+    assert abs(beyond - (1 - p)) < 1e-10
 
 
 def test_one_passage_has_a_mean_and_no_interval():

@@ -51,8 +51,8 @@ def test_the_files_say_the_same(sweep: Path) -> None:
 
 
 def test_tensorboard_has_the_words_and_the_pictures(sweep: Path) -> None:
-    assert len([*(sweep / "tensorboard").iterdir()]) == 1
-    events = EventAccumulator(str(sweep / "tensorboard")).Reload()
+    assert len([*(sweep / "comparison").iterdir()]) == 1
+    events = EventAccumulator(str(sweep / "comparison")).Reload()
     assert events.Tags()["images"] == ["val_comparison/curves", "val_comparison/extrapolation"]
     (shown,) = events.Tensors("comparison")
     text = shown.tensor_proto.string_val[0].decode()
@@ -75,7 +75,7 @@ def test_once_more_takes_the_place_of_the_first(sweep: Path) -> None:
     runs = [path.parent for path in sorted(sweep.glob("*/.hydra"))]
     compare_runs(runs, lambda: sweep)
     assert sorted(path.name for path in sweep.iterdir()) == names
-    assert len([*(sweep / "tensorboard").iterdir()]) == 1
+    assert len([*(sweep / "comparison").iterdir()]) == 1
     assert {"curves.png", "extrapolation.png"} <= {*names}
 
 
@@ -83,7 +83,7 @@ def test_runs_of_no_sweep_get_no_tensorboard(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"{i}", 3.0 + i, optimizer__lr=i) for i in (1, 2)]
     out = tmp_path / "out"
     compare_runs(runs, lambda: out.mkdir() or out)
-    assert not (out / "tensorboard").exists() and (out / "curves.png").exists()
+    assert not (out / "comparison").exists() and (out / "curves.png").exists()
 
 
 def test_nothing_is_made_where_no_run_is_finished(tmp_path: Path) -> None:

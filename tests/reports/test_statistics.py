@@ -2,19 +2,11 @@
 
 from collections.abc import Callable
 
-import mpmath
 import numpy as np
 import pytest
 
-from reports.statistics import compare_means, t_quantile
-
-
-@pytest.mark.parametrize("df", [1, 2, 3, 4, 7, 30, 101])
-@pytest.mark.parametrize("p", [0.6, 0.975, 0.9975, 0.99999])
-def test_the_quantile_of_student_is_that_of_the_incomplete_beta_function(df: int, p: float) -> None:
-    t = mpmath.mpf(t_quantile(p, df))
-    beyond = mpmath.betainc(mpmath.mpf(df) / 2, 0.5, 0, df / (df + t**2), regularized=True) / 2
-    assert abs(beyond - (1 - p)) < 1e-10
+from evaluation.statistics import t_quantile
+from reports.statistics import compare_means
 
 
 def by_least_squares(groups: list[dict[int, float]], *, seeds: bool) -> tuple[float, int]:

@@ -25,7 +25,8 @@ class Enough(L.Callback):
 
 def end(run) -> tuple[str, str]:
     """As results.json has it."""
-    results = run.write_results(1.0)
+    results = run.results(1.0)
+    run.write_results(results)
     assert json.loads((run.directory / "results.json").read_text()) == results
     return results["ended"], results["why_ended"]
 
@@ -40,7 +41,7 @@ def test_early_stopping_is_said_with_its_key_and_kept(home: Path, capsys) -> Non
         "(callbacks.stop)"
     )
     capsys.readouterr()
-    summarize(run, run.write_results(1.0))
+    summarize(run, run.results(1.0), run.directory / "report.html")
     assert capsys.readouterr().out.splitlines()[0] == f"ended     {why}"
     (home / "early/results.json").unlink()
     assert end(fit(home, "early", f"resume={home / 'early'}", *NEVER_BETTER)) == (kind, why)
@@ -52,9 +53,9 @@ def test_a_threshold_is_said(home: Path) -> None:
     assert why.endswith("< 100 (callbacks.stop)")
 
 
-def test_a_callback_of_the_users_is_named(home: Path) -> None:
+def test_a_callback_of_the_users_may_ask_for_it(home: Path) -> None:
     assert end(fit(home, "enough", callback=Enough())) == (
-        *("callback", "stopped early at step 3 of 10: asked to by Enough"),
+        *("callback", "stopped early at step 3 of 10: a callback asked for it"),
     )
 
 
@@ -79,12 +80,13 @@ def test_a_checkpoint_of_before_says_no_reason(home: Path) -> None:
     ending = Ending(run.ending.limits, {})
     for state in ({}, {"end": None}, {"end": 5}, {"end": ["a", 1]}):
         ending.load_state_dict({"ended": [3, ending.limits], **state})
-        run.trainer.stopper = ending
-        assert ending.why(run.trainer) == ("unknown", "stopped early at step 3 of 10")
+        assert ending.why(run.trainer) == (
+            *("callback", "stopped early at step 3 of 10: a callback asked for it"),
+        )
 
 
 def test_a_whole_run_ends_with_its_last_step(home: Path, capsys) -> None:
     run = fit(home, "whole", *STOP, "trainer.max_steps=2")
     assert end(run) == ("max_steps", "all 2 steps")
-    summarize(run, run.write_results(1.0))
+    summarize(run, run.results(1.0), run.directory / "report.html")
     assert "ended" not in capsys.readouterr().out

@@ -8,7 +8,6 @@ from hydra import compose, initialize_config_dir
 from cli.compose import plain
 from commands import ROOT
 from training.phases import Phase, build_phases, describe, final_config, phase_problems
-from training.results import hyperparameters
 
 PHASES = ["DropPositions", "JoinPassages"]  # in the order in which a run calls them
 
@@ -55,11 +54,3 @@ def test_any_callback_that_is_a_phase_will_do() -> None:
     config = composed() | {"phases": {"mine": {"_target_": "training.phases.Phase"}}}
     assert [type(phase) for phase in build_phases(config)] == [Phase]
     assert final_config(config) == config and phase_problems(config, {}) == []
-
-
-def test_hyperparameters_show_their_keys() -> None:
-    config = composed("drop_positions_at=400", "name=mine")
-    shown = hyperparameters(SimpleNamespace(config=config, backend="pytorch"))
-    assert shown["drop_positions_at"] == 400 and shown["seed"] == 0
-    assert shown["backend"] == "pytorch" and shown["model.d_model"] == 128
-    assert not {"name", "run_dir", "model.window"} & shown.keys()

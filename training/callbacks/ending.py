@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 
-from training.ended import End, KnowingTrainer, end_of
+from training.ended import End, end_of
 
 
 def limits_of(config: Mapping[str, Any]) -> list[Any]:
@@ -52,9 +52,7 @@ class Ending(L.Callback):
         """Why training has ended; as it was found then, where that was before a resume."""
         if self.end is not None and trainer.global_step < trainer.max_steps:
             return End(*self.end)
-        assert isinstance(trainer, KnowingTrainer)
-        stopper = None if trainer.stopper is self else trainer.stopper
-        return end_of(trainer.global_step, trainer.max_steps, stopper, self.keys)
+        return end_of(trainer, self.keys)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Stop before the first step, where the checkpoint is of a run that had ended."""
