@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cli.compose import group_options, plain
+from cli.check import check_job
+from cli.compose import composed, group_options, plain
 from cli.overrides import Overrides
 from cli.plan import plan_run
 from commands import ROOT, command
@@ -44,6 +45,12 @@ def test_option_composes_and_is_valid(group: str, option: str, monkeypatch, tmp_
 
 def test_there_is_an_experiment() -> None:
     assert ("experiment", "shakespeare") in OPTIONS
+
+
+@pytest.mark.parametrize("experiment", group_options("experiment"))
+def test_an_experiment_goes_without_callbacks(experiment: str) -> None:
+    lines = [f"experiment={experiment}", "callbacks=none", "logger=none"]
+    check_job(plain(composed("train", lines)), Overrides(lines))
 
 
 def processor_seconds() -> float:
