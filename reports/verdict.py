@@ -52,10 +52,12 @@ def _basis(means: Means) -> str:
     if not count:
         return "± is half a 95 % interval over seeds (Student's t)"
     paired = "paired by seed, " if means.paired else ""
-    together = f"; all {count} differences hold together" if count > 1 else ""
+    every = "both" if count == 2 else f"all {count}"
+    together = f"; {every} differences hold together" if count > 1 else ""
+    surer = "; what a seed does to all is not in the differences, so they can be surer"
     return (
         f"± is half a 95 % interval over seeds (Student's t, {paired}{means.df} degrees of "
-        f"freedom{together})"
+        f"freedom{together}){surer if means.paired else ''}"
     )
 
 
