@@ -32,6 +32,8 @@ def announce(run: Run) -> None:
         rows[row] += f", {text}"
     if run.checkpoint and run.resume_point:
         rows["resumed"] = f"at step {run.resume_point.step:,}, {run.checkpoint}"
+    elif config["init_from"] is not None:
+        rows["weights"] = f"those of {config['init_from']}, to begin with"
     for line in _lines(rows):
         say(line)
 

@@ -89,10 +89,13 @@ def compare(runs: Sequence[RunFiles]) -> Comparison:
 
 def name_of(runs: Sequence[RunFiles]) -> str:
     """What runs are called together: their name, or the directory that holds them all."""
+    return _shared_name(runs) or common_name([run.directory for run in runs])
+
+
+def _shared_name(runs: Sequence[RunFiles]) -> str | None:
+    """The name in the configs, if it is one and the same."""
     names = {str(run.config.get("name")) for run in runs}
-    if len(names) == 1 and names != {"None"}:
-        return names.pop()
-    return common_name([run.directory for run in runs])
+    return names.pop() if len(names) == 1 and names != {"None"} else None
 
 
 def _none_finished(runs: Sequence[RunFiles]) -> str:
@@ -106,7 +109,8 @@ def _none_finished(runs: Sequence[RunFiles]) -> str:
 
 def _title(runs: Sequence[RunFiles]) -> str:
     count = f"{len(runs)} runs" if len(runs) > 1 else "1 run"
-    return f"{count} of {name_of(runs)}"
+    name = _shared_name(runs)
+    return f"{count} of {name}" if name else f"{count} in {name_of(runs)}/"
 
 
 def _labels_of_unfinished(runs: Sequence[RunFiles]) -> list[str]:

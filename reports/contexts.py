@@ -17,7 +17,10 @@ PROTOCOL = ("passages", "target_tokens", "target_bytes")
 
 @dataclass(frozen=True)
 class AtLongest:
-    """Bits per byte at a group's longest context, as trained and by its best other method."""
+    """Bits per byte at a group's longest context, as trained and by the best of its methods.
+
+    The best is "none" where no other is lower; without another there is no best one.
+    """
 
     length: int
     none: float | None
@@ -57,9 +60,8 @@ def at_longest(group: Group) -> AtLongest | None:
         return None
     length = max(max(at) for at in found.values())
     there = {method: at[length] for method, at in found.items() if length in at}
-    none = there.pop(NONE, None)
-    method = min(there, key=there.__getitem__) if there else None
-    return AtLongest(length, none, there[method] if method else None, method)
+    best = min(there, key=there.__getitem__) if set(there) != {NONE} else None
+    return AtLongest(length, there.get(NONE), there[best] if best else None, best)
 
 
 def train_lengths(groups: Sequence[Group]) -> set[int]:

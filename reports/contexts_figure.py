@@ -123,4 +123,5 @@ def _name(
     """The vertical axis, and the names of curves and panel."""
     ax.set_ylim(*limits)
     labels.label_ends(fig, ax, ends)
-    ax.set_title(method, fontsize=10, weight="bold", loc="left")
+    words = "none: as trained" if method == NONE else method
+    ax.set_title(words, fontsize=10, weight="bold", loc="left")

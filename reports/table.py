@@ -68,7 +68,7 @@ def _key_columns(values: Sequence[dict[str, str]], labels: list[str]) -> list[Co
 
 
 def _context_columns(groups: Sequence[Group]) -> list[Column]:
-    """Bits per byte at the longest context, as trained and by the best other method."""
+    """Bits per byte at the longest context, as trained and by the best method."""
     found = [at_longest(group) for group in groups]
     lengths = {one.length for one in found if one}
     if not lengths:

@@ -52,11 +52,20 @@ def _basis(means: Means) -> str:
     if not count:
         return "± is half a 95 % interval over seeds (Student's t)"
     paired = "paired by seed, " if means.paired else ""
-    together = f"; all {count} differences hold together" if count > 1 else ""
+    every = "both" if count == 2 else f"all {count}"
+    together = f"; {every} differences hold together" if count > 1 else ""
+    surer = "; differences are surer than values: what a seed does to all is not in them"
     return (
         f"± is half a 95 % interval over seeds (Student's t, {paired}{means.df} degrees of "
-        f"freedom{together})"
+        f"freedom{together}){surer if _are_surer(means) else ''}"
     )
+
+
+def _are_surer(means: Means) -> bool:
+    """Whether the interval of every difference is narrower than that of any mean."""
+    assert means.ci95 is not None and means.above_ci95 is not None
+    widest = max(high - low for low, high in means.above_ci95)
+    return means.paired and widest < min(high - low for low, high in means.ci95)
 
 
 def _alone(comparison: Comparison) -> str:

@@ -40,6 +40,7 @@ def _early(callback: EarlyStopping) -> str:
         count = callback.wait_count
         validations = "1 validation" if count == 1 else f"{count} validations"
         best = f"{float(callback.best_score):.4f}"
-        return f"{callback.monitor} did not improve on {best} in {validations}"
+        least = f" by {abs(callback.min_delta):g}" if callback.min_delta else ""
+        return f"{callback.monitor} did not improve on {best}{least} in {validations}"
     said = str(callback.stopping_reason_message).partition(" Signaling ")[0]
     return said.rstrip(".")

@@ -35,6 +35,16 @@ def test_paths_are_printed_as_they_are(
     assert f"report    {page}\n" in capsys.readouterr().out
 
 
+def test_a_run_from_anothers_weights_says_so(
+    run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(run)
+    assert "weights" not in capsys.readouterr().out
+    monkeypatch.setitem(run.prepared.config, "init_from", "runs/[a] b")
+    announce(run)
+    assert "those of runs/[a] b, to begin with" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_works_is_quoted_for_a_shell(name: str, tmp_path: Path) -> None:
     (tmp_path / name / ".hydra").mkdir(parents=True)

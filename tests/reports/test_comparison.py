@@ -1,10 +1,11 @@
 """What is said of runs: labels, groups, the verdict and its reasons, tables."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from fake_runs import write_run
+from fake_runs import write_json, write_run
 from reports.comparing import compare
 from reports.comparison import Comparison
 from reports.run_files import RunFiles
@@ -46,6 +47,15 @@ def test_a_clear_best_is_starred_and_said_to_be_more_than_noise(tmp_path: Path) 
     stars = [cell for row in found.table.rows for cell in row if cell.startswith("*")]
     assert len(stars) == 1 and stars[0] == found.table.rows[0][2]
     assert found.single is not None and len(found.single.rows) == 9
+    assert "paired by seed" in found.notes[1] and "both differences hold together" in found.notes[1]
+    assert "surer" not in found.notes[1]
+
+
+def test_where_pairing_helps_the_table_says_so(tmp_path: Path) -> None:
+    """Its intervals of values overlap widely, and the best one is clear all the same."""
+    found = compared(tmp_path, *sweep({0.001: [3.0, 3.5], 0.01: [3.1, 3.6001]}))
+    assert found.verdict[0].startswith("Best: lr=0.001")
+    assert "differences are surer than values" in found.notes[1]
 
 
 def test_groups_of_one_distribution_get_no_star(tmp_path: Path) -> None:
@@ -199,6 +209,25 @@ def test_bits_of_other_passages_are_said_to_be_so(tmp_path: Path, other: str) ->
     assert note not in found.notes
     changed = {"results": {"text": "b"}} if other == "text" else {"passages": 9}
     assert note in compared(tmp_path / "b", {"seed": 1}, {"seed": 2, **changed}).notes
+
+
+@pytest.mark.parametrize(("yarn", "best"), [(9.0, "3.200 none"), (3.1, "3.100 yarn")])
+def test_the_best_method_is_none_where_no_other_is_lower(
+    tmp_path: Path, yarn: float, best: str
+) -> None:
+    run = write_run(tmp_path / "run", 3.0)
+    result = json.loads((run / "extrapolation.json").read_text())
+    result["methods"]["yarn"] = {"bpb": [3.0, 3.0, yarn]}
+    write_json(run / "extrapolation.json", result)
+    table = compare([RunFiles.read(run)]).table
+    row = dict(zip(table.heads, table.rows[0], strict=True))
+    assert (row["bpb at 128"], row["best method"]) == ("3.200", best)
+
+
+def test_runs_of_several_names_are_named_by_their_directory(tmp_path: Path) -> None:
+    assert compared(tmp_path / "a", {"seed": 1}, {"seed": 2}).title == "2 runs of fake"
+    names = compared(tmp_path / "b", {"name": "x"}, {"name": "y", "seed": 2})
+    assert names.title == "2 runs in b/"
 
 
 def test_a_narrow_terminal_keeps_what_matters(tmp_path: Path) -> None:

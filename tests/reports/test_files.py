@@ -120,7 +120,7 @@ def test_a_panel_for_each_method_that_two_groups_share(tmp_path: Path) -> None:
     found = compare([RunFiles.read(run) for run in runs])
     draw(found)
     panels = found.figures["extrapolation"].axes
-    assert [ax.get_title(loc="left") for ax in panels] == ["none", "yarn"]
+    assert [ax.get_title(loc="left") for ax in panels] == ["none: as trained", "yarn"]
     assert panels[0].get_ylim() == panels[1].get_ylim()
     assert "lr=2" in labels_in(panels[0].figure) and "trained" in [
         text.get_text().split()[0] for text in panels[1].texts

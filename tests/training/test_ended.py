@@ -37,8 +37,8 @@ def test_early_stopping_is_said_with_its_key_and_kept(home: Path, capsys) -> Non
     lines = map(json.loads, (home / "early/metrics.jsonl").read_text().splitlines())
     best = next(line["val/loss"] for line in lines if "val/loss" in line)
     assert kind == "early_stopping" and why == (
-        f"stopped early at step 4 of 10: val/loss did not improve on {best:.4f} in 1 validation "
-        "(callbacks.stop)"
+        f"stopped early at step 4 of 10: val/loss did not improve on {best:.4f} by 100 in "
+        "1 validation (callbacks.stop)"
     )
     capsys.readouterr()
     summarize(run, run.results(1.0), run.directory / "report.html")

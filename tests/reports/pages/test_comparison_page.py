@@ -54,6 +54,12 @@ def test_links_are_relative_to_where_the_page_lies(runs: list[Path], tmp_path: P
     assert links[0] == "../../lr=0.001,seed=1/report.html"
 
 
+def test_pictures_keep_a_readable_width_on_a_narrow_screen(runs: list[Path]) -> None:
+    page = Page(comparison_page(compare([RunFiles.read(run) for run in runs]), runs[0].parent))
+    narrow = page.source.partition("@media (max-width: 40rem) {")[2].partition("\n}")[0]
+    assert "figure { overflow-x: auto; }" in narrow and "figure img { min-width: " in narrow
+
+
 def test_text_of_strangers_stays_text(tmp_path: Path) -> None:
     """In the name of a directory, of a key's value and of what was typed."""
     runs = [
