@@ -46,10 +46,7 @@ def test_a_prompt_may_be_a_file(tmp_path: Path) -> None:
     assert prompt_of("b", str(tmp_path / "a.txt")) == "é\n" and prompt_of("b", None) == "b"
     (tmp_path / "latin.txt").write_bytes(b"ab\xe9")
     (tmp_path / "empty.txt").touch()
-    for name, said in (
-        ("no.txt", "cannot be read"),
-        ("latin.txt", "offset 2"),
-        ("empty.txt", "is empty"),
-    ):
+    wrong = {"no.txt": "cannot be read", "latin.txt": "offset 2", "empty.txt": "is empty"}
+    for name, said in wrong.items():
         with pytest.raises(ValueError, match=f"prompt_file=.*{name}: .*{said}"):
             prompt_of("b", str(tmp_path / name))

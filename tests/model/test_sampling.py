@@ -1,7 +1,5 @@
 """What may be drawn: against transformers' own processors, and the order that they are used in."""
 
-import math
-
 import pytest
 import torch
 
@@ -55,7 +53,7 @@ def test_the_kept_tokens_are_those_that_reach_the_share() -> None:
 
     assert left(Sampling(top_p=0.49)) == [0] and left(Sampling(top_p=0.51)) == [0, 1]
     assert left(Sampling(top_p=0.81)) == [0, 1, 2]
-    assert left(Sampling(min_p=0.31)) == [0, 1, 2][:1] + [1]  # 0.155 and more
+    assert left(Sampling(min_p=0.31)) == [0, 1] and left(Sampling(min_p=0.29)) == [0, 1, 2]
     assert left(Sampling()) == [0, 1, 2, 3]
 
 
@@ -66,4 +64,3 @@ def test_what_was_read_is_less_likely_whatever_its_sign() -> None:
     assert draw(both, torch.tensor([0, 1, 1]), penalty, random) == 0
     assert draw(torch.tensor([-1.0, -1.5]), torch.tensor([0]), penalty, random) == 1
     assert draw(both, torch.tensor([0]), Sampling(0), random) == 0  # without
-    assert math.isfinite(float(kept(both, Sampling(top_p=0.5)).max()))
