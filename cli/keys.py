@@ -52,6 +52,9 @@ EVALUATE = {
 GENERATE = {
     "checkpoint": _CHECKPOINT,
     "prompt": of("text", lambda v: isinstance(v, str) and v != "", "def"),
+    "prompt_file": optional(text("prompt.txt")),
+    "stop": optional(list_of(of("text", lambda v: isinstance(v, str) and v != "", "END"))),
+    "samples": integer(1, 1000, 3),
     **GENERATION,
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,

@@ -99,6 +99,13 @@ def above(low: float, example: object) -> Rule:
     return of(f"a finite number above {low:g}", lambda v: _is_real(v) and v > low, example)
 
 
+def between(low: float, high: float, example: object) -> Rule:
+    """A real number in (low, high)."""
+    return of(
+        f"a number between {low:g} and {high:g}", lambda v: _is_real(v) and low < v < high, example
+    )
+
+
 BOOLEAN = of("true or false", lambda v: isinstance(v, bool), "true")
 
 

@@ -4,12 +4,15 @@ Shapes: S prompt tokens, V vocab_size.
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from common.rules import problems, refuse
 from model.rules import GENERATION
+from model.sampling import Sampling, draw
 from model.transformer import Transformer
 
 
@@ -18,19 +21,18 @@ def generate(
     prompt_tokens: Tensor,
     *,
     max_new_tokens: int,
-    temperature: float = 1.0,
-    top_k: int | None = None,
     seed: int | None = None,
+    **settings: Any,
 ) -> Iterator[int]:
     """Continue `prompt_tokens` (1, S) integers; yields the new token ids as they come.
 
-    `temperature` divides the logits, 0 takes the likeliest token; `top_k` keeps that many of the
-    likeliest. Random draws come from a generator of their own: the same `seed` gives the same
-    tokens, and nothing else is disturbed; None draws anew each time. The model is in eval mode
-    until the last token, then as it was. Raises ValueError at the call for a value out of range.
+    `settings`: the fields of `model.sampling.Sampling`, such as temperature and top_p. Random
+    draws come from a generator of their own: the same `seed` gives the same tokens, and nothing
+    else is disturbed; None draws anew each time. The model is in eval mode until the last token,
+    then as it was. Raises ValueError at the call for a value out of range.
     """
-    settings = {"max_new_tokens": max_new_tokens, "temperature": temperature}
-    lines = problems(settings | {"top_k": top_k, "seed": seed}, GENERATION)
+    how = Sampling(**settings)
+    lines = problems({"max_new_tokens": max_new_tokens, "seed": seed, **asdict(how)}, GENERATION)
     lines += _prompt_problems(model, prompt_tokens)
     refuse(lines or _length_problems(model, prompt_tokens.shape[1], max_new_tokens))
     random = torch.Generator()
@@ -39,7 +41,7 @@ def generate(
     else:
         random.manual_seed(seed)
     prompt_tokens = prompt_tokens.to(model.embedding.weight.device)
-    return _tokens(model, prompt_tokens, max_new_tokens, temperature, top_k, random)
+    return _tokens(model, prompt_tokens, max_new_tokens, how, random)
 
 
 def _prompt_problems(model: Transformer, prompt_tokens: Tensor) -> list[str]:
@@ -75,31 +77,20 @@ def _tokens(
     model: Transformer,
     tokens: Tensor,
     max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
+    how: Sampling,
     random: torch.Generator,
 ) -> Iterator[int]:
     was_training = model.training
     model.eval()
     try:
         cache = model.new_cache(1, tokens.shape[1] + max_new_tokens)
+        read = tokens[0]
         for _ in range(max_new_tokens):
             # Past a compiled __call__: the cache's length changes at every step.
             logits = model.forward(tokens, cache=cache)[0, -1]  # (V,)
-            token = _sample(logits, temperature, top_k, random)
+            token = draw(logits, read, how, random)
             yield token
             tokens = tokens.new_tensor([[token]])
+            read = torch.cat((read, tokens[0]))
     finally:
         model.train(was_training)
-
-
-def _sample(logits: Tensor, temperature: float, top_k: int | None, random: torch.Generator) -> int:
-    """One token id, drawn on the CPU: a seed means the same everywhere, and there is float64."""
-    logits = logits.cpu().double()  # (V,)
-    if temperature == 0:
-        return int(logits.argmax())
-    if top_k is not None and top_k < len(logits):
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[-1], -torch.inf)
-    # The largest is 0 before the division, so that no temperature, however small, overflows.
-    probabilities = ((logits - logits.max()) / temperature).softmax(dim=-1)
-    return int(torch.multinomial(probabilities, 1, generator=random))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from common.rules import at_least, even, integer, number, optional, refuse, shown
+from common.rules import above, at_least, between, even, integer, number, optional, refuse, shown
 from model.frequencies import scaling_problems
 from model.layers import EMBEDDED, KINDS
 
@@ -21,6 +21,9 @@ GENERATION = {
     "max_new_tokens": integer(1, 2**31, 200),
     "temperature": number(0, 1e6, 0.8),
     "top_k": optional(at_least(1, 40)),
+    "top_p": optional(between(0, 1, 0.9)),
+    "min_p": optional(between(0, 1, 0.05)),
+    "repetition_penalty": above(0, 1.1),
     "seed": optional(integer(0, 2**63 - 1, 0)),
 }
 

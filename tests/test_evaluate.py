@@ -75,6 +75,20 @@ def test_what_generate_says_beside_the_text(home: Path) -> None:
     assert two.startswith(f"job 1 of 2: seed=1\n{loud}job 2 of 2: seed=2 (about 0:0")
 
 
+def test_generate_takes_a_file_and_ends_its_samples_at_a_stop(home: Path) -> None:
+    (home / "prompt.txt").write_text("line")
+    one = ("generate.py", "checkpoint=a", "max_new_tokens=40")
+    whole, both = (
+        command_here(*one, *more, cwd=home).stdout
+        for more in (["prompt=line", "seed=2"], ["prompt_file=prompt.txt", "seed=1", "samples=2"])
+    )
+    first, second = both.removeprefix("--- sample 1 of 2 ---\n").split("--- sample 2 of 2 ---\n")
+    assert second == whole and first.startswith("line") and first != second
+    stop = next(character for character in whole[4:] if character.isalnum())
+    cut = command_here(*one, "prompt=line", "seed=2", f"stop=['{stop}']", cwd=home).stdout
+    assert cut == whole[: whole.index(stop, 4)] + "\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
