@@ -38,7 +38,7 @@ def test_commands_are_composed(command: str, arguments: str) -> None:
 
 
 def test_the_settings_of_the_page_are_a_run(tmp_path: Path) -> None:
-    found = re.search(r"```\nmine/(.*?)\n```\n\n```yaml\n(.*?)```", PAGE, re.DOTALL)
+    found = re.search(r"`mine/(\S+?)`:\n\n```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert found
     path = tmp_path / found[1]
     path.parent.mkdir(parents=True)
