@@ -222,9 +222,10 @@ def _unknown_keys(overrides: Overrides, config_name: str) -> list[str]:
     ]
     there, always = known_keys(config_name, chosen), known_keys(config_name)
     there += flatten(OmegaConf.to_container(hydras, resolve=False), "hydra.")
+    there += map(str, hydras.runtime.choices)
     wrong = [one.key_or_group for one in overrides.parsed if not _adds(one)]
     lines = []
-    for key in (key for key in dict.fromkeys(wrong) if key not in there and not is_group(key)):
+    for key in (key for key in dict.fromkeys(wrong) if key not in there):
         hint = f"no such key{_did_you_mean(key, there)}"
         if key in always:
             hint = "no such key with the groups chosen"

@@ -160,7 +160,9 @@ def test_training_lengths_differ_and_lengths_are_tokens(home: Path, bare) -> Non
 
 
 def test_the_same_model_twice_and_one_that_is_almost_it_get_no_mark(home: Path, bare) -> None:
-    status, out, err = evaluate(home, "checkpoint=[a,twin,near]", *FEW, "output_dir=same")
+    status, out, err = evaluate(
+        home, "checkpoint=[a,twin,near]", *FEW, "output_dir=same", "accelerator=cpu"
+    )
     assert status == 0, err
     comparison = json.loads((home / "same/comparison.json").read_text())
     for row in comparison["measures"]["loss"]:

@@ -117,7 +117,7 @@ TABLE = [
     ("++foo=5", "cannot be added"),
     ("~lengths", "cannot be deleted"),
     ("run", "checkpoint=run"),
-    ("--quiet", "--help"),
+    ("--silent", "--help"),
     ("evaluation=default", "no such"),
     ("hydra.run.dir=x", "hydra"),
     ("seed=1", "no such key"),

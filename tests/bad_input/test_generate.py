@@ -81,7 +81,7 @@ TABLE = [
     ("rope=triton", "no such"),
     ("data=text", "no such"),
     ("--temperature=0.5", "temperature=0.5"),
-    ("--quiet", "--help"),
+    ("--silent", "--help"),
     ("-p", "no such flag", "--help"),
     ("hydra/job_logging=default", "hydra"),
     ("checkpoint=", "must be text", "runs/"),

@@ -55,7 +55,7 @@ GRAMMAR = [
     ("hydra/launcher=basic", "no effect without -m"),
     ("-m hydra.sweeper.max_batch_size=2", "no effect", "leave it out"),
     ("hydra/job_logging=default", "hydra"),
-    ("--quiet", "--help"),
+    ("--silent", "--help"),
     ("-x", "--help"),
     ("--lr=0.1", "lr=0.1"),
     ("-m seed=1,2 run_dir=x", "name="),

@@ -107,13 +107,13 @@ def test_a_sweep_of_another_command_is_passed_over(
 
 def test_a_job_that_fails_leaves_no_comparison(tmp_path: Path) -> None:
     write_text(tmp_path / "text.txt")
-    wrong = "callbacks.samples._target_=nowhere.Mine"
+    wrong = ("callbacks.samples._target_=nowhere.Mine", "rope=pytorch")
     with mock.patch("cli.sweep.after") as after:
         done = command_here(
-            "train.py", *TINY, "data.path=text.txt", wrong, "seed=0,1", "-m", cwd=tmp_path
+            "train.py", *TINY, "data.path=text.txt", *wrong, "seed=0,1", "-m", cwd=tmp_path
         )
     assert done.returncode == 2 and "nowhere" in done.stderr
-    assert "sweep: 2 jobs in runs/text-nano/" in done.stdout.replace("-pytorch", "")
+    assert "sweep: 2 jobs in runs/text-nano-pytorch/" in done.stdout
     assert not after.called
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["text.txt"]
 

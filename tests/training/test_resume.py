@@ -104,7 +104,8 @@ def test_a_run_that_ended_before_its_results_gets_them(home: Path) -> None:
 def test_resume_auto_finds_the_run_and_takes_changes(home: Path) -> None:
     named = home / "runs/text-nano-pytorch/20260101-000000"
     shutil.copytree(home / "lost", named)
-    done = command_here("train.py", *OPTIONS, "resume=auto", "trainer.max_steps=24", cwd=home)
+    more = ("rope=pytorch", "resume=auto", "trainer.max_steps=24")
+    done = command_here("train.py", *OPTIONS, *more, cwd=home)
     assert done.returncode == 0, done.stderr
     assert json.loads((named / "results.json").read_text())["steps"] == 24
 
