@@ -5,7 +5,6 @@ before the whole config has been found right. Whatever the user got wrong, in Hy
 ours, leaves in the same form: a line or two for each mistake on stderr, exit status 2.
 """
 
-import errno
 import io
 import os
 import shlex
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -28,7 +27,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cli.arguments import check_arguments, known_flags
 from cli.completion import FLAGS, complete
 from cli.compose import check_overrides, check_users_options, composed, explain, plain
-from cli.errors import FULL, UserError
+from cli.endings import end_by_mistake, end_by_system, failures_told, tell_of_a_thread
+from cli.errors import UserError
 from cli.folders import CONFIGS, use_folder
 from cli.help import help_text
 from cli.jobs import MOST_JOBS, Sweep
@@ -38,9 +38,6 @@ from common.signals import Stopped, raised
 from common.terminal import set_quiet
 
 COMMAND = shlex.join(["python", *sys.argv])  # as typed, before Hydra's quoting is put on
-
-# The system's words for what is no mistake of the user's
-REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 Check = Callable[[dict[str, Any], Overrides], None]
 
@@ -61,13 +58,16 @@ def run_command(
 ) -> None:
     """Run `task(config, overrides)` on `configs/<config_name>.yaml` under argv's overrides.
 
-    `config` is the composed config, `overrides` the user's own words for this job; `check` raises a
-    UserError for what is wrong with them, and is asked of all jobs of a sweep beforehand. A command
-    with `after_sweep` leaves runs: those of a sweep lie in one directory, and when all of its jobs
-    have ended, it gets them in order. `words` names the list in which arguments that are no
-    `key=value` are gathered, as paths. Exit
-    status 2 after a mistake of the user's, 1 where the system cannot read or write a file, 130 and
-    143 after SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
+    `config` is the composed config, `overrides` the user's own words for this job. Exit status 2
+    after a mistake of the user's, 1 where the system cannot read or write a file, 130 and 143 after
+    SIGINT (Ctrl-C) and SIGTERM; all else that is raised is a bug and shows its traceback.
+
+    Args:
+        check: raises a UserError for what is wrong with a job; asked of all jobs of a sweep
+            before the first one runs.
+        after_sweep: gets the runs of a sweep in order, when all of its jobs have ended; with it,
+            they lie in one directory.
+        words: the list in which arguments that are no `key=value` are gathered, as paths.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -75,7 +75,7 @@ def run_command(
     # Threads that wait must not spin: beside any other program they would cost most of the speed.
     # It is read when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    threading.excepthook = _tell_of_a_thread
+    threading.excepthook = tell_of_a_thread
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing: we do the telling
     try:
         if set(FLAGS) & set(sys.argv[1:]):
@@ -84,50 +84,10 @@ def run_command(
             sys.argv[1:] = with_words(sys.argv[1:], words) if words else sys.argv[1:]
             _Command(task, config_name, scratch).run(check, after_sweep)
     except UserError as error:
-        _refuse(error)
+        end_by_mistake(error)
     except Stopped as stop:
         print(f"\n{stop}", file=sys.stderr)
         sys.exit(stop.status)
-
-
-def _refuse(error: UserError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
-    sys.exit(2)
-
-
-def _tell_of_a_thread(failure: threading.ExceptHookArgs) -> None:
-    """As Python does, but for a thread that keeps its failure for who writes next.
-
-    TensorBoard's does; the command then ends by that failure.
-    """
-    if not isinstance(getattr(failure.thread, "exception", None), OSError):
-        threading.__excepthook__(failure)
-
-
-def _fail(error: OSError) -> NoReturn:
-    """What the system refused: a full disk, a directory that is read-only or has vanished."""
-    if isinstance(error, ChildProcessError):  # ours, with words of its own
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    unwritten = "stdout: " if _discard_output() else ""
-    where = f"{os.fsdecode(error.filename)}: " if error.filename else unwritten
-    way_out = "see that it is there and can be read and written"
-    if error.errno in FULL:
-        way_out = "make room there"
-    elif error.errno in REFUSED:
-        way_out = "give it to this user, or take a place that can be written"
-    print(f"error: {where}{error.strerror or error}; {way_out}", file=sys.stderr)
-    sys.exit(1)
-
-
-def _discard_output() -> bool:
-    """Let what stdout still holds go nowhere, if it cannot be written; whether that is so."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def _check_jobs(overrides: Overrides, config_name: str, check: Check) -> None:
@@ -179,7 +139,7 @@ class _Command:
             how = "the sweep goes on with the same command and resume=auto"
             raise Stopped(stop.number, "; ".join(filter(None, [stop.what, how]))) from None
         if self.sweep and after_sweep and (runs := self.sweep.runs()):
-            with _failures_told():
+            with failures_told():
                 after_sweep(runs)
 
     def _placed(self, leaves_runs: bool) -> AbstractContextManager[None]:
@@ -202,10 +162,10 @@ class _Command:
         set_quiet(self.quiet)
         use_folder(self.folder)
         try:
-            with _failures_told():
+            with failures_told():
                 return self.task(config, self._overrides())
         except OmegaConfBaseException as error:
-            _refuse(UserError(explain(error, self.typed, self.config_name)))
+            end_by_mistake(UserError(explain(error, self.typed, self.config_name)))
         finally:
             release_all()
             _job_start[0] = time.time()
@@ -233,23 +193,5 @@ class _Command:
             if not self.composing:
                 raise
             if isinstance(error, OSError) and not isinstance(error, HydraException):
-                _fail(error)
+                end_by_system(error)
             raise UserError(explain(error, self.typed, self.config_name)) from error
-
-
-@contextmanager
-def _failures_told() -> Iterator[None]:
-    """End the process by what the user, or the system, has done wrong, in a line.
-
-    Here, before Hydra sees it, which would print a line of its own about any Exception.
-    """
-    try:
-        yield
-        sys.stdout.flush()  # at the interpreter's exit nobody could tell of a full disk
-    except UserError as error:
-        _refuse(error)
-    except BrokenPipeError:  # `| head` has seen enough
-        _discard_output()
-        sys.exit(0)
-    except OSError as error:
-        _fail(error)

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from cli.names import LONGEST, cut
 from cli.overrides import Overrides, jobs_of
 from cli.rundir import CONFIG
+from common import dotted
 from common.terminal import say
 from training.kept import RESULTS
 
@@ -85,12 +86,8 @@ class Sweep:
 def label(job: Overrides, number: int) -> str:
     """`lr=0.001,seed=1`: what a job has of its own, as the name of a directory."""
     swept = [one for one in job.parsed if one.key_or_group in job.swept]
-    last = Counter(_last(one) for one in swept)
-    parts = [
-        f"{_last(one) if last[_last(one)] == 1 else one.key_or_group}={_value(one)}"
-        for one in swept
-    ]
-    text = ",".join(parts).translate(_FORBIDDEN)
+    values = {one.key_or_group.replace("/", "."): _value(one) for one in swept}
+    text = dotted.label(values).translate(_FORBIDDEN)
     text = "".join(c if c.isprintable() else "_" for c in text).strip() or "run"
     if len(text.encode()) <= LONGEST:
         return text
@@ -111,10 +108,6 @@ def _labels(command: Overrides) -> list[str] | None:
         seen[text] += 1
         labels.append(text if seen[text] == 1 else f"{text}-{seen[text]}")
     return labels
-
-
-def _last(override: Override) -> str:
-    return override.key_or_group.replace("/", ".").rpartition(".")[2]
 
 
 def _value(override: Override) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from common.dotted import label
 from common.figures import Formats, write_figure
 from reports.comparable import BPB, LOSS, Comparable, comparable
 from reports.comparison import Comparison
 from reports.contexts_figure import contexts_figure
 from reports.curves_figure import curves_figure
-from reports.differences import differences, label
+from reports.differences import differences
 from reports.files import write_files
 from reports.find import sweep_directory
 from reports.groups import Group, common_name, group_runs

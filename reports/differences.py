@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from common.dotted import leaves
 from common.rules import shown
 from reports.run_files import RunFiles
 
@@ -29,7 +29,7 @@ def differences(runs: Sequence[RunFiles]) -> Values:
     Keys that one choice of a group explains (`model=mini`) are that group's one key, where every
     run was typed with such a choice. A key that a run has not is no difference by itself.
     """
-    flats = [flat(run.config) for run in runs]
+    flats = [leaves(run.config) for run in runs]
     keys = dict.fromkeys(key for config in flats for key in config)
     values = {
         key: [_shown(key, config) for config in flats] for key in keys if _is_counted(key, runs)
@@ -42,30 +42,6 @@ def differences(runs: Sequence[RunFiles]) -> Values:
     typed = [_typed(line)[0] for run in runs for line in run.overrides]
     order = [*dict.fromkeys(key for key in (*typed, *found) if key in found and key != SEED)]
     return {key: found[key] for key in (*order, *({SEED} & found.keys()))}
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"model.d_model": 96, …}`: the leaves of nested dictionaries."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
-
-
-def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """The last part of each dotted key, where no other ends in the same; else the whole."""
-    last = {key: key.rpartition(".")[2] for key in keys}
-    count = Counter(last.values())
-    return {key: name if count[name] == 1 else key for key, name in last.items()}
-
-
-def label(values: Mapping[str, str]) -> str:
-    """`lr=0.001,seed=1`, as the directory of a sweep's job is called."""
-    names = short_names(values)
-    return ",".join(f"{names[key]}={value}" for key, value in values.items())
 
 
 def _is_counted(key: str, runs: Sequence[RunFiles]) -> bool:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reports.differences import SEED, Values, label
+from common.dotted import label
+from reports.differences import SEED, Values
 from reports.run_files import RunFiles
 
 

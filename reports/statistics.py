@@ -22,7 +22,8 @@ class Means:
         ci95: of each mean, over seeds; None where no group has two seeds.
         best: the place of the lowest mean.
         above: how far each mean lies above the best one.
-        above_ci95: the intervals of these, which hold together (Bonferroni); None as above.
+        above_ci95: the intervals of these, which hold together (Bonferroni): of the best one with
+            each other where it is clear, else of every two groups; None as above.
         paired: whether the seeds' common effect was taken out of the differences.
         df: degrees of freedom of the differences; 0 where nothing is known of the spread.
         clear: whether the best one is beyond its interval from every other.
@@ -55,6 +56,9 @@ def compare_means(groups: Sequence[Mapping[int, float]]) -> Means:
     The best one is chosen by its figure. Still, among groups that are alike one is called `clear`
     in at most 5 % of all cases: with G groups, each of them is the lowest by more than its
     intervals with a chance of at most 0.05 / (2 (G - 1)), which makes G / (2 (G - 1)) of 5 %.
+
+    Where none is clear, that counts only the wins over all others. The lowest and the highest of
+    many that are alike lie apart more often, so that the intervals are then those of every two.
     """
     assert groups and all(groups), groups
     means = [fmean(group.values()) for group in groups]
@@ -69,15 +73,22 @@ def compare_means(groups: Sequence[Mapping[int, float]]) -> Means:
         around(mean, half * math.sqrt(variance / len(group)))
         for mean, group in zip(means, groups, strict=True)
     ]
-    bonferroni = t_quantile(1 - MISTAKES / 2 / max(1, len(groups) - 1), df)
-    widths = [
-        bonferroni * math.sqrt(error * (1 / len(group) + 1 / len(groups[best]))) for group in groups
-    ]
-    widths[best] = 0.0
-    above_ci95 = [around(a, width) for a, width in zip(above, widths, strict=True)]
-    others = [low for i, (low, _) in enumerate(above_ci95) if i != best]
-    clear = bool(others) and min(others) > 0
+    errors = [math.sqrt(error * (1 / len(group) + 1 / len(groups[best]))) for group in groups]
+    errors[best] = 0.0
+    others = len(groups) - 1
+    above_ci95 = _together(above, errors, df, max(1, others))
+    clear = others > 0 and all(low > 0 for i, (low, _) in enumerate(above_ci95) if i != best)
+    if others and not clear:
+        above_ci95 = _together(above, errors, df, len(groups) * others // 2)
     return Means(means, ci95, best, above, above_ci95, _is_paired(groups), df, clear)
+
+
+def _together(
+    above: Sequence[float], errors: Sequence[float], df: int, comparisons: int
+) -> list[Interval]:
+    """Intervals of differences and their standard errors, for so many comparisons (Bonferroni)."""
+    times = t_quantile(1 - MISTAKES / 2 / comparisons, df)
+    return [around(a, times * one) for a, one in zip(above, errors, strict=True)]
 
 
 def around(middle: float, half: float) -> Interval:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.dotted import short_names
 from reports.comparable import BPB, LOSS
 from reports.comparison import Comparison, Table
 from reports.contexts import AtLongest, at_longest
-from reports.differences import short_names
 from reports.groups import Group
 from reports.statistics import Interval
 

@@ -5,6 +5,7 @@ import json
 import math
 import signal
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -35,8 +36,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sides(home: Path) -> tuple[dict, str]:
-    """Two models side by side: what comparison.json holds, and what was printed."""
-    status, out, err = evaluate(home, "checkpoint=[a,alibi]", *FEW, "output_dir=sides")
+    """Two models side by side: what comparison.json holds, and what was printed.
+
+    Without each model's own pictures and curves, which take their time, as `bare`.
+    """
+    pictures, curves = "evaluation.report.files.draw_all", "cli.extrapolate.log_tensorboard"
+    with mock.patch(pictures), mock.patch(curves):
+        status, out, err = evaluate(home, "checkpoint=[a,alibi]", *FEW, "output_dir=sides")
     assert status == 0, err
     return json.loads((home / "sides/comparison.json").read_text()), out
 
@@ -131,6 +137,7 @@ def test_a_narrow_terminal_cuts_nothing(sides) -> None:
     assert "…" not in out and max(map(len, out.splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_training_lengths_differ_and_lengths_are_tokens(home: Path, bare) -> None:
     few = ("as=columns", "passages=4", "methods=[none,crop]", "output_dir=three")
     status, out, err = evaluate(home, "checkpoint=[longer,a,alibi]", *few)
@@ -165,6 +172,7 @@ def test_the_same_model_twice_and_one_that_is_almost_it_get_no_mark(home: Path, 
     assert "no model is better than every other in its row" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_stopped_within_the_second_model_it_goes_on(home: Path, sides, bare, monkeypatch) -> None:
     command = ("checkpoint=[a,alibi]", *FEW, "output_dir=stopped")
     run, done = MEASURES["loss"].run, []

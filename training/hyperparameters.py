@@ -8,7 +8,7 @@ any one of them; so a run by itself says nothing, and among such runs what diffe
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tensorboard.plugins.hparams.metadata import (
 )
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
+from common.dotted import leaves
 from methods.method import parse_method
 from training.prepare import Prepared
 from training.resume_point import EVENTS
@@ -69,7 +70,8 @@ def log_row(
 def row(prepared: Prepared) -> dict[str, Value]:
     """Every value of the config, by its dotted key; the backend is the one at work."""
     config = {key: value for key, value in prepared.config.items() if key not in OTHER}
-    return {**dict(_flat(config)), "rope.backend": prepared.backend}
+    values = {key: _plain(value) for key, value in leaves(config).items()}
+    return {**values, "rope.backend": prepared.backend}
 
 
 def columns(values: Mapping[str, Value], swept: Sequence[str]) -> dict[str, bool]:
@@ -115,16 +117,11 @@ def _experiment(
     )
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | str) or (
-            isinstance(value, float) and math.isfinite(value)
-        ):
-            yield f"{prefix}{key}", value
-        else:
-            yield f"{prefix}{key}", "null" if value is None else str(value)
+def _plain(value: Any) -> Value:
+    """A value as TensorBoard takes it: what is no finite number, bool or text is put in words."""
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return "null" if value is None else str(value)
 
 
 def _type(value: Value) -> int:

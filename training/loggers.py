@@ -6,13 +6,14 @@ cannot begin is refused. One that fails later says so and is left out: the run g
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from common.dotted import leaves
 from training.csv_file import header_of, read_rows, write_rows
 from training.parts import first_line
 
@@ -140,15 +141,7 @@ def log_config(loggers: Iterable[object], config: dict[str, Any]) -> None:
     """The whole config, by dotted keys, to those of `loggers` that stand here."""
     for logger in loggers:
         if isinstance(logger, (Csv, Wandb, Mlflow)):
-            logger.log_hyperparams(dict(_flat(config)))
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+            logger.log_hyperparams(leaves(config))
 
 
 def log_results(loggers: Iterable[object], results: dict[str, Any]) -> None:

@@ -125,6 +125,7 @@ def test_what_is_wrong_is_told_in_our_form(
     assert said in refused("train.py", *arguments, monkeypatch=monkeypatch, capfd=capfd)
 
 
+@pytest.mark.slow
 def test_all_commands_take_one(my: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
     for script, wrong in (
         ("evaluate.py", "seed=1"),

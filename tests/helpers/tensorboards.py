@@ -23,8 +23,12 @@ def events(directory: Path) -> EventAccumulator:
 
 
 def points(directory: Path, tag: str) -> Points:
-    """(step, value) of a curve."""
-    return [(event.step, event.value) for event in events(directory).Scalars(tag)]
+    """(step, value) of a curve, by step.
+
+    Event files of one second and one process are read in the order of their numbers as text: 10
+    comes before 9. Runs that go on in another process are in order.
+    """
+    return sorted((event.step, event.value) for event in events(directory).Scalars(tag))
 
 
 def hparams(logdir: Path) -> tuple[list[str], list[str], dict[str, dict[str, Any]]]:

@@ -47,12 +47,14 @@ def test_early_stopping_is_said_with_its_key_and_kept(home: Path, capsys) -> Non
     assert end(fit(home, "early", f"resume={home / 'early'}", *NEVER_BETTER)) == (kind, why)
 
 
+@pytest.mark.slow
 def test_a_threshold_is_said(home: Path) -> None:
     kind, why = end(fit(home, "threshold", *STOP, "+callbacks.stop.stopping_threshold=100"))
     assert kind == "early_stopping" and "at step 2 of 10: Stopping threshold reached: val" in why
     assert why.endswith("< 100 (callbacks.stop)")
 
 
+@pytest.mark.slow
 def test_a_callback_of_the_users_may_ask_for_it(home: Path) -> None:
     assert end(fit(home, "enough", callback=Enough())) == (
         *("callback", "stopped early at step 3 of 10: a callback asked for it"),
@@ -63,7 +65,10 @@ def test_a_callback_of_the_users_may_ask_for_it(home: Path) -> None:
     ("option", "by"),
     [
         ("trainer.max_time=00:00:00:01", "trainer.max_time"),
-        (f"+callbacks.t={{_target_: {TIMER}, duration: '00:00:00:01'}}", "callbacks.t"),
+        pytest.param(
+            *(f"+callbacks.t={{_target_: {TIMER}, duration: '00:00:00:01'}}", "callbacks.t"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_time_that_is_over_is_said(home: Path, option: str, by: str, monkeypatch) -> None:

@@ -106,6 +106,7 @@ def test_a_resumed_run_has_one_row_with_its_first_columns_and_no_point_twice(
     assert lowest[-1][1] == pytest.approx(run.results(1.0)["val/loss"])
 
 
+@pytest.mark.slow
 def test_the_lowest_loss_stays_where_later_ones_are_higher(home: Path) -> None:
     """Also right after a resume: the best of before counts, in each line of metrics.jsonl."""
     options = ("optimizer.lr=3", "trainer.val_check_interval=1", "trainer.max_steps=4")

@@ -64,6 +64,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch) -> None
     ]
 
 
+@pytest.mark.slow
 def test_several_loggers_are_several_options() -> None:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for line, names in (("logger=[tensorboard,csv]", ["tensorboard", "csv"]), *SINGLE):

@@ -20,7 +20,7 @@ TRAPS = "|\n\r \t:-~`<b>*prompt:continuation0"  # what headings, marks and markd
 TEXTS = st.text() | st.text(alphabet=TRAPS) | st.just("a\n\ncontinuation:\n| b\n--- step 3 ---\n")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.builds(Sample, st.integers(0, 2**40), TEXTS, TEXTS)))
 def test_what_is_written_is_read_again(samples: list[Sample]) -> None:
     assert read_samples("".join(map(sample_text, samples))) == samples
