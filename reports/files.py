@@ -26,9 +26,14 @@ FIGURES = (
 def write_files(comparison: Comparison, directory: Path) -> None:
     """Write comparison.json, .csv and .md, and report.html, each whole or not at all."""
     write_json(directory / "comparison.json", plain(comparison))
-    write_text(directory / "comparison.csv", as_csv(comparison))
-    write_text(directory / "comparison.md", markdown(comparison))
+    write_text(directory / "comparison.csv", _unicode(as_csv(comparison)))
+    write_text(directory / "comparison.md", _unicode(markdown(comparison)))
     write_text(directory / REPORT, comparison_page(comparison, directory))
+
+
+def _unicode(text: str) -> str:
+    """`text` with a mark for each byte of a file's name that is no Unicode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def plain(comparison: Comparison) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from common.plain import plain_problem
 
 CONFIG = Path(".hydra/config.yaml")  # a directory that has it holds a run
 GROUPS = ("data", "trainer")  # of the config, whose keys are asked for by name
+# Of results.json, where they are there: what tables and pages write as numbers
+FIGURES = ("steps", "tokens", "tokens_per_second", "seconds", "parameters", "mfu", "best_step")
 MOST_BYTES = 2**18  # of a config; one of ours has a hundredth of it
 
 
@@ -97,10 +99,15 @@ def _json(path: Path) -> dict[str, Any] | None:
 
 
 def _checked(results: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Results whose headline is a number; what an older run has not is not asked for."""
+    """Results whose figures are numbers; what an older run has not is not asked for."""
     for key in ("val/loss", "val/bpb"):
         if not _is_number(results.get(key)):
             raise _damaged(path, f"{key} is no number")
+    for key in FIGURES:
+        if results.get(key) is not None and not _is_number(results[key]):
+            raise _damaged(path, f"{key} is no number")
+    if not isinstance(results.get("text"), str | None):
+        raise _damaged(path, "text is no digest")
     return results
 
 
@@ -168,4 +175,9 @@ def _text(path: Path) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False

@@ -13,6 +13,7 @@ from fake_runs import write_run
 from reports import compare_runs
 from reports.comparing import compare, draw
 from reports.curves_figure import BINS, binned, limits, mean_curve
+from reports.files import write_files
 from reports.run_files import RunFiles
 
 LOSSES = {0.001: [3.0, 3.01], 0.01: [3.5, 3.51], 0.1: [4.0, 4.02], 1.0: [5.0, 5.1]}
@@ -157,3 +158,9 @@ def test_steps_of_other_sizes_are_drawn_in_tokens(tmp_path: Path) -> None:
     draw(found)
     ax = found.figures["curves"].axes[0]
     assert ax.get_xlabel() == "tokens" and ax.get_xlim()[1] == pytest.approx(202)
+
+
+def test_a_directory_whose_name_is_no_unicode(tmp_path: Path) -> None:
+    run = RunFiles.read(write_run(tmp_path / "\udcff"))
+    write_files(compare([run]), tmp_path)
+    assert "/?" in (tmp_path / "comparison.csv").read_text()

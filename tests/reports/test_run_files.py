@@ -45,6 +45,10 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
         ("results.json", "[]"),
         ("results.json", '{"val/loss": NaN, "val/bpb": 1}'),
         ("results.json", '{"val/loss": "3", "val/bpb": 1}'),
+        ("results.json", '{"val/loss": 1%s, "val/bpb": 1}' % ("0" * 400)),
+        ("results.json", '{"val/loss": 3, "val/bpb": 1, "seconds": "12"}'),
+        ("results.json", '{"val/loss": 3, "val/bpb": 1, "tokens": [1]}'),
+        ("results.json", '{"val/loss": 3, "val/bpb": 1, "text": ["a"]}'),
         ("extrapolation.json", '{"lengths": 5, "methods": {}}'),
         (
             "extrapolation.json",
