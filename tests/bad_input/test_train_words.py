@@ -102,7 +102,7 @@ LIGHTNING = [
     ("+trainer.plugins=[]", "plugins"),
     ("+trainer.sync_batchnorm=true", "sync_batchnorm"),
     ("+trainer.model_registry=x", "model_registry"),
-    ("callbacks=nope", "options: default, none"),
+    ("callbacks=nope", "options: default, few-samples, none"),
     ("callbacks=default callbacks.samples=5", "callbacks.samples"),
     ("callbacks=default callbacks.samples.max_new_tokens=1e8", "max_new_tokens"),
     ("callbacks=default callbacks.samples.max_new_tokens=100000000", "max_new_tokens"),

@@ -35,7 +35,7 @@ MISTAKES = [
         "data.val_tokens",
     ),
     (["train.py", "callbacks.samples=5", "logger.tensorboard.name=5"], "samples=5", "name=5: must"),
-    (["train.py", "--quiet"], "--quiet: no such flag; there is --help"),
+    (["train.py", "--loud"], "--loud: no such flag; there is --help"),
     (["train.py", "model.n_heads"], "try model.n_heads=4"),
     (["train.py", "file"], "try data=text data.path=file"),
     (["evaluate.py", "runs/x"], "try checkpoint=runs/x"),

@@ -140,7 +140,8 @@ def test_wandb_offline_holds_config_curves_and_results(
     runs = []
     for name in ("w1", "w2"):  # as jobs of a sweep, in one process
         runs.append(fit(home, name, "logger=wandb", "name=mine"))
-        results = runs[-1].write_results(1.0)
+        results = runs[-1].results(1.0)
+        runs[-1].write_results(results)
         (file,) = (home / name).glob("wandb/offline-run-*/*.wandb")
         found = list(records(file))
         config = {
@@ -177,7 +178,8 @@ def test_wandb_offline_holds_config_curves_and_results(
 def test_mlflow_in_files_holds_config_curves_and_results(home: Path, network, monkeypatch) -> None:
     pytest.importorskip("mlflow")
     run = fit(home, "m", "logger=mlflow", "name=mine")
-    results = run.write_results(1.0)
+    results = run.results(1.0)
+    run.write_results(results)
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient((home / "m/mlflow").as_uri())
