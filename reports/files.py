@@ -122,7 +122,7 @@ def markdown(comparison: Comparison, width: int | None = None) -> str:
     parts = [f"# {comparison.title}"]
     parts.append("\n".join(f"- {_escaped(line)}" for line in comparison.verdict))
     parts.append(_markdown_table(table))
-    parts += [_escaped(line) for line in comparison.notes]
+    parts += [_escaped(line.replace("* lower", "In bold: lower")) for line in comparison.notes]
     if comparison.single is not None:
         parts += ["## Each run", _markdown_table(comparison.single)]
     return "\n\n".join(parts) + "\n"

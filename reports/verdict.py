@@ -54,7 +54,7 @@ def _basis(means: Means) -> str:
     paired = "paired by seed, " if means.paired else ""
     every = "both" if count == 2 else f"all {count}"
     together = f"; {every} differences hold together" if count > 1 else ""
-    surer = "; differences are surer than values: what a seed does to all is not in them"
+    surer = "; differences are known better than values, as a seed moves all setups alike"
     return (
         f"± is half a 95 % interval over seeds (Student's t, {paired}{means.df} degrees of "
         f"freedom{together}){surer if _are_surer(means) else ''}"

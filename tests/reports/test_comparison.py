@@ -48,14 +48,14 @@ def test_a_clear_best_is_starred_and_said_to_be_more_than_noise(tmp_path: Path) 
     assert len(stars) == 1 and stars[0] == found.table.rows[0][2]
     assert found.single is not None and len(found.single.rows) == 9
     assert "paired by seed" in found.notes[1] and "both differences hold together" in found.notes[1]
-    assert "surer" not in found.notes[1]
+    assert "known better" not in found.notes[1]
 
 
 def test_where_pairing_helps_the_table_says_so(tmp_path: Path) -> None:
     """Its intervals of values overlap widely, and the best one is clear all the same."""
     found = compared(tmp_path, *sweep({0.001: [3.0, 3.5], 0.01: [3.1, 3.6001]}))
     assert found.verdict[0].startswith("Best: lr=0.001")
-    assert "differences are surer than values" in found.notes[1]
+    assert "differences are known better than values" in found.notes[1]
 
 
 def test_groups_of_one_distribution_get_no_star(tmp_path: Path) -> None:
