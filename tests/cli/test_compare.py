@@ -157,6 +157,7 @@ def test_a_real_sweep_is_read_from_terminal_files_and_events(tmp_path: Path) -> 
     assert events.Tags()["images"] == ["val_comparison/curves", "val_comparison/extrapolation"]
 
 
+@pytest.mark.slow
 def test_no_torch_is_loaded(home: Path) -> None:
     """In a process of its own: the others of this one have it by now."""
     shutil.rmtree("runs/z")

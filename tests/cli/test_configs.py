@@ -1,6 +1,7 @@
 """Every config file composes and passes the project's own checks; the help answers at once."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,8 @@ NEEDS = {
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_option_composes_and_is_valid(group: str, option: str, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    if option in ("wandb", "mlflow"):
-        pytest.importorskip(option)
+    if option in ("wandb", "mlflow") and find_spec(option) is None:
+        pytest.skip(f"{option} is not installed")
     overrides = [f"{group}={option}", *NEEDS.get((group, option), [])]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose("train", overrides)

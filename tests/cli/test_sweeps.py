@@ -51,6 +51,7 @@ def losses(sweep: Path) -> dict[str, float]:
     return {name: json.loads(path.read_text())["val/loss"] for name, path in found.items()}
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_in_its_own_directory(tmp_path: Path) -> None:
     """One job has ended, one was killed, one had not begun; then all have ended."""
     write_text(tmp_path / "text.txt")
