@@ -26,10 +26,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: Path) -> None:
-    options = ("checkpoint=[a, b]", *FEW, "output_dir=out", "figures=pdf")
+    options = ("checkpoint=[a, b]", *FEW, "output_dir=out", "figures=svg")
     status, out, err = evaluate(home, *options)
     assert status == 0, err
-    assert {path.suffix for path in (home / "out").glob("*.p*")} == {".pdf"}
+    assert {path.suffix for path in (home / "out").glob("*.[ps][nvd]*")} == {".svg"}
     result = json.loads((home / "out/extrapolation.json").read_text())
     assert result["checkpoints"] == [f"{run}/checkpoints/best.ckpt" for run in "ab"]
     figures = result["methods"]["none"]

@@ -253,6 +253,7 @@ def test_backends_train_alike(tmp_path: Path, precision: str, steps: int, tolera
     assert furthest(without[:steps], pytorch[:steps]) > 3 * tolerance  # negative control
 
 
+@pytest.mark.slow
 def test_sweep_of_both_backends_makes_two_curves(tmp_path: Path) -> None:
     text = write_text(tmp_path / "text.txt")
     options = (*TINY, f"data.path={text}", "trainer.max_steps=2", "callbacks=none")

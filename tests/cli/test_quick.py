@@ -100,6 +100,7 @@ def test_wrong_values_need_no_torch(mistakes: list[tuple[list[str], ...]], tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@SLOW
 def test_the_question_is_right(tmp_path: Path) -> None:
     """Negative control: what only torch can tell is told with torch."""
     ((status, message, torch),) = ask([["generate.py", f"checkpoint={tmp_path}"]], tmp_path)

@@ -122,12 +122,10 @@ def test_it_works_outside_the_clone_and_so_do_copies_under_other_names(site, tmp
     python(code, tmp_path, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [
-        ("wheel", ("kernels", "ropewalk")),
-        pytest.param("editable", ("ropewalk", "kernels"), marks=pytest.mark.slow),
-    ],
+    [("wheel", ("kernels", "ropewalk")), ("editable", ("ropewalk", "kernels"))],
 )
 def test_the_clone_and_the_installed_package_work_in_one_process(kind, names, sources, tmp_path):
     installed = built(kind, sources, tmp_path)
