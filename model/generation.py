@@ -84,13 +84,14 @@ def _tokens(
     model.eval()
     try:
         cache = model.new_cache(1, tokens.shape[1] + max_new_tokens)
-        read = tokens[0]
+        seen = torch.zeros(model.config.vocab_size, dtype=torch.bool)
+        seen[tokens[0].cpu()] = True
         for _ in range(max_new_tokens):
             # Past a compiled __call__: the cache's length changes at every step.
             logits = model.forward(tokens, cache=cache)[0, -1]  # (V,)
-            token = draw(logits, read, how, random)
+            token = draw(logits, seen, how, random)
             yield token
             tokens = tokens.new_tensor([[token]])
-            read = torch.cat((read, tokens[0]))
+            seen[token] = True
     finally:
         model.train(was_training)

@@ -1,7 +1,7 @@
 """How the next token is drawn from logits.
 
 The settings are those of the field, applied in the order in which transformers applies them:
-repetition penalty, temperature, top-k, top-p, min-p. V vocab_size, T tokens.
+repetition penalty, temperature, top-k, top-p, min-p. V vocab_size.
 """
 
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ class Sampling:
     repetition_penalty: float = 1.0
 
 
-def draw(logits: Tensor, read: Tensor, how: Sampling, random: torch.Generator) -> int:
-    """One token id from logits (V,), after the tokens `read` (T,).
+def draw(logits: Tensor, seen: Tensor, how: Sampling, random: torch.Generator) -> int:
+    """One token id from logits (V,); `seen` (V,) bool, on the CPU: tokens that have been read.
 
     It is drawn on the CPU: a seed means the same everywhere, and there is float64.
     """
     logits = logits.cpu().double()
     if how.repetition_penalty != 1:
-        logits = _penalised(logits, read.cpu(), how.repetition_penalty)
+        logits = _penalised(logits, seen, how.repetition_penalty)
     if how.temperature == 0:
         return int(logits.argmax())
     # The largest is 0 before the division, so that no temperature, however small, overflows.
@@ -62,7 +62,6 @@ def kept(logits: Tensor, how: Sampling) -> Tensor:
     return logits
 
 
-def _penalised(logits: Tensor, read: Tensor, penalty: float) -> Tensor:
-    ids = read.unique()
-    known = logits[ids]
-    return logits.index_copy(0, ids, torch.where(known < 0, known * penalty, known / penalty))
+def _penalised(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    less = torch.where(logits < 0, logits * penalty, logits / penalty)
+    return torch.where(seen, less, logits)

@@ -12,6 +12,10 @@ def logits(seed: int) -> torch.Tensor:
     return 3 * torch.randn(V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def seen(count: int, *ids: int) -> torch.Tensor:
+    return torch.isin(torch.arange(count), torch.tensor(ids))
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "how",
@@ -39,7 +43,7 @@ def test_it_is_as_in_transformers(how: Sampling, seed: int) -> None:
     counts = torch.zeros(V)
     random = torch.Generator().manual_seed(0)
     for _ in range(300):
-        counts[draw(logits(seed), read, how, random)] += 1
+        counts[draw(logits(seed), seen(V, 3, 5, 40), how, random)] += 1
     assert (counts[probabilities == 0] == 0).all()
     error = (counts / 300 - probabilities).abs()
     assert (error <= 5 * (probabilities * (1 - probabilities) / 300).sqrt() + 1e-9).all()
@@ -60,7 +64,7 @@ def test_the_kept_tokens_are_those_that_reach_the_share() -> None:
 def test_what_was_read_is_less_likely_whatever_its_sign() -> None:
     random, penalty = torch.Generator(), Sampling(temperature=0, repetition_penalty=2.0)
     both = torch.tensor([3.0, 2.0, -1.0])
-    assert draw(both, torch.tensor([0]), penalty, random) == 1
-    assert draw(both, torch.tensor([0, 1, 1]), penalty, random) == 0
-    assert draw(torch.tensor([-1.0, -1.5]), torch.tensor([0]), penalty, random) == 1
-    assert draw(both, torch.tensor([0]), Sampling(0), random) == 0  # without
+    assert draw(both, seen(3, 0), penalty, random) == 1
+    assert draw(both, seen(3, 0, 1), penalty, random) == 0
+    assert draw(torch.tensor([-1.0, -1.5]), seen(2, 0), penalty, random) == 1
+    assert draw(both, seen(3, 0), Sampling(0), random) == 0  # without
