@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from cli.errors import FULL, UserError
 from common.files import write_text
 from common.lock import Held, Lock, hold
+from reports.run_files import CONFIG
 from training.kept import candidates
 
 RUNS = Path("runs")
 CLAIM = ".hydra"  # the first thing a run writes: a directory that has it holds a run
-CONFIG = Path(CLAIM) / "config.yaml"
 EVALUATIONS = "evaluations"
 
 
