@@ -138,8 +138,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize(
+    ("scaling", "form"),
+    [
+        pytest.param(scaling, form, marks=[] if form == "current" else pytest.mark.slow)
+        for scaling in SCALINGS
+        for form in FORMS
+    ],
+)
 def test_every_scaling_is_that_of_transformers_within_its_length_and_past_it(
     scaling: str, form: str, llama: tuple[Any, Path]
 ) -> None:
