@@ -1,13 +1,17 @@
 """config.json, key by key: what it becomes, and what is refused by name."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hf
+from commands import ROOT
 from folders import LLAMA, write_config
 from hf.families import FAMILIES
+from hf.scaling_in import COMMON, TYPES
 from model import TransformerConfig
 
 SIZES = {key: value for key, value in LLAMA.items() if key not in ("model_type", "architectures")}
@@ -514,3 +518,44 @@ def test_a_config_that_is_none(text: str | bytes | None, words: str, tmp_path: P
 def test_a_folder_is_told_by_its_config(tmp_path: Path) -> None:
     assert hf.is_directory(write_config(tmp_path, {"model_type": "anything"}))
     assert not hf.is_directory(tmp_path / "nowhere")
+
+
+def test_a_config_is_read_without_torch(tmp_path: Path) -> None:
+    write_config(tmp_path, LLAMA)
+    code = "import sys, hf; hf.read(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+
+
+ODD = [None, True, False, 0, -1, 1, 2.5, 1e308, 2**70, float("nan"), "", "x", [], [1], ["x"], {}]
+ODD += [{"a": 1}, {"rope_type": 3}, {"type": ["yarn"]}, {"full_attention": []}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_any_value_of_any_key_is_read_or_refused(model_type: str) -> None:
+    family = FAMILIES[model_type]
+    raw = {**family.defaults, **raw_of(model_type)}
+    raw |= dict.fromkeys(["rope_scaling", "rope_parameters", "layer_types", "text_config"])
+    raw |= dict.fromkeys(["no_rope_layers", "partial_rotary_factor", "rotary_pct", "rope_theta"])
+    raw |= dict.fromkeys(["n_inner", "original_max_position_embeddings", "quantization_config"])
+    for key in raw:
+        for odd in ODD:
+            try:
+                TransformerConfig(**family.read_config({**raw, key: odd}))
+            except ValueError as error:
+                assert str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_any_value_of_any_option_of_a_scaling_is_read_or_refused(kind: str) -> None:
+    options = [*dict.fromkeys(option for _, known in TYPES.values() for option in known), *COMMON]
+    good = {"rope_type": kind, "factor": 2.0, "low_freq_factor": 1, "high_freq_factor": 4}
+    good = {key: value for key, value in good.items() if key in (*TYPES[kind][1], "rope_type")}
+    for key in [*options, "original_max_position_embeddings"]:
+        for odd in ODD:
+            raw = {**raw_of("llama"), "rope_parameters": {**good, key: odd}}
+            try:
+                TransformerConfig(**FAMILIES["llama"].read_config(raw))
+            except ValueError as error:
+                assert str(error)
