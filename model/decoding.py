@@ -3,7 +3,6 @@
 Shapes: B rows, S new tokens, T tokens so far, V vocab_size.
 """
 
-import torch
 from torch import Tensor
 
 from model.transformer import Transformer
@@ -17,6 +16,11 @@ def can_pad(model: Transformer) -> bool:
     return isinstance(model, Transformer) and not any(
         attention.core.rotates or attention.by_length for attention in model.attentions()
     )
+
+
+def longest(model: Transformer) -> int | None:
+    """The most tokens that a model reads; None: any number, as where it reads the last ones only."""
+    return model.config.max_length if isinstance(model, Transformer) else None
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""Sampling text from a Transformer, token by token, with a KV cache: one prompt or several together.
+"""Sampling text from a Transformer, token by token: one prompt, or several together.
 
 Shapes: B rows, S tokens of the longest prompt, V vocab_size.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.rules import problems, refuse
-from model.decoding import Reader, can_pad
+from model.decoding import Reader, can_pad, longest
 from model.rules import GENERATION
 from model.sampling import Sampler, Sampling
 from model.transformer import Transformer
@@ -51,10 +51,10 @@ def generate_batch(
 ) -> list[Iterator[int]]:
     """Continue several prompts (S,) of integers together; the new token ids of each, in order.
 
-    Each iterator is what `generate` would give for its prompt alone, up to the rounding of a
-    batch's matrix products. They may be read in any order: what one of them needs is computed for
-    all and kept. To close one early says that its row is not needed any more; the work ends when
-    all have ended.
+    `model` may be what `methods.apply.applied` gives in its place. Each iterator is what `generate`
+    would give for its prompt alone, up to the rounding of a batch's matrix products. They may be
+    read in any order: what one of them needs is computed for all and kept. To close one early says
+    that its row is not needed any more; the work ends when all have ended.
 
     Args:
         seeds: of the draws, one for each prompt; None: draws anew each time.
@@ -79,7 +79,7 @@ def generate_batch(
     last = vocab_size or model.config.vocab_size
     rows: list[Iterator[int]] = [iter(())] * len(prompts)
     for members in _together(model, prompts):
-        tokens, mask = _filled_up([prompts[i] for i in members], model.embedding.weight.device)
+        tokens, mask = _filled_up([prompts[i] for i in members], _device(model))
         read = _read(tokens, mask, model.config.vocab_size)
         sampler = Sampler(how, [seeds[i] for i in members], read, last)
         batch = _Batch(_steps(model, tokens, mask, max_new_tokens, sampler), len(members), end)
@@ -102,7 +102,7 @@ def _prompt_problems(model: Transformer, prompt: Tensor) -> list[str]:
 
 def _length_problems(model: Transformer, prompt: int, new: int) -> list[str]:
     """The last token is not read: a model that reads 8 continues 1 by 8."""
-    most = model.config.max_length
+    most = longest(model)
     if most is None or prompt + new - 1 <= most:
         return []
     if prompt > most:
@@ -137,6 +137,10 @@ def _filled_up(prompts: list[Tensor], device: torch.device) -> tuple[Tensor, Ten
         tokens[row, longest - len(prompt) :] = prompt
         mask[row, longest - len(prompt) :] = True
     return tokens.to(device), None if bool(mask.all()) else mask.to(device)
+
+
+def _device(model: Transformer) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _read(tokens: Tensor, mask: Tensor | None, vocab_size: int) -> Tensor:
