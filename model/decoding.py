@@ -19,7 +19,7 @@ def can_pad(model: Transformer) -> bool:
 
 
 def longest(model: Transformer) -> int | None:
-    """The most tokens that a model reads; None: any number, as where it reads the last ones only."""
+    """The most tokens that can be given to a model; None: any number, as where it crops them."""
     return model.config.max_length if isinstance(model, Transformer) else None
 
 

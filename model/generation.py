@@ -70,22 +70,30 @@ def generate_batch(
     how = Sampling(**settings)
     seeds = [None] * len(prompts) if seeds is None else list(seeds)
     assert len(seeds) == len(prompts), (len(seeds), len(prompts))
-    lines = problems({"max_new_tokens": max_new_tokens, **asdict(how)}, GENERATION)
-    for prompt, seed in zip(prompts, seeds, strict=True):
-        wrong = problems({"seed": seed}, GENERATION) + _prompt_problems(model, prompt)
-        lines += wrong or _length_problems(model, len(prompt), max_new_tokens)
-    refuse(list(dict.fromkeys(lines)))
+    lines = problems(asdict(how), GENERATION)
+    for seed in seeds:
+        lines += problems({"seed": seed}, GENERATION)
+    refuse(list(dict.fromkeys(lines + prompt_problems(model, prompts, max_new_tokens))))
 
-    last = vocab_size or model.config.vocab_size
     rows: list[Iterator[int]] = [iter(())] * len(prompts)
     for members in _together(model, prompts):
-        tokens, mask = _filled_up([prompts[i] for i in members], _device(model))
-        read = _read(tokens, mask, model.config.vocab_size)
-        sampler = Sampler(how, [seeds[i] for i in members], read, last)
-        batch = _Batch(_steps(model, tokens, mask, max_new_tokens, sampler), len(members), end)
+        sampler = Sampler(how, [seeds[i] for i in members], vocab_size or model.config.vocab_size)
+        steps = _steps(model, [prompts[i] for i in members], max_new_tokens, sampler)
+        batch = _Batch(steps, len(members), end)
         for row, i in enumerate(members):
             rows[i] = batch.row(row)
     return rows
+
+
+def prompt_problems(
+    model: Transformer, prompts: Sequence[Tensor], max_new_tokens: int
+) -> list[str]:
+    """A line for each reason why prompts (S,) cannot be continued by so many tokens."""
+    lines = problems({"max_new_tokens": max_new_tokens}, GENERATION)
+    for prompt in prompts:
+        wrong = _prompt_problems(model, prompt)
+        lines += wrong or _length_problems(model, len(prompt), max_new_tokens)
+    return list(dict.fromkeys(lines))
 
 
 def _prompt_problems(model: Transformer, prompt: Tensor) -> list[str]:
@@ -139,17 +147,6 @@ def _filled_up(prompts: list[Tensor], device: torch.device) -> tuple[Tensor, Ten
     return tokens.to(device), None if bool(mask.all()) else mask.to(device)
 
 
-def _device(model: Transformer) -> torch.device:
-    return next(model.parameters()).device
-
-
-def _read(tokens: Tensor, mask: Tensor | None, vocab_size: int) -> Tensor:
-    """Booleans (B, V): the tokens of each prompt."""
-    counts = torch.zeros(len(tokens), vocab_size, dtype=torch.int32, device=tokens.device)
-    real = torch.ones_like(tokens) if mask is None else mask
-    return counts.scatter_add_(1, tokens, real.to(torch.int32)) > 0
-
-
 class _Batch:
     """Rows that are decoded together, each read by an iterator of its own."""
 
@@ -183,14 +180,15 @@ class _Batch:
 @torch.inference_mode()  # left at every yield, so that the caller never runs in it
 def _steps(
     model: Transformer,
-    tokens: Tensor,
-    mask: Tensor | None,
+    prompts: list[Tensor],
     max_new_tokens: int,
     sampler: Sampler,
 ) -> Iterator[list[int]]:
     was_training = model.training
     model.eval()
     try:
+        tokens, mask = _filled_up(prompts, next(model.parameters()).device)
+        sampler.begin(tokens, mask)
         read = Reader(model, mask, len(tokens), tokens.shape[1] + max_new_tokens)
         for _ in range(max_new_tokens):
             chosen = sampler(read(tokens))  # (B,)

@@ -40,32 +40,40 @@ class Sampling:
 class Sampler:
     """Draws the next token of every row, and remembers what each row has read."""
 
-    def __init__(
-        self, how: Sampling, seeds: Sequence[int | None], read: Tensor, vocab_size: int
-    ) -> None:
+    def __init__(self, how: Sampling, seeds: Sequence[int | None], vocab_size: int) -> None:
         """`seeds`: of each row, whose draws no other row has a part in; None: anew each time.
 
-        `read`: booleans (B, V), which tokens each row has read; they are kept up to date.
         `vocab_size`: no token from it on is drawn.
         """
-        self.how, self.read, self.vocab_size = how, read, vocab_size
+        self.how, self.vocab_size = how, vocab_size
         self.randoms = [_generator(seed) for seed in seeds]
+        self.read: Tensor | None = None  # booleans (B, V): what counts as a repetition
+
+    def begin(self, tokens: Tensor, mask: Tensor | None = None) -> None:
+        """The rows have read these tokens (B, S), those alone where `mask` (B, S) is True."""
+        if self.how.repetition_penalty == 1:
+            return
+        outside = tokens >= self.vocab_size
+        outside = outside if mask is None else outside | ~mask
+        read = torch.zeros(len(tokens), self.vocab_size + 1, dtype=torch.bool, device=tokens.device)
+        read.scatter_(1, tokens.masked_fill(outside, self.vocab_size), True)
+        self.read = read[:, :-1]
 
     def __call__(self, logits: Tensor) -> Tensor:
         """int64 (B,), on the device of the logits (B, V)."""
+        device, logits = logits.device, logits[:, : self.vocab_size]
         if torch.are_deterministic_algorithms_enabled():
             logits = logits.cpu()  # a GPU's cumulative sum is not
-        logits = logits[:, : self.vocab_size]
-        if self.how.repetition_penalty != 1:
-            read = self.read[:, : self.vocab_size].to(logits.device)
+        if self.read is not None:
+            read = self.read.to(logits.device)
             logits = _penalised(logits.double(), read, self.how.repetition_penalty)
         if self.how.temperature == 0:
             chosen = logits.argmax(dim=-1)
         else:
             numbers = [torch.rand(1, generator=r, dtype=torch.float64) for r in self.randoms]
             chosen = draw(logits, torch.cat(numbers).to(logits.device), self.how)
-        chosen = chosen.to(self.read.device)
-        if self.how.repetition_penalty != 1:
+        chosen = chosen.to(device)
+        if self.read is not None:
             self.read.scatter_(1, chosen[:, None], True)
         return chosen
 

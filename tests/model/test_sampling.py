@@ -12,12 +12,10 @@ def logits(seed: int) -> torch.Tensor:
     return 3 * torch.randn(V, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def read(count: int, *ids: int) -> torch.Tensor:
-    return torch.isin(torch.arange(count), torch.tensor(ids))[None]
-
-
-def chosen(logits: torch.Tensor, read: torch.Tensor, how: Sampling) -> int:
-    return int(Sampler(how, [0], read, logits.shape[-1])(logits[None]))
+def chosen(logits: torch.Tensor, read: list[int], how: Sampling) -> int:
+    sampler = Sampler(how, [0], logits.shape[-1])
+    sampler.begin(torch.tensor([read]))
+    return int(sampler(logits[None]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -44,7 +42,8 @@ def test_it_is_as_in_transformers(how: Sampling, seed: int) -> None:
     for process in chain:
         wanted = process(tokens[None], wanted)
     probabilities = wanted[0].softmax(dim=-1)
-    sampler = Sampler(how, range(300), read(V, 3, 5, 40).repeat(300, 1), V)
+    sampler = Sampler(how, range(300), V)
+    sampler.begin(tokens.repeat(300, 1))
     counts = sampler(logits(seed).repeat(300, 1)).bincount(minlength=V)
     assert (counts[probabilities == 0] == 0).all()
     error = (counts / 300 - probabilities).abs()
@@ -68,11 +67,12 @@ def test_the_kept_tokens_are_those_that_reach_the_share() -> None:
 def test_what_was_read_is_less_likely_whatever_its_sign() -> None:
     penalty = Sampling(temperature=0, repetition_penalty=2.0)
     both = torch.tensor([3.0, 2.0, -1.0])
-    assert chosen(both, read(3, 0), penalty) == 1
-    assert chosen(both, read(3, 0, 1), penalty) == 0
-    assert chosen(torch.tensor([-1.0, -1.5]), read(2, 0), penalty) == 1
-    assert chosen(both, read(3, 0), Sampling(0)) == 0  # without
-    sampler = Sampler(penalty, [0], read(3), 3)
+    assert chosen(both, [0], penalty) == 1
+    assert chosen(both, [0, 1], penalty) == 0
+    assert chosen(torch.tensor([-1.0, -1.5]), [0], penalty) == 1
+    assert chosen(both, [0], Sampling(0)) == 0  # without
+    sampler = Sampler(penalty, [0], 3)
+    sampler.begin(torch.tensor([[1, 2]]), torch.tensor([[False, True]]))  # 1 fills the row up
     assert [int(sampler(both[None])) for _ in range(2)] == [0, 1]  # what is drawn has been read
 
 
@@ -87,7 +87,7 @@ def test_a_row_draws_the_same_whatever_is_beside_it() -> None:
     rows = torch.stack([logits(seed) for seed in range(4)])
 
     def three(rows: torch.Tensor, seeds: list[int]) -> torch.Tensor:
-        sampler = Sampler(Sampling(top_p=0.9), seeds, read(V).repeat(len(rows), 1), V)
+        sampler = Sampler(Sampling(top_p=0.9), seeds, V)
         return torch.stack([sampler(rows) for _ in range(3)])
 
     together = three(rows, [5, 6, 7, 7])
@@ -98,5 +98,6 @@ def test_a_row_draws_the_same_whatever_is_beside_it() -> None:
 def test_tokens_past_the_vocabulary_of_the_text_are_not_drawn() -> None:
     high = torch.arange(6.0)[None].repeat(50, 1)
     for how in (Sampling(0), Sampling(9.0), Sampling(1.0, repetition_penalty=2.0)):
-        drawn = Sampler(how, range(50), read(6).repeat(50, 1), 4)(high)
-        assert int(drawn.max()) == 3
+        sampler = Sampler(how, range(50), 4)
+        sampler.begin(torch.tensor([[5, 0]]).repeat(50, 1))
+        assert int(sampler(high).max()) == 3
