@@ -18,6 +18,7 @@ from methods.apply import applied
 from methods.method import Method, parse_method
 from model import generate_batch
 from model.decoding import longest
+from model.decoding_graph import graph_refusal
 from model.generation import prompt_problems
 
 # What `model.generate_batch` is told as it stands
@@ -71,6 +72,8 @@ class Continuing:
             for prompt, ids in zip(prompts, tokens, strict=True):
                 check_length(model, ids, f"{key}={_shown(prompt)}")
             refuse(prompt_problems(model, tokens, config["max_new_tokens"]))
+            if config["cuda_graph"] is True and (reason := graph_refusal(model)):
+                raise ValueError(f"cuda_graph=true: {reason}; leave it out")
         return [
             Row(prompt, ids, number, sample, config["seed"] + sample - 1)
             for number, (prompt, ids) in enumerate(zip(prompts, tokens, strict=True), 1)
@@ -83,6 +86,7 @@ class Continuing:
         A text must be read before the next is asked for. Those of one batch are computed together.
         """
         settings = {key: self.config[key] for key in SETTINGS}
+        graph = bool(self.config["cuda_graph"])
         stops = [stop.replace("\\n", "\n") for stop in self.config["stop"] or ()]
         tokenizer = self.trained.tokenizer
         for batch in self._batches(rows):
@@ -93,9 +97,10 @@ class Continuing:
                     seeds=[row.seed for row in batch],
                     end=self.end,
                     vocab_size=tokenizer.vocab_size,
+                    graph=graph,
                     **settings,
                 )
-                count.batch()
+                count.batch("" if graph_refusal(model) or not graph else "CUDA graphs")
                 for row, stream in zip(batch, streams, strict=True):
                     yield row, until(tokenizer.decode_stream(count.tokens(stream)), stops)
                     stream.close()  # type: ignore[attr-defined]  # it may have met a stop

@@ -37,6 +37,7 @@ _COMPILE = of(
     lambda v: v is True or v is False or v in ("reduce-overhead", "max-autotune"),
     "true",
 )
+_CUDA_GRAPH = of("auto, true or false", lambda v: v is True or v is False or v == "auto", "auto")
 _SEED = integer(0, 2**32 - 1, 0)
 _CHECKPOINT = text("runs/NAME/TIMESTAMP")
 
@@ -70,6 +71,7 @@ GENERATE = {
     "stop_at_separator": BOOLEAN,
     "samples": integer(1, 1000, 3),
     "batch_size": integer(1, 65_536, 16),
+    "cuda_graph": _CUDA_GRAPH,
     **GENERATION,
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,

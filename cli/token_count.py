@@ -15,10 +15,11 @@ class TokenCount:
         """`progress` gets a step for each token of the longest text of a batch."""
         self.progress, self.start = progress, time.perf_counter()
         self.total = self.longest = 0
+        self.how = ""
 
-    def batch(self) -> None:
-        """Another batch begins."""
-        self.longest = 0
+    def batch(self, how: str = "") -> None:
+        """Another batch begins; `how` it is decoded, where there is something to say."""
+        self.longest, self.how = 0, how
 
     def tokens(self, stream: Iterable[int]) -> Iterator[int]:
         """The tokens of one text of the batch, counted."""
@@ -35,4 +36,5 @@ class TokenCount:
         seconds = time.perf_counter() - self.start
         if sys.stderr.isatty():
             rate = f"{self.total / seconds:,.1f} tokens/s"
-            say(f"{self.total:,} tokens in {seconds:.1f} s, {rate}", sys.stderr)
+            how = f" ({self.how})" if self.how else ""
+            say(f"{self.total:,} tokens in {seconds:.1f} s, {rate}{how}", sys.stderr)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from common.rules import problems, refuse
 from model.decoding import Reader, can_pad, longest
+from model.decoding_graph import GraphReader, graph_refusal
 from model.rules import GENERATION
 from model.sampling import Sampler, Sampling
 from model.transformer import Transformer
@@ -47,6 +48,7 @@ def generate_batch(
     seeds: Sequence[int | None] | None = None,
     end: int | None = None,
     vocab_size: int | None = None,
+    graph: bool = False,
     **settings: Any,
 ) -> list[Iterator[int]]:
     """Continue several prompts (S,) of integers together; the new token ids of each, in order.
@@ -61,6 +63,8 @@ def generate_batch(
         end: the id with which a row ends; it is not given out.
         vocab_size: no id from it on is drawn (None: all of the model's may be), for a tokenizer
             that knows fewer than the model.
+        graph: decode by CUDA graphs (`model/decoding_graph.py`), where the model and the device
+            allow it: `graph_refusal` says why not.
         settings: the fields of `model.sampling.Sampling`, such as temperature and top_p.
 
     Prompts of different lengths are filled up on the left, where the model can leave that out of
@@ -78,7 +82,7 @@ def generate_batch(
     rows: list[Iterator[int]] = [iter(())] * len(prompts)
     for members in _together(model, prompts):
         sampler = Sampler(how, [seeds[i] for i in members], vocab_size or model.config.vocab_size)
-        steps = _steps(model, [prompts[i] for i in members], max_new_tokens, sampler)
+        steps = _steps(model, [prompts[i] for i in members], max_new_tokens, sampler, graph)
         batch = _Batch(steps, len(members), end)
         for row, i in enumerate(members):
             rows[i] = batch.row(row)
@@ -183,13 +187,15 @@ def _steps(
     prompts: list[Tensor],
     max_new_tokens: int,
     sampler: Sampler,
+    graph: bool,
 ) -> Iterator[list[int]]:
     was_training = model.training
     model.eval()
     try:
         tokens, mask = _filled_up(prompts, next(model.parameters()).device)
         sampler.begin(tokens, mask)
-        read = Reader(model, mask, len(tokens), tokens.shape[1] + max_new_tokens)
+        reader = GraphReader if graph and graph_refusal(model) is None else Reader
+        read = reader(model, mask, len(tokens), tokens.shape[1] + max_new_tokens)
         for _ in range(max_new_tokens):
             chosen = sampler(read(tokens))  # (B,)
             yield chosen.tolist()
