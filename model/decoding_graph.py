@@ -187,7 +187,7 @@ class GraphReader:
             self._step()  # compiles; a step may be repeated, for it writes what it wrote before
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.logits = self._step()
         self.graph = graph
 
