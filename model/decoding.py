@@ -7,7 +7,7 @@ from torch import Tensor
 
 from model.transformer import Transformer
 
-MASKED = 1024  # tokens read at once with a mask, which attention makes for each of them and every key
+MASKED = 1024  # tokens read at once with a mask, which attention makes of queries times keys
 
 
 def can_pad(model: Transformer) -> bool:
