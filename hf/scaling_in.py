@@ -117,8 +117,7 @@ def _read(
         )
     share = given.get("partial_rotary_factor", share)
     if kind == "proportional":  # which rotates whole heads, some pairs by nothing
-        share = _or(share, 1.0)
-        given["partial_rotary_factor"], dim = _number("partial_rotary_factor", share), head_dim
+        given["partial_rotary_factor"], dim = _or(share, 1.0), head_dim  # none, for no positions
     else:
         share = _number("partial_rotary_factor", _or(share, 1.0))
         if share > 1 or (whole and share != 1):
