@@ -133,7 +133,10 @@ def _glm(config: TransformerConfig, max_length: int) -> Raw:
 
 
 def _phi3(config: TransformerConfig, max_length: int) -> Raw:
-    return _mistral(config, max_length) | _rope_of_a_part(config)
+    found = _mistral(config, max_length) | _rope_of_a_part(config)
+    if config.scaling.method not in ("none", "ntk", "longrope"):  # it would read another one
+        found["rope_parameters"] = {"rope_type": "default", "rope_theta": config.theta}
+    return found
 
 
 def _arcee(config: TransformerConfig, max_length: int) -> Raw:

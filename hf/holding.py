@@ -131,13 +131,13 @@ def _positions(config: TransformerConfig) -> _Fact:
 def _rotation(config: TransformerConfig) -> dict[str, _Fact]:
     """How the layers rotate: as rope_parameters say it, which may be said in several ways here."""
     if not _turns(config):
-        return {"scaling": _Fact("", None), "local_theta": _Fact("", None)}
+        return dict.fromkeys(("scaling", "fraction", "local_theta"), _Fact("", None))
     written, scaling = rope_parameters(config), config.scaling
+    if written and scaling.method != "proportional":  # a fact of its own
+        written.pop("partial_rotary_factor", None)
     typed = f"rope.theta={shown(config.theta)}"
     if scaling.method != "none":
         typed = f"scaling={scaling.method}"
-    elif config.rotary_dim != config.head_width:
-        typed = f"rope.fraction={shown(config.fraction)}"
     length = scaling.train_length if scaling.method == "dynamic" else None
     local = any(layer.window and layer.position == "rope" for layer in config.layers)
     theta = config.local_theta if local else None
@@ -145,6 +145,7 @@ def _rotation(config: TransformerConfig) -> dict[str, _Fact]:
         theta = None  # as the others
     return {
         "scaling": _Fact(typed, (written or scaling, length)),
+        "fraction": _Fact(f"rope.fraction={shown(config.fraction)}", config.rotary_dim),
         "local_theta": _Fact(f"rope.local_theta={shown(theta)}", theta),
     }
 

@@ -32,14 +32,12 @@ def tensors(
     return found
 
 
-def save(
-    found: Mapping[str, Tensor], directory: Path, max_shard_size: str = MAX_SHARD_SIZE
-) -> None:
+def save(found: Mapping[str, Tensor], directory: Path) -> None:
     """Write model.safetensors, or several files and an index where it would be a large one."""
     from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
 
-    shards = split_torch_state_dict_into_shards(dict(found), max_shard_size=max_shard_size)
+    shards = split_torch_state_dict_into_shards(dict(found), max_shard_size=MAX_SHARD_SIZE)
     for name, keys in shards.filename_to_tensors.items():
         part = {key: found[key] for key in keys}
         save_file(part, directory / name, metadata={"format": "pt"})
