@@ -212,6 +212,16 @@ class TransformerConfig:
         """Every layer's window and position."""
         return layers(self.n_layers, self.position, self.window, self.pattern)
 
+    def layer_theta(self, layer: Layer) -> float:
+        """The base of a layer's frequencies."""
+        if layer.window is None or self.local_theta is None:
+            return self.theta
+        return self.local_theta
+
+    def scales(self, layer: Layer) -> bool:
+        """Whether a scaling changes a layer's frequencies."""
+        return layer.position == "rope" and (layer.window is None or self.local_theta is None)
+
     @property
     def max_length(self) -> int | None:
         """The longest input that the model can read; None: any."""
