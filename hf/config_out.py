@@ -232,4 +232,12 @@ WRITERS: dict[str, Writer] = {
     "phi3": _phi3,
     "arcee": _arcee,
     "apertus": _apertus,
+    "glm": _glm,
+    "olmo2": _olmo2,
+    "gemma2": _gemma2,
+    "gemma3_text": _gemma3,
+    "gpt_neox": _gpt_neox,
+    "phi": _phi,
+    "cohere": _cohere,
+    "gpt2": _gpt2,
 }
