@@ -155,13 +155,22 @@ def _olmo2(config: TransformerConfig, max_length: int) -> Raw:
     return {**_rms(config, max_length), "attention_bias": _either_bias(config), **_rope(config)}
 
 
+def _glm4(config: TransformerConfig, max_length: int) -> Raw:
+    return _glm(config, max_length)
+
+
+def _gemma(config: TransformerConfig, max_length: int) -> Raw:
+    found = _rms(config, max_length) | {"hidden_act": "gelu_pytorch_tanh"}
+    return {**found, "attention_bias": _either_bias(config), **_rope(config)}
+
+
 def _gemma2(config: TransformerConfig, max_length: int) -> Raw:
-    found = _rms(config, max_length) | _layer_types(config) | _rope(config)
+    found = _gemma(config, max_length) | _layer_types(config)
+    del found["hidden_act"]
     scale = config.attention_scale or config.head_width**-0.5
     return found | {
-        "hidden_activation": found.pop("hidden_act"),
+        "hidden_activation": _GATES.get(config.mlp, "gelu_pytorch_tanh"),
         "query_pre_attn_scalar": round(scale**-2),
-        "attention_bias": _either_bias(config),
         "attn_logit_softcapping": config.attention_softcap,
         "final_logit_softcapping": config.logit_softcap,
     }
@@ -169,6 +178,7 @@ def _gemma2(config: TransformerConfig, max_length: int) -> Raw:
 
 def _gemma3(config: TransformerConfig, max_length: int) -> Raw:
     found = _gemma2(config, max_length)
+    del found["attn_logit_softcapping"]
     full = found["rope_parameters"]
     local = {"rope_type": "default", "rope_theta": config.local_theta}
     of_window = full if config.local_theta is None else local
@@ -190,6 +200,12 @@ def _cohere(config: TransformerConfig, max_length: int) -> Raw:
         "use_qk_norm": bool(config.qk_norm),
         "attention_bias": _either_bias(config),
     }
+
+
+def _cohere2(config: TransformerConfig, max_length: int) -> Raw:
+    found = _cohere(config, max_length) | _layer_types(config)
+    del found["use_qk_norm"]
+    return found
 
 
 def _gpt_neox(config: TransformerConfig, max_length: int) -> Raw:
@@ -233,11 +249,14 @@ WRITERS: dict[str, Writer] = {
     "arcee": _arcee,
     "apertus": _apertus,
     "glm": _glm,
+    "glm4": _glm4,
     "olmo2": _olmo2,
+    "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "gpt_neox": _gpt_neox,
     "phi": _phi,
     "cohere": _cohere,
+    "cohere2": _cohere2,
     "gpt2": _gpt2,
 }
