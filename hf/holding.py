@@ -43,14 +43,16 @@ class Held:
     config: TransformerConfig
 
 
-def hold(config: TransformerConfig, seq_len: int, name: str | None, where: str) -> Held:
-    """The model, trained at `seq_len` tokens, in the first family that holds it, or in `name`.
+def hold(config: TransformerConfig, name: str | None, where: str) -> Held:
+    """The model in the first family that holds it, or in `name`.
 
     Raises ValueError, in which `where` stands before the colon, where there is none.
     """
+    if config.train_length is None:
+        raise ValueError(f"{where}: does not say data.seq_len, the length that it was trained at")
     lacking: dict[str, list[str]] = {}
     for family in [name] if name else WRITERS:
-        found = _try(family, config, max_positions(config, seq_len))
+        found = _try(family, config, max_positions(config, config.train_length))
         if isinstance(found, Held):
             return found
         lacking[family] = found

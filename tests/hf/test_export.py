@@ -180,7 +180,7 @@ def test_a_large_one_in_several_files(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_what_no_family_holds(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError) as refusal:
-        hold(small(**settings), LENGTH, None, "checkpoint=x")
+        hold(small(**settings), None, "checkpoint=x")
     assert str(refusal.value).startswith("checkpoint=x: ") and said in str(refusal.value)
 
 
@@ -193,11 +193,11 @@ def test_every_family_can_be_written() -> None:
 def test_what_the_named_one_does_not_hold() -> None:
     config = replace(small(), qk_norm=True, mlp="relu2")
     with pytest.raises(ValueError, match=r"^family=llama: has no model.mlp=relu2, model.qk_norm="):
-        hold(config, LENGTH, "llama", "checkpoint=x")
+        hold(config, "llama", "checkpoint=x")
 
 
 def test_backends_and_training_change_nothing() -> None:
     """Settings that no computed logit depends on."""
-    other = {"backend": "triton", "fused_projection": True, "dropout": 0.5, "train_length": 99}
-    one, two = (hold(small(**s), LENGTH, None, "x").raw for s in ({}, other))
+    other = {"backend": "triton", "fused_projection": True, "dropout": 0.5, "crossbatch": None}
+    one, two = (hold(small(**s), None, "x").raw for s in ({}, other))
     assert one == two
