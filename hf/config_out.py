@@ -239,6 +239,19 @@ def _gpt2(config: TransformerConfig, max_length: int) -> Raw:
     }
 
 
+def _mpt(config: TransformerConfig, max_length: int) -> Raw:
+    return {
+        "vocab_size": config.vocab_size,
+        "d_model": config.d_model,
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "max_seq_len": max_length,
+        "layer_norm_epsilon": config.norm_eps,
+        "tie_word_embeddings": config.tied_head,
+        "attn_config": {"alibi": True, "softmax_scale": config.attention_scale},
+    }
+
+
 WRITERS: dict[str, Writer] = {
     "llama": _llama,
     "mistral": _mistral,
@@ -259,4 +272,5 @@ WRITERS: dict[str, Writer] = {
     "cohere": _cohere,
     "cohere2": _cohere2,
     "gpt2": _gpt2,
+    "mpt": _mpt,
 }

@@ -100,6 +100,16 @@ CASES: list[tuple[dict[str, Any], str]] = [
         | {"tied_head": False},
         "gpt2",
     ),
+    (
+        {**BARE, "position": "alibi", "train_length": 48, "n_kv_heads": None, "mlp": "gelu"}
+        | {"mlp_hidden": 128},
+        "mpt",
+    ),
+    (
+        {**BARE, "position": "alibi", "train_length": 48, "n_kv_heads": None, "mlp": "gelu"}
+        | {"mlp_hidden": 192, "d_model": 48, "n_heads": 6},
+        "mpt",
+    ),
 ]
 
 
