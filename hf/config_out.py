@@ -92,7 +92,7 @@ def _either_bias(config: TransformerConfig) -> bool:
 def _llama(config: TransformerConfig, max_length: int) -> Raw:
     if config.d_model % config.n_heads:
         raise ValueError(
-            f"model.n_heads={config.n_heads} that divides not model.d_model={config.d_model}"
+            f"model.d_model={config.d_model} that model.n_heads={config.n_heads} does not divide"
         )
     biases = {"attention_bias": _either_bias(config), "mlp_bias": config.mlp_bias}
     return {**_rms(config, max_length), **biases, **_rope(config)}
@@ -220,8 +220,7 @@ def _gpt_neox(config: TransformerConfig, max_length: int) -> Raw:
 def _phi(config: TransformerConfig, max_length: int) -> Raw:
     found = _layer_norms(config, max_length)
     del found["head_dim"]
-    own = {"qk_layernorm": bool(config.qk_norm), **_plain(config)}
-    return {**found, **own, **_rope_of_a_part(config)}
+    return {**found, **_plain(config), **_rope_of_a_part(config)}
 
 
 def _gpt2(config: TransformerConfig, max_length: int) -> Raw:

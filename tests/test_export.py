@@ -12,6 +12,7 @@ import torch
 from bad_input import save_checkpoint
 from cli.trained import load_trained
 from commands import command_here, refused
+from disk import file_size_limit
 from exported import loaded, logits
 from fake_runs import LENGTHS, write_json, write_run
 
@@ -138,15 +139,9 @@ def test_nothing_is_left_of_a_model_that_no_family_holds(
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_nothing_is_left_of_a_write_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
     make_run(tmp_path, *SMALL)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", str(tmp_path / "out/model.safetensors"))
-
-    monkeypatch.setattr("hf.writing.save", full)
-    done = command_here("export.py", "checkpoint=run", "output_dir=out", cwd=tmp_path)
-    assert done.returncode == 1 and "No space left on device; make room there" in done.stderr
-    assert {path.name for path in tmp_path.iterdir()} <= {"run", "cache"}
+    with file_size_limit(40_000):
+        done = command_here("export.py", "checkpoint=run", "output_dir=out", cwd=tmp_path)
+    assert done.stderr == f"error: {tmp_path / 'out'}: File too large; make room there\n"
+    assert done.returncode == 1 and [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -57,6 +57,7 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"scaling": ScalingConfig("yarn", 4.0, LENGTH), **MINI}, "qwen3"),
     ({"random_positions": 64}, "llama"),  # in training alone
+    ({"window": 5, "pattern": ["window", "full-nope"], "crossbatch": 2}, "smollm3"),
     ({"qkv_bias": True}, "llama"),  # with zeros as the bias of its output
     ({"block": "post", "qk_norm": "width"}, "olmo2"),
     (GEMMA, "gemma"),
@@ -174,6 +175,11 @@ def test_a_large_one_in_several_files(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"ssmax": True}, "no family of Hugging Face's has model.ssmax=true"),
         ({"position": "sinusoidal"}, "no family of Hugging Face's has position=sinusoidal"),
         (
+            {"position": "learned"},
+            "llama has no position=learned; gpt2 has no model.mlp=swiglu, model.norm=rms, ",
+        ),
+        ({"position": "alibi", "mlp": "gelu"}, "mpt has no model.norm=rms, "),
+        (
             {"mlp": "relu2", "window": 5},
             "mistral has no model.mlp=relu2; arcee has no model.window=5",
         ),
@@ -181,10 +187,13 @@ def test_a_large_one_in_several_files(tmp_path: Path, monkeypatch: pytest.Monkey
             {"fraction": 0.5, "qk_norm": True},
             "qwen3 has no rope.fraction=0.5; phi3 has no model.qk_norm=true",
         ),
-        ({"scaling": ScalingConfig("longrope", None, LENGTH, SHORT_LONG)}, "scaling=longrope"),
+        (
+            {"scaling": ScalingConfig("longrope", None, LENGTH, SHORT_LONG)},
+            "no family of Hugging Face's has scaling=longrope",
+        ),
         (
             {"scaling": ScalingConfig("linear", 2.0), "fraction": 0.5, "window": 5},
-            "glm has no model.window=5",
+            "mistral has no rope.fraction=0.5; glm has no model.window=5",
         ),
     ],
 )
