@@ -20,7 +20,7 @@ from data.known import facts_of
 from data.progress import OnProgress, WorkProgress
 from data.settings import data_problems, task_problems
 from data.tasks import Mixture
-from data.texts import BLOCK, SEPARATOR, joined
+from data.texts import BLOCK, watched
 from data.tokenizers import Tokenizer, build_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -162,7 +162,7 @@ class TextDataModule(L.LightningDataModule):
         def tokens(split: str) -> np.ndarray:
             what = f"Tokenizing the {split} text"
             return map_tokens(
-                lambda: joined(getattr(load(), split), what, on_progress),
+                lambda: watched(getattr(load(), split), what, on_progress),
                 getattr(facts, split),
                 tokenizer,
                 split,
@@ -260,8 +260,7 @@ def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
-    (separator,) = tokenizer.encode(SEPARATOR)
-    blocks = range(0, len(tokens), BLOCK)
+    blocks, separator = range(0, len(tokens), BLOCK), tokenizer.separator
     found = [np.flatnonzero(tokens[at : at + BLOCK] == separator) + at for at in blocks]
     ends = [*np.concatenate([*found, [len(tokens)]]).tolist()]
     starts = [0, *(end + 1 for end in ends[:-1])]
