@@ -24,13 +24,17 @@ class ScalableSoftmax(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.full((n_heads,), ssmax_start(TYPICAL_LENGTH)))
 
-    def forward(self, q: Tensor, past: int, n_keys: int, causal: bool) -> Tensor:
-        """q (B, S, H, D) times s · ln(n): query i sees past + i + 1 keys, or, not causal, all."""
-        seen = torch.arange(past + 1, past + 1 + q.shape[1], device=q.device)
-        seen = seen if causal else torch.full_like(seen, n_keys)
+    def forward(self, q: Tensor, seen: Tensor) -> Tensor:
+        """q (B, S, H, D) times s · ln(n), n the keys that each query sees: `seen` (S,)."""
         dtype = torch.promote_types(self.scale.dtype, torch.float32)  # bfloat16 counts to 256
         factor = seen.to(dtype).log()[:, None] * self.scale.to(dtype)  # (S, H)
         return q * factor[..., None].to(q.dtype)
+
+
+def keys_counted(seq_len: int, past: int, causal: bool, device: torch.device | str) -> Tensor:
+    """How many keys S queries after `past` tokens see: query i past + i + 1, not causal all."""
+    seen = torch.arange(past + 1, past + 1 + seq_len, device=device)
+    return seen if causal else torch.full_like(seen, past + seq_len)
 
 
 def ssmax_start(train_length: int) -> float:

@@ -19,6 +19,7 @@ from model.cache import KVCache, LayerCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.layers import Layer
+from model.packed_cores import check_cu_seqlens, positions_in
 from model.phases import WithPhases
 from model.positions import LearnedPositions, position_embedding
 from model.registry import attention_of, check_registered, training_positions
@@ -62,10 +63,16 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, x: Tensor, positions: Tensor | None = None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        positions: Tensor | None = None,
+        cache: LayerCache | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """(B, S, C) -> (B, S, C)."""
-        attended = self.attention(self.attention_norm(x), positions=positions, cache=cache)
+        attended = self.attention(
+            self.attention_norm(x), positions=positions, cache=cache, cu_seqlens=cu_seqlens
+        )
         x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
@@ -154,25 +161,48 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, cache: KVCache | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
+        `cu_seqlens`: (documents + 1,) integers, for `tokens` (1, T) that pack several documents:
+        where each begins, and their end (`model/packed_cores.py`). Each is read as if it stood
+        alone, its positions counted from 0.
         Raises ValueError for a position that position=learned has no vector for.
         """
         if not isinstance(tokens, Tensor) or tokens.ndim != 2:
             got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(f"tokens: must be (batch, seq_len); got {got}")
-        positions = self._positions(tokens, positions, cache)
+        if cu_seqlens is None:
+            positions = self._positions(tokens, positions, cache)
+        else:
+            self._check_packed(tokens, cu_seqlens, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
         if self.position_embedding is not None:
-            x = self.position_embedding(x, positions)
+            at = positions if cu_seqlens is None else positions_in(cu_seqlens, tokens.shape[1])
+            x = self.position_embedding(x, at)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, positions, None if cache is None else cache.layers[i])
+            x = block(x, positions, None if cache is None else cache.layers[i], cu_seqlens)
         return self.head(self.norm(x))
+
+    def _check_packed(self, tokens: Tensor, cu_seqlens: Tensor, *others: object) -> None:
+        """ValueError where the documents of a packed row (1, T) cannot be read."""
+        check_cu_seqlens(cu_seqlens, tokens)
+        if any(given is not None for given in others):
+            raise ValueError("cu_seqlens: are given without positions and cache")
+        if self.training and self.config.random_positions is not None:
+            raise ValueError("cu_seqlens: count positions; train without model.random_positions")
+        learned = self.position_embedding
+        if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+            learned.check_length(int(cu_seqlens.diff().max()))
 
     def _positions(
         self, tokens: Tensor, positions: Tensor | None, cache: KVCache | None
