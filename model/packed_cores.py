@@ -127,7 +127,7 @@ def can_flash(core: Core, q: Tensor, dropout: float) -> bool:
         and q.dtype in (torch.float16, torch.bfloat16)
         and q.shape[-1] % 8 == 0
         and q.shape[-1] <= 256
-        and torch.cuda.get_device_capability(q.device) >= (8, 0)
+        and torch.cuda.get_device_properties(q.device).major >= 8
     )
 
 
