@@ -88,12 +88,13 @@ def attend_in_documents(
 def _masked(
     core: Core, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, dropout: float
 ) -> Tensor:
-    """All documents at once, in blocks of queries that see the keys of their own one alone."""
+    """All documents at once: of the ordinary cores in blocks, of others by a mask (T, T)."""
+    documents = document_of(cu_seqlens, q.shape[1])
     if not isinstance(core, (PlainCore, WindowCore, AlibiCore)):
-        raise ValueError(f"cu_seqlens: {type(core).__name__} cannot be compiled; leave it eager")
+        return core(q, k, v, Call(documents[:, None] == documents, dropout=dropout))
     window = None if isinstance(core, PlainCore) else core.window
     bias = alibi_of(q, k, Call()) if isinstance(core, AlibiCore) else None
-    rules = Rules(core.causal, 0, window, None, document_of(cu_seqlens, q.shape[1]))
+    rules = Rules(core.causal, 0, window, None, documents)
     return attend_in_blocks(q, k, v, rules, bias, dropout)
 
 

@@ -29,6 +29,8 @@ MODELS = [
     {"position": "alibi", "window": 3},
     {"position": "sinusoidal"},
     {"position": "learned", "train_length": 12},
+    {"attention_softcap": 5.0, "attention_scale": 0.3, "block": "sandwich"},
+    {"attention_softcap": 5.0, "window": 4, "qk_norm": "width", "qkv_bias": True},
 ]
 
 
@@ -270,9 +272,9 @@ def test_what_does_not_go_with_packing_is_refused() -> None:
     model = make()
     with pytest.raises(ValueError, match=r"for one packed row; got a batch of 2"):
         model(TOKENS.repeat(2, 1), cu_seqlens=ENDS)
-    with pytest.raises(ValueError, match=r"are given without .*positions and cache"):
+    with pytest.raises(ValueError, match="are given without mask, positions and cache"):
         model(TOKENS, torch.arange(12), cu_seqlens=ENDS)
-    with pytest.raises(ValueError, match=r"are given without .*positions and cache"):
+    with pytest.raises(ValueError, match="are given without mask, positions and cache"):
         model(TOKENS, cache=model.new_cache(1, 12), cu_seqlens=ENDS)
     with pytest.raises(ValueError, match="are given without mask, positions and cache"):
         x = torch.zeros(1, 12, 32).double()

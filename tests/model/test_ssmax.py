@@ -89,9 +89,8 @@ def test_s_learns_and_compiles():
 def test_bfloat16_counts_the_keys_exactly():
     module = RoPEAttention(C, H, 0.0, causal=True, ssmax=True).ssmax
     q = torch.ones(1, 1, H, 8)
-    seen = torch.tensor([70_001])
-    exact = module(q, seen)
-    half = module.to(torch.bfloat16)(q, seen)
+    exact = module(q, 70_000, 70_001, True)
+    half = module.to(torch.bfloat16)(q, 70_000, 70_001, True)
     torch.testing.assert_close(half, exact, rtol=2**-8, atol=0)  # s itself is rounded
 
 
