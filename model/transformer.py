@@ -137,6 +137,7 @@ class Transformer(nn.Module):
         for i, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache.layers[i]
             x = block(x, positions, layer_cache, mask, cu_seqlens)
+        assert logits_to_keep is None or logits_to_keep > 0, logits_to_keep
         return self._logits(x if logits_to_keep is None else x[:, -logits_to_keep:])
 
     def _logits(self, x: Tensor) -> Tensor:
