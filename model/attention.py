@@ -23,6 +23,7 @@ from model.packed_cores import (
     attend_in_documents,
     check_cu_seqlens,
     keys_seen,
+    length_read,
     positions_in,
 )
 from model.phases import WithPhases, follow_parameters
@@ -190,27 +191,11 @@ class RoPEAttention(WithPhases):
         check_cu_seqlens(cu_seqlens, x)
         if any(given is not None for given in others):
             raise ValueError("cu_seqlens: are given without mask, positions and cache")
-        length = self._longest(cu_seqlens, x.shape[1])
+        length = length_read(cu_seqlens, x.shape[1], self.by_length)
         q, k, v = self._project(x, None, length, cu_seqlens)
         q = self._sharpen(q, positions_in(cu_seqlens, x.shape[1]), 0, None, cu_seqlens)
         dropout = self.dropout if self.training else 0.0
         return self.out(attend_in_documents(self.core, q, k, v, cu_seqlens, dropout).flatten(-2))
-
-    def _longest(self, cu_seqlens: Tensor, n_tokens: int) -> int:
-        """Tokens of the longest document, as far as frequencies follow them.
-
-        ValueError where they would be others than those of the other documents. A compiled graph
-        cannot read them: there, documents must be no longer than the scaling's train_length.
-        """
-        most = n_tokens if self.by_length is None else self.by_length.train_length
-        if n_tokens <= most or torch.compiler.is_compiling():
-            return most
-        if (longest := int(cu_seqlens.diff().max())) > most:
-            raise ValueError(
-                f"cu_seqlens: a document of {longest} tokens, but frequencies that follow the "
-                f"length change past train_length={most}; read longer ones by themselves"
-            )
-        return most
 
     def _project(
         self, x: Tensor, positions: Tensor | None, length: int, cu_seqlens: Tensor | None = None

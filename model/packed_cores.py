@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.by_length import ByLength
 from model.cores import Call, Core, PlainCore
 from model.window_cores import AlibiCore, Rules, WindowCore, alibi_of, attend_in_blocks
 
@@ -61,6 +62,23 @@ def keys_seen(cu_seqlens: Tensor, n_tokens: int, causal: bool) -> Tensor:
     if causal:
         return positions_in(cu_seqlens, n_tokens) + 1
     return cu_seqlens.long().diff()[document_of(cu_seqlens, n_tokens)]
+
+
+def length_read(cu_seqlens: Tensor, n_tokens: int, by_length: ByLength | None) -> int:
+    """The number of tokens that a layer's frequencies are to be those of.
+
+    ValueError where they would differ between documents. A compiled graph cannot tell: there,
+    documents must be no longer than the scaling's train_length.
+    """
+    most = n_tokens if by_length is None else by_length.train_length
+    if n_tokens <= most or torch.compiler.is_compiling():
+        return most
+    if (longest := int(cu_seqlens.diff().max())) > most:
+        raise ValueError(
+            f"cu_seqlens: a document of {longest} tokens, but frequencies that follow the length "
+            f"change past train_length={most}; read longer ones by themselves"
+        )
+    return most
 
 
 def attend_in_documents(
