@@ -14,20 +14,20 @@ SETTINGS = (
     *("lengths", "methods", "measures", "passages"),
     *("target_tokens", "trials", "max_tokens_per_batch"),
 )
-SOURCE_KEYS = ("data.corpus", "data.path")
+SOURCE_KEYS = ("data.corpus", "data.path", "data.sources")
 
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
     from cli.paths import column_problems
-    from data.corpora import corpus_problems
+    from data.mixes import text_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
     config = plain(composed)
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
-    lines += corpus_problems(other["corpus"], other["path"]) if other else []
+    lines += text_problems({**other, "weights": None}) if other else []
     refuse(lines or [*column_problems(config), *unread(asked, overrides.typed)])
 
     from cli.columns import check_kind, open_columns  # from here on torch is loaded
@@ -74,7 +74,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 def ignored(overrides: Overrides) -> list[str]:
     """Keys of `data` that only training reads: everything but where the text comes from."""
     return [
-        f"{override}: the checkpoint decides that; only data, data.corpus and data.path count here"
+        f"{override}: the checkpoint decides that; only where the text comes from counts here"
         for key, override in overrides.typed.items()
         if key.startswith("data.") and key not in SOURCE_KEYS
     ]

@@ -12,7 +12,8 @@ from evaluation import Settings, check_passages_fit, check_text_is_enough
 def held_out_documents(tokenizer: Tokenizer, source: dict[str, Any]) -> list[Any]:
     """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens."""
     with WorkProgress() as on_progress:
-        corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
+        text = {key: source.get(key) for key in ("path", "sources")}
+        corpus = load_corpus(source["corpus"], **text, on_progress=on_progress)
     texts = corpus.report if source["split"] == "report" else corpus.validation
     if not texts:
         raise ValueError(

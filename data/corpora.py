@@ -4,6 +4,7 @@ stdlib       the running Python's own library: real text, always there, no netwo
 shakespeare  tiny Shakespeare (a pinned download), split at 90 % of the characters
 books        seven public-domain novels (pinned downloads), split by novel
 text         the user's own file, folder or glob
+mix          several of these, each split by itself (`data.sources`)
 
 No text but those of the pinned files and the standard library is ever in memory as a whole.
 """
@@ -12,7 +13,7 @@ import hashlib
 import os
 import re
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from data.download import fetch, pinned_files
 from data.progress import OnProgress, silent
 from data.textfiles import read_texts
 from data.texts import SEPARATOR, Text
+
+MIX = "mix"
 
 T = TypeVar("T", Text, str)  # what can be split: it has a length, and stretches
 
@@ -65,6 +68,11 @@ def corpus_problems(name: Any, path: Any) -> list[str]:
     return []
 
 
+def source_of(typed: str) -> tuple[str, str | None]:
+    """Corpus and path of one of `data.sources`: a corpus's name, or a path to the user's own."""
+    return (typed, None) if typed in CORPORA else ("text", typed)
+
+
 def _not_a_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     name = Path(re.split("[?#]", rest)[0]).name or "notes.txt"
@@ -78,15 +86,19 @@ def load_corpus(
     name: str,
     *,
     path: str | os.PathLike[str] | None = None,
+    sources: Sequence[str] | None = None,
     on_progress: OnProgress = silent,
 ) -> Corpus:
-    """Load the corpus `name`; `path` is for `text` alone, `on_progress` is told what takes long.
+    """Load the corpus `name`; `path` is for `text` alone, `sources` for `mix`.
+
+    `on_progress` is told what takes long.
 
     Raises:
         ValueError: unknown name, wrong path, unusable text, failed download.
     """
     refuse(corpus_problems(name, path))
-    return Corpus(name, **CORPORA[name](path=path, on_progress=on_progress))
+    texts = CORPORA[name](path=path, sources=sources, on_progress=on_progress)
+    return Corpus(name, **texts)
 
 
 def split_by_document(documents: dict[str, T], share: float) -> dict[str, list[T]]:
@@ -155,6 +167,17 @@ def _python_source(file: Path) -> str:
     return "" if SEPARATOR in text else text
 
 
+def _mix(sources: Sequence[str], on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
+    """All splits of the sources, one source after the other."""
+    splits: dict[str, list[Text]] = {"train": [], "validation": [], "report": []}
+    for typed in sources:
+        name, path = source_of(typed)
+        corpus = load_corpus(name, path=path, on_progress=on_progress)
+        for split, texts in splits.items():
+            texts += getattr(corpus, split)
+    return splits
+
+
 def _shakespeare(on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
     """Tiny Shakespeare, one document; training on its first 90 % is nanoGPT's split."""
     (file,) = pinned_files("shakespeare")
@@ -191,4 +214,5 @@ CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {
     "shakespeare": _shakespeare,
     "books": _books,
     "text": _text,
+    MIX: _mix,
 }

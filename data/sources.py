@@ -1,0 +1,121 @@
+"""The texts that windows are drawn from: one, or several mixed by weight (`data.corpus=mix`).
+
+A source is a corpus by its name, or a path of the user's own text. Each is split by itself as if
+there was no other, and all are encoded by one tokenizer.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.cache import map_tokens
+from data.corpora import MIX, Corpus, load_corpus, source_of
+from data.known import Facts, facts_of
+from data.progress import OnProgress
+from data.texts import BLOCK, SEPARATOR, joined
+from data.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Named:
+    """A source by its name in curves, `val/loss/<name>`; `key` is what the user typed for it."""
+
+    name: str
+    corpus: str
+    path: str | None
+    key: str
+
+
+@dataclass(frozen=True)
+class MappedText:
+    """The tokens of a text, mapped."""
+
+    named: Named
+    facts: Facts
+    train: np.ndarray  # (n,)
+    validation: np.ndarray  # (m,), all there are
+    documents: list[np.ndarray]  # those of the validation split, (tokens,) each
+
+
+class Reading:
+    """A source that is about to be read; `facts` are there at once, or found out."""
+
+    def __init__(self, named: Named, tokenizer: str, on_progress: OnProgress) -> None:
+        """ValueError if the text cannot be had or used."""
+        self.named, self.on_progress = named, on_progress
+        self.load: Callable[[], Corpus] = cache(
+            partial(load_corpus, named.corpus, path=named.path, on_progress=on_progress)
+        )
+        self.facts = facts_of(named.path, tokenizer, self.load, on_progress)
+
+    def mapped(self, tokenizer: Tokenizer) -> MappedText:
+        """Its tokens, mapped or made and mapped."""
+        train, validation = self._tokens("train", tokenizer), self._tokens("validation", tokenizer)
+        documents = split_documents(validation, tokenizer, self.facts.validation_documents)
+        return MappedText(self.named, self.facts, train, validation, documents)
+
+    def _tokens(self, split: str, tokenizer: Tokenizer) -> np.ndarray:
+        what = f"Tokenizing the {split} text"
+        return map_tokens(
+            lambda: joined(getattr(self.load(), split), what, self.on_progress),
+            getattr(self.facts, split),
+            tokenizer,
+            split,
+            self.on_progress,
+        )
+
+
+def named_sources(corpus: str, path: str | None, sources: Sequence[str] | None) -> list[Named]:
+    """The sources of a corpus: itself, or those that `mix` mixes, each by a name of its own."""
+    if corpus != MIX:
+        key = f"data.corpus={corpus}" if path is None else f"data.path={path}"
+        return [Named(corpus, corpus, path, key)]
+    made: list[Named] = []
+    for typed in sources or ():
+        name, where = source_of(typed)
+        own = name if where is None else Path(where).stem.strip("*?[]") or name
+        taken = {one.name for one in made}
+        names = _numbered(own.replace("/", "_"))
+        own = next(one for one in names if one not in taken)
+        made.append(Named(own, name, where, f"data.sources: {typed}"))
+    return made
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name}-{n}" for n in range(2, 1000))
+
+
+def shares_of(sources: Sequence[MappedText], weights: Sequence[float] | None) -> list[float]:
+    """What part of the training windows each source gives, of sum 1; None: by its tokens."""
+    given = [len(source.train) for source in sources] if weights is None else weights
+    return [float(weight) / sum(given) for weight in given]
+
+
+def fingerprint_of(sources: Sequence[MappedText], shares: Sequence[float]) -> dict[str, Any]:
+    """What was read, plain data: of a mixture its sha256 and each source's."""
+    if len(sources) == 1:
+        return {"sha256": sources[0].facts.sha256}
+    each = {
+        source.named.name: {"share": share, "sha256": source.facts.sha256}
+        for source, share in zip(sources, shares, strict=True)
+    }
+    digests = [source.facts.sha256 for source in sources]
+    return {"sha256": hashlib.sha256("".join(digests).encode()).hexdigest(), "sources": each}
+
+
+def split_documents(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.ndarray]:
+    """Views of the documents in `tokens`, without the separators between them."""
+    if documents == 1:
+        return [tokens]
+    (separator,) = tokenizer.encode(SEPARATOR)
+    blocks = range(0, len(tokens), BLOCK)
+    found = [np.flatnonzero(tokens[at : at + BLOCK] == separator) + at for at in blocks]
+    ends = [*np.concatenate([*found, [len(tokens)]]).tolist()]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
