@@ -49,7 +49,7 @@ def _source_problems(typed: str) -> list[str]:
     """A line where one of the sources is no text that there is."""
     name, path = source_of(typed)
     if path is None and name in (MIX, "text"):
-        return [f"data.sources: {name} is no text; give corpora or paths, e.g. {EXAMPLE}"]
+        return [f"data.sources: {name} names no text; give corpora and paths, e.g. {EXAMPLE}"]
     if lines := corpus_problems(name, path):
         return [line.replace("data.path=", "data.sources: ", 1) for line in lines]
     if path is None or os.path.exists(path) or glob.glob(path, recursive=True):

@@ -78,12 +78,16 @@ def named_sources(corpus: str, path: str | None, sources: Sequence[str] | None) 
     made: list[Named] = []
     for typed in sources or ():
         name, where = source_of(typed)
-        own = name if where is None else Path(where).stem.strip("*?[]") or name
         taken = {one.name for one in made}
-        names = _numbered(own.replace("/", "_"))
-        own = next(one for one in names if one not in taken)
+        own = next(n for n in _numbered(_called(name, where)) if n not in taken)
         made.append(Named(own, name, where, f"data.sources: {typed}"))
     return made
+
+
+def _called(corpus: str, path: str | None) -> str:
+    """A corpus's name, or that of a file, or of the folder that a glob begins with."""
+    parts = [part for part in Path(path or corpus).parts if not set(part) & set("*?[/")]
+    return Path(parts[-1]).stem if parts else corpus
 
 
 def _numbered(name: str) -> Iterator[str]:

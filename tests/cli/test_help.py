@@ -51,4 +51,6 @@ def test_comments_are_those_of_the_files_that_were_chosen() -> None:
 def test_the_examples_and_the_groups_stand_before() -> None:
     text = help_text("train", [])
     assert "python train.py resume=auto" in text
-    assert "rope: auto, pytorch, triton # the backend" in text and "data: books, mixture" in text
+    assert (
+        "rope: auto, pytorch, triton # the backend" in text and "data: books, mix, mixture" in text
+    )
