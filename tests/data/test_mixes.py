@@ -1,6 +1,7 @@
 """Texts mixed by weight: which windows are whose, what is validated, what is refused."""
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
