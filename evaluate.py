@@ -20,13 +20,13 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
     from cli.paths import column_problems
-    from data.corpora import source_problems
+    from data.corpora import origin_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
     config = plain(composed)
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
-    lines += source_problems(other) if other else []
+    lines += origin_problems(other) if other else []
     refuse(lines or [*column_problems(config), *unread(asked, overrides.typed)])
 
     from cli.columns import check_kind, open_columns  # from here on torch is loaded
@@ -73,7 +73,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 
 def ignored(overrides: Overrides) -> list[str]:
     """Keys of `data` that only training reads: everything but where the text comes from."""
-    from data.source import KEYS
+    from data.origin import KEYS
 
     counting = [f"data.{key}" for key in KEYS]
     return [

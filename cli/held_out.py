@@ -9,8 +9,8 @@ from cli.overrides import Overrides
 from cli.subjects import Subjects
 from data import Tokenizer, encode_whole, load_corpus
 from data.documents import TokenDocuments, by_document
+from data.origin import Origin
 from data.progress import WorkProgress
-from data.source import Source
 from evaluation import Settings, check_passages_fit, check_text_is_enough
 
 
@@ -18,13 +18,13 @@ def held_out_documents(
     tokenizer: Tokenizer, settings: Mapping[str, Any], split: str
 ) -> Sequence[np.ndarray]:
     """The documents of a split of the corpus that is set (the group `data`) in tokens."""
-    source = Source.of(settings)
+    origin = Origin.of(settings)
     with WorkProgress() as on_progress:
-        corpus = load_corpus(**vars(source), on_progress=on_progress)
+        corpus = load_corpus(**vars(origin), on_progress=on_progress)
     texts = corpus.report if split == "report" else corpus.validation
     if not texts:
         raise ValueError(
-            f"split=report: data.corpus={source.corpus} keeps no text for it, data=books does; "
+            f"split=report: data.corpus={origin.corpus} keeps no text for it, data=books does; "
             "use split=validation"
         )
     return TokenDocuments.of(

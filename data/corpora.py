@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from common.rules import one_of, problems, refuse
-from data.documents import split_documents
+from data.documents import share_out
 from data.download import fetch, pinned_files
 from data.huggingface import dataset_files, dataset_texts, located, path_problems
+from data.origin import Origin, key_problems
 from data.progress import OnProgress, silent
 from data.recordfiles import TEXT_KEY, RecordFile
-from data.source import Source, key_problems
 from data.textfiles import read_texts, text_files
 from data.texts import SEPARATOR, Text
 from data.userfiles import UserFile, told_of_bytes, untold
@@ -53,7 +53,7 @@ class Corpus:
     report: list[Text] = field(default_factory=list)
 
 
-def source_problems(settings: Mapping[str, Any]) -> list[str]:
+def origin_problems(settings: Mapping[str, Any]) -> list[str]:
     """A line for each wrong key of the group `data` that says where the text comes from."""
     return corpus_problems(settings["corpus"], settings["path"]) or key_problems(settings)
 
@@ -96,41 +96,41 @@ def load_corpus(
 ) -> Corpus:
     """Load a corpus by its name; `on_progress` is told what takes long.
 
-    `path` is for `text` and `huggingface` alone, and so are `keys`, the others of a `Source`.
+    `path` is for `text` and `huggingface` alone, and so are `keys`, the others of a `Origin`.
 
     Raises:
         ValueError: unknown name, wrong path or key, unusable text, failed download.
     """
     settings = {"corpus": corpus, "path": path, **keys}
-    refuse(source_problems(settings))
-    return Corpus(corpus, **CORPORA[corpus](source=Source.of(settings), on_progress=on_progress))
+    refuse(origin_problems(settings))
+    return Corpus(corpus, **CORPORA[corpus](origin=Origin.of(settings), on_progress=on_progress))
 
 
-def source_files(source: Source, on_progress: OnProgress = silent) -> dict[str, UserFile]:
-    """The files that the text of `source` is read from, by name; none of a corpus of our own.
+def origin_files(origin: Origin, on_progress: OnProgress = silent) -> dict[str, UserFile]:
+    """The files that the text of `origin` is read from, by name; none of a corpus of our own.
 
     Raises:
         ValueError: no such files; or a field is named, and there are no records to have it.
     """
-    if source.path is None:
+    if origin.path is None:
         return {}
-    if source.corpus == "huggingface":
-        return dataset_files(located(source), on_progress)
-    files = text_files(source.path)
+    if origin.corpus == "huggingface":
+        return dataset_files(located(origin), on_progress)
+    files = text_files(origin.path)
     records = any(isinstance(file, RecordFile) for file in files.values())
-    if not records and source.text_key != TEXT_KEY:
+    if not records and origin.text_key != TEXT_KEY:
         raise ValueError(
-            f"data.text_key={source.text_key}: data.path={source.path} holds texts and no records; "
+            f"data.text_key={origin.text_key}: data.path={origin.path} holds texts and no records; "
             "leave it out"
         )
     return files
 
 
-def lasting_path(source: Source) -> str | None:
+def lasting_path(origin: Origin) -> str | None:
     """`data.path` as it leads to the same text from any folder, and at any time."""
-    if source.corpus == "huggingface":
-        return located(source).path
-    return None if source.path is None else str(Path(source.path).absolute())
+    if origin.corpus == "huggingface":
+        return located(origin).path
+    return None if origin.path is None else str(Path(origin.path).absolute())
 
 
 def split_by_document(documents: dict[str, T], share: float) -> dict[str, list[T]]:
@@ -222,12 +222,12 @@ def text_of_the_work(text: str) -> str:
     return text[start.end() : end.start()]
 
 
-def _text(source: Source, on_progress: OnProgress) -> dict[str, list[Text]]:
+def _text(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
     """The user's own texts: 10 % of ten or more documents, or the last 10 % of fewer.
 
     Files of records are shared out by themselves, all of their records together.
     """
-    files = source_files(source, on_progress)
+    files = origin_files(origin, on_progress)
     records = [file for file in files.values() if isinstance(file, RecordFile)]
     texts = read_texts(files, on_progress)
     if len(texts) >= 10:
@@ -235,7 +235,7 @@ def _text(source: Source, on_progress: OnProgress) -> dict[str, list[Text]]:
     else:
         splits = split_by_position(list(texts.values()))
     if records:
-        shared = _split_records(records, source.text_key, on_progress)
+        shared = _split_records(records, origin.text_key, on_progress)
         splits = {split: [*splits[split], *shared[split]] for split in splits}
     return splits
 
@@ -252,12 +252,12 @@ def _split_records(
             yield from file.documents(key, on_bytes)
         on_bytes = untold
 
-    return split_documents(read)
+    return share_out(read)
 
 
-def _huggingface(source: Source, on_progress: OnProgress) -> dict[str, list[Text]]:
+def _huggingface(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
     """A data set of Hugging Face's, with its own validation split where it has one."""
-    return dataset_texts(located(source), on_progress)
+    return dataset_texts(located(origin), on_progress)
 
 
 CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {

@@ -17,7 +17,7 @@ Read = Callable[[], Iterator[str]]  # documents, none of them empty, from the fi
 EVERY = 10  # of so many documents the last one is for validation
 
 
-def split_documents(read: Read) -> dict[str, list[Text]]:
+def share_out(read: Read) -> dict[str, list[Text]]:
     """Every tenth document to validation, the others to train: one text each.
 
     So validation is a fair sample also where the documents are sorted, by source or by date, and

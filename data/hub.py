@@ -1,8 +1,8 @@
 """Data sets of the Hugging Face Hub: streamed once, into Parquet files of the cache folder.
 
-    huggingface/<key>/train.parquet, validation.parquet, source.json
+    huggingface/<key>/train.parquet, validation.parquet, origin.json
 
-The key hangs on the data set's revision and on what is read of it. `source.json` is written last:
+The key hangs on the data set's revision and on what is read of it. `origin.json` is written last:
 where it is, the others are whole, and nothing is asked of the Hub but which revision is its newest.
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 from common.rules import shown
 from common.terminal import say
 from data.cache import cache_folder, note, noted, write_cached
+from data.origin import Origin
 from data.progress import OnProgress
 from data.recordfiles import TEXT_KEY, no_such_field, text_problem
-from data.source import Source
 from data.splits import bound, chosen_splits, library, rows
 from data.texts import BLOCK
 
@@ -29,18 +29,18 @@ VERSION = 1  # to be raised when the same data set is to be read in another way
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pinned(source: Source) -> Source:
-    """The source with the revision that is its newest now, `owner/name@commit`.
+def pinned(origin: Origin) -> Origin:
+    """The origin with the revision that is its newest now, `owner/name@commit`.
 
     Where the Hub cannot be reached, it is the one that was the newest when it last could.
 
     Raises:
         ValueError: no such data set, or none known and no way to the Hub.
     """
-    name, _, revision = str(source.path).partition("@")
+    name, _, revision = str(origin.path).partition("@")
     if COMMIT.fullmatch(revision):
-        return source
-    known = _folder() / f"{_digest(source.path)}.json"
+        return origin
+    known = _folder() / f"{_digest(origin.path)}.json"
     try:
         commit = _commit(name, revision or None)
         note(known, commit)
@@ -48,21 +48,21 @@ def pinned(source: Source) -> Source:
         commit = noted(known)
         if not isinstance(commit, str):
             raise ValueError(
-                f"data.path={source.path}: the Hugging Face Hub cannot be reached "
+                f"data.path={origin.path}: the Hugging Face Hub cannot be reached "
                 f"({shown(str(error))}),\nand nothing of this data set is in the cache; connect "
                 "once, or give the folder of a data set on this machine"
             ) from error
-        say(f"data.path={source.path}: the Hub cannot be reached; taken as it was, @{commit[:12]}")
-    return replace(source, path=f"{name}@{commit}")
+        say(f"data.path={origin.path}: the Hub cannot be reached; taken as it was, @{commit[:12]}")
+    return replace(origin, path=f"{name}@{commit}")
 
 
-def hub_files(source: Source, on_progress: OnProgress) -> dict[str, Path]:
+def hub_files(origin: Origin, on_progress: OnProgress) -> dict[str, Path]:
     """The Parquet files of a `pinned` data set, by split; made where they are not there yet."""
-    folder = _folder() / _digest([VERSION, asdict(source)])
-    splits = noted(folder / "source.json")
+    folder = _folder() / _digest([VERSION, asdict(origin)])
+    splits = noted(folder / "origin.json")
     if splits is None:
-        splits = _streamed(source, folder, on_progress)
-        note(folder / "source.json", splits)
+        splits = _streamed(origin, folder, on_progress)
+        note(folder / "origin.json", splits)
     return {split: folder / f"{split}.parquet" for split in splits}
 
 
@@ -85,42 +85,42 @@ def _commit(name: str, revision: str | None) -> str:
         raise ConnectionError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _streamed(source: Source, folder: Path, on_progress: OnProgress) -> list[str]:
+def _streamed(origin: Origin, folder: Path, on_progress: OnProgress) -> list[str]:
     """Write the splits of a data set into `folder`; their names here."""
-    name, _, commit = str(source.path).partition("@")
-    with library(source) as datasets:
-        found = datasets.load_dataset(name, source.name, revision=commit, streaming=True)
-    splits = chosen_splits(found, source)
-    _check_room(source, [found[own] for own in splits.values()])
+    name, _, commit = str(origin.path).partition("@")
+    with library(origin) as datasets:
+        found = datasets.load_dataset(name, origin.name, revision=commit, streaming=True)
+    splits = chosen_splits(found, origin)
+    _check_room(origin, [found[own] for own in splits.values()])
     for split, own in splits.items():
-        texts = _texts(source, found[own], bound(source, split))
+        texts = _texts(origin, found[own], bound(origin, split))
         _write(texts, folder / f"{split}.parquet", f"Streaming {own} of {name}", on_progress)
     return list(splits)
 
 
-def _check_room(source: Source, found: list[Any]) -> None:
+def _check_room(origin: Origin, found: list[Any]) -> None:
     """ValueError where the whole of a data set, as far as it says its size, has no room."""
     sizes = [(one.info.splits or {}).get(str(one.split)) for one in found]
     size = sum(known.num_bytes or 0 for known in sizes if known)
     folder = next(one for one in (_folder(), *_folder().parents) if one.exists())
     free = shutil.disk_usage(folder).free
-    if source.documents is None and size > free:
+    if origin.documents is None and size > free:
         raise ValueError(
-            f"data.documents=null: {source.path} has {size / 1e9:,.1f} GB, and {folder} "
+            f"data.documents=null: {origin.path} has {size / 1e9:,.1f} GB, and {folder} "
             f"{free / 1e9:,.1f} GB of room; take a part of it, e.g. data.documents=100000"
         )
 
 
-def _texts(source: Source, found: Any, most: int | None) -> Iterator[str]:
+def _texts(origin: Origin, found: Any, most: int | None) -> Iterator[str]:
     """The texts of at most so many records that are streamed, those without any left out."""
-    for number, record in enumerate(islice(rows(source, found), most), 1):
-        if source.text_key not in record:
+    for number, record in enumerate(islice(rows(origin, found), most), 1):
+        if origin.text_key not in record:
             names = [name for name, value in record.items() if isinstance(value, str)]
-            no_such_field(source.text_key, record, names, str(source.path))
-        value = record[source.text_key]
+            no_such_field(origin.text_key, record, names, str(origin.path))
+        value = record[origin.text_key]
         if problem := text_problem(value):
             raise ValueError(
-                f"data.text_key={source.text_key}: record {number} of {source.path} {problem}"
+                f"data.text_key={origin.text_key}: record {number} of {origin.path} {problem}"
             )
         if value:
             yield value

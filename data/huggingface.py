@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from data.cache import cache_folder
-from data.documents import Read, split_documents, whole
+from data.documents import Read, share_out, whole
 from data.hub import hub_files, pinned
+from data.origin import Origin
 from data.progress import OnProgress
 from data.recordfiles import ROWS, TEXT_KEY, RecordFile, check_column, text_problem
-from data.source import Source
 from data.splits import MISSING, TRAIN, bound, chosen_splits, library, rows
 from data.texts import Text
 from data.userfiles import UserFile, untold
@@ -48,40 +48,40 @@ def path_problems(path: Any) -> list[str]:
     return [] if find_spec("datasets") else [MISSING]
 
 
-def located(source: Source) -> Source:
+def located(origin: Origin) -> Origin:
     """A data set with a path that leads to the same text from anywhere and at any time.
 
-    Any other source is left as it is.
+    Any other origin is left as it is.
     """
-    if source.corpus != "huggingface":
-        return source
-    if not os.path.isdir(str(source.path)):
-        return pinned(source)
-    return replace(source, path=str(Path(str(source.path)).absolute()))
+    if origin.corpus != "huggingface":
+        return origin
+    if not os.path.isdir(str(origin.path)):
+        return pinned(origin)
+    return replace(origin, path=str(Path(str(origin.path)).absolute()))
 
 
-def dataset_files(source: Source, on_progress: OnProgress) -> dict[str, UserFile]:
+def dataset_files(origin: Origin, on_progress: OnProgress) -> dict[str, UserFile]:
     """The files that a `located` data set is read from, by name; those of the Hub are made."""
-    if not os.path.isdir(str(source.path)):
-        return {split: RecordFile(path) for split, path in hub_files(source, on_progress).items()}
-    folder = Path(str(source.path))
+    if not os.path.isdir(str(origin.path)):
+        return {split: RecordFile(path) for split, path in hub_files(origin, on_progress).items()}
+    folder = Path(str(origin.path))
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return {name.as_posix(): UserFile(path) for name, path in sorted(files.items())}
 
 
-def dataset_texts(source: Source, on_progress: OnProgress) -> dict[str, list[Text]]:
+def dataset_texts(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
     """A `located` data set: with its own validation split where it has one, else shared out.
 
     Raises:
         ValueError: nothing that `datasets` can read, no such split, or a field that is no text.
     """
-    if os.path.isdir(str(source.path)):
-        reads = _local(source)
+    if os.path.isdir(str(origin.path)):
+        reads = _local(origin)
     else:
-        files = dataset_files(source, on_progress)
+        files = dataset_files(origin, on_progress)
         reads = {split: partial(_of_file, file) for split, file in files.items()}
     if len(reads) == 1:
-        return split_documents(reads[TRAIN])
+        return share_out(reads[TRAIN])
     return {split: whole(read) for split, read in reads.items()}
 
 
@@ -90,44 +90,44 @@ def _of_file(file: UserFile) -> Iterator[str]:
     return file.documents(TEXT_KEY, untold)
 
 
-def _local(source: Source) -> dict[str, Read]:
+def _local(origin: Origin) -> dict[str, Read]:
     """The documents of a folder's splits, mapped into memory."""
-    found = _opened(source)
-    splits = chosen_splits(found, source)
+    found = _opened(origin)
+    splits = chosen_splits(found, origin)
     for own in splits.values():
-        where = f"split {own} of {source.path}"
-        check_column(found[own].features.arrow_schema, source.text_key, where)
+        where = f"split {own} of {origin.path}"
+        check_column(found[own].features.arrow_schema, origin.text_key, where)
     return {
-        split: partial(_documents, source, found[own], bound(source, split))
+        split: partial(_documents, origin, found[own], bound(origin, split))
         for split, own in splits.items()
     }
 
 
-def _opened(source: Source) -> dict[str, Any]:
+def _opened(origin: Origin) -> dict[str, Any]:
     """The splits of a folder: as it was saved, or of files that become Arrow in the cache."""
-    folder = str(source.path)
+    folder = str(origin.path)
     saved = any(os.path.exists(os.path.join(folder, name)) for name in SAVED)
-    if saved and source.name is not None:
+    if saved and origin.name is not None:
         raise ValueError(
-            f"data.name={source.name}: a saved data set has no configurations; leave it out"
+            f"data.name={origin.name}: a saved data set has no configurations; leave it out"
         )
-    with library(source) as datasets:
+    with library(origin) as datasets:
         if saved:
             found = datasets.load_from_disk(folder)
         else:
             cache = str(cache_folder() / "huggingface" / "datasets")
-            found = datasets.load_dataset(folder, source.name, cache_dir=cache)
+            found = datasets.load_dataset(folder, origin.name, cache_dir=cache)
     return dict(found) if isinstance(found, dict) else {str(found.split or TRAIN): found}
 
 
-def _documents(source: Source, dataset: Any, most: int | None) -> Iterator[str]:
+def _documents(origin: Origin, dataset: Any, most: int | None) -> Iterator[str]:
     """The texts of at most so many records, those without any left out."""
-    batches = dataset.select_columns([source.text_key]).with_format("arrow").iter(ROWS)
-    values = (value for batch in rows(source, batches) for value in batch.column(0).to_pylist())
+    batches = dataset.select_columns([origin.text_key]).with_format("arrow").iter(ROWS)
+    values = (value for batch in rows(origin, batches) for value in batch.column(0).to_pylist())
     for number, value in enumerate(islice(values, most), 1):
         if problem := text_problem(value):
             raise ValueError(
-                f"data.text_key={source.text_key}: record {number} of {source.path} {problem}"
+                f"data.text_key={origin.text_key}: record {number} of {origin.path} {problem}"
             )
         if value:
             yield value

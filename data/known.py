@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from data.cache import cache_folder, note, noted
-from data.corpora import Corpus, source_files
+from data.corpora import Corpus, origin_files
+from data.origin import Origin
 from data.progress import OnProgress, silent
-from data.source import Source
 from data.textfiles import TextFile
 from data.texts import SEPARATOR, joined
 from data.tokenizers import ByteTokenizer, code_points
@@ -42,20 +42,20 @@ class Facts:
 
 
 def facts_of(
-    source: Source,
+    origin: Origin,
     tokenizer: str,
     load: Callable[[], Corpus],
     on_progress: OnProgress = silent,
 ) -> Facts:
     """The facts of the corpus that `load` gives, for the tokenizer of that name.
 
-    Where they are known of the files that `source` names (some corpora have none), nothing is
+    Where they are known of the files that `origin` names (some corpora have none), nothing is
     loaded.
 
     Raises:
         ValueError: no such files, or what `load` raises.
     """
-    files = source_files(source, on_progress)
+    files = origin_files(origin, on_progress)
     if not files:
         return measure(load(), tokenizer, on_progress)
     newest = max(file.stamp.mtime_ns for file in files.values())
@@ -63,7 +63,7 @@ def facts_of(
     names = [[name, str(file.path.absolute()), file.stamp] for name, file in files.items()]
     what: list[object] = [VERSION, tokenizer, names]
     if any(not isinstance(file, TextFile) for file in files.values()):
-        what += [RECORDS_VERSION, {**asdict(source), "path": None}]
+        what += [RECORDS_VERSION, {**asdict(origin), "path": None}]
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     index = cache_folder() / "texts" / f"{key}.json"
     if (facts := _recall(index)) is not None:

@@ -19,10 +19,10 @@ from data.corpora import load_corpus
 from data.documents import TokenDocuments
 from data.huggingface import located
 from data.known import facts_of
+from data.origin import Origin
 from data.progress import OnProgress, WorkProgress
 from data.recordfiles import TEXT_KEY
 from data.settings import data_problems, task_problems
-from data.source import Source
 from data.tasks import Mixture
 from data.texts import SEPARATOR, joined
 from data.tokenizers import Tokenizer, build_tokenizer
@@ -110,7 +110,7 @@ class TextDataModule(L.LightningDataModule):
         train_tokens (n,), a memory map of uint8, uint16 or uint32
         val_tokens_array (m,), the first `val_tokens` of the validation split, or all of it
         val_documents: the whole validation split, an array (tokens,) per document
-        source: where the text comes from, of a data set of the Hub with its revision
+        origin: where the text comes from, of a data set of the Hub with its revision
     """
 
     tokenizer: Tokenizer
@@ -145,8 +145,8 @@ class TextDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.shares = shares
         self._prepared = False
-        self.source = Source(corpus, path, text_key, name, split, documents)
-        settings: dict[str, Any] = {**vars(self.source), "tokenizer": tokenizer}
+        self.origin = Origin(corpus, path, text_key, name, split, documents)
+        settings: dict[str, Any] = {**vars(self.origin), "tokenizer": tokenizer}
         settings |= {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
         settings |= {"num_workers": num_workers, **shares}
         refuse(data_problems(settings, seed) + task_problems(settings))
@@ -165,9 +165,9 @@ class TextDataModule(L.LightningDataModule):
 
     def _read(self, on_progress: OnProgress) -> None:
         """The text's facts, known or found out; and its tokens, mapped or made and mapped."""
-        self.source = located(self.source)
-        load = cache(partial(load_corpus, **vars(self.source), on_progress=on_progress))
-        facts = facts_of(self.source, self.tokenizer_name, load, on_progress)
+        self.origin = located(self.origin)
+        load = cache(partial(load_corpus, **vars(self.origin), on_progress=on_progress))
+        facts = facts_of(self.origin, self.tokenizer_name, load, on_progress)
         tokenizer = build_tokenizer(self.tokenizer_name, [facts.characters])
 
         def tokens(split: str) -> np.ndarray:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.rules import at_least, broken_keys, integer, optional, problems, unknown
-from data.corpora import source_problems
-from data.source import KEYS as SOURCE
+from data.corpora import origin_problems
+from data.origin import KEYS as SOURCE
 from data.tasks import KINDS, share_problems
 from data.tokenizers import TOKENIZER
 
@@ -30,7 +30,7 @@ def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
     lines = problems(values, RULES)
     if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])
-    return lines + source_problems(settings)
+    return lines + origin_problems(settings)
 
 
 def task_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from common.rules import among, shown
-from data.source import Source
+from data.origin import Origin
 
 TRAIN, VALIDATION = "train", "validation"  # what data sets call them
 
 
-def chosen_splits(names: Collection[str], source: Source) -> dict[str, str]:
+def chosen_splits(names: Collection[str], origin: Origin) -> dict[str, str]:
     """The data set's own names of what is `train` here, and `validation` if it has one.
 
     Its own validation split goes with its train split alone; any other split is shared out.
@@ -18,25 +18,25 @@ def chosen_splits(names: Collection[str], source: Source) -> dict[str, str]:
     Raises:
         ValueError: it has no split of that name, or none of them is the one to take.
     """
-    wanted = source.split or (TRAIN if TRAIN in names else next(iter(names), TRAIN))
-    if wanted not in names or (source.split is None and TRAIN not in names and len(names) > 1):
+    wanted = origin.split or (TRAIN if TRAIN in names else next(iter(names), TRAIN))
+    if wanted not in names or (origin.split is None and TRAIN not in names and len(names) > 1):
         raise ValueError(
-            f"data.split={shown(source.split)}: must be a split of {source.path}; "
-            f"{among(source.split, names, 'data.split=')}"
+            f"data.split={shown(origin.split)}: must be a split of {origin.path}; "
+            f"{among(origin.split, names, 'data.split=')}"
         )
     own = {VALIDATION: VALIDATION} if wanted == TRAIN and VALIDATION in names else {}
     return {TRAIN: wanted, **own}
 
 
-def bound(source: Source, split: str) -> int | None:
+def bound(origin: Origin, split: str) -> int | None:
     """How many documents of `train` or `validation` are read at most."""
-    if source.documents is None or split == TRAIN:
-        return source.documents
-    return max(1, source.documents // 10)
+    if origin.documents is None or split == TRAIN:
+        return origin.documents
+    return max(1, origin.documents // 10)
 
 
 @contextmanager
-def library(source: Source) -> Iterator[Any]:
+def library(origin: Origin) -> Iterator[Any]:
     """The library `datasets`, whose errors are said in one or two lines.
 
     Raises:
@@ -53,14 +53,14 @@ def library(source: Source) -> Iterator[Any]:
     except Exception as error:  # of any kind: it reads with half a dozen libraries
         key = "name" if "config" in str(error).lower() else "path"
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"data.{key}={shown(getattr(source, key))}: {shown(reason)}") from error
+        raise ValueError(f"data.{key}={shown(getattr(origin, key))}: {shown(reason)}") from error
 
 
-def rows(source: Source, found: Iterable[Any]) -> Iterator[Any]:
+def rows(origin: Origin, found: Iterable[Any]) -> Iterator[Any]:
     """What the library gives one by one, its errors said as in `library`."""
     iterator, end = iter(found), object()
     while True:
-        with library(source):
+        with library(origin):
             row = next(iterator, end)
         if row is end:
             return

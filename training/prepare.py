@@ -67,7 +67,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     data = TextDataModule(**config["data"], seed=config["seed"])
     data.prepare()
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
-        config = config | {"data": config["data"] | {"path": lasting_path(data.source)}}
+        config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     model_config = TransformerConfig.from_config(config, data.vocab_size)
     if checkpoint:
         check_same_run(checkpoint, data, model_config)

@@ -9,7 +9,7 @@ from data.recordfiles import TEXT_KEY
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """A corpus, and which text of it."""
 
     corpus: str = "stdlib"
@@ -20,12 +20,12 @@ class Source:
     documents: int | None = None  # no more than so many of them, from the first on
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "Source":
+    def of(cls, settings: Mapping[str, Any]) -> "Origin":
         """From settings of the group `data`, which may have others too, or lack some of these."""
         return cls(**{key: settings[key] for key in KEYS if key in settings})
 
 
-KEYS = tuple(field.name for field in fields(Source))
+KEYS = tuple(field.name for field in fields(Origin))
 OF_RECORDS, OF_HUGGINGFACE = ("text_key",), ("name", "split", "documents")
 RULES = {
     "data.text_key": text(TEXT_KEY),
@@ -36,15 +36,15 @@ RULES = {
 
 
 def key_problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each key of a source that breaks its rule, or that its corpus does not read."""
-    source = Source.of(settings)
-    values = {f"data.{key}": getattr(source, key) for key in (*OF_RECORDS, *OF_HUGGINGFACE)}
+    """A line for each key of a origin that breaks its rule, or that its corpus does not read."""
+    origin = Origin.of(settings)
+    values = {f"data.{key}": getattr(origin, key) for key in (*OF_RECORDS, *OF_HUGGINGFACE)}
     lines = problems(values, RULES)
     unread = {"text": OF_HUGGINGFACE, "huggingface": ()}
-    for key in unread.get(source.corpus, (*OF_RECORDS, *OF_HUGGINGFACE)):
-        if getattr(source, key) != getattr(Source, key):
+    for key in unread.get(origin.corpus, (*OF_RECORDS, *OF_HUGGINGFACE)):
+        if getattr(origin, key) != getattr(Origin, key):
             lines.append(
-                f"data.{key}={getattr(source, key)}: data.corpus={source.corpus} reads no such "
+                f"data.{key}={getattr(origin, key)}: data.corpus={origin.corpus} reads no such "
                 "key; leave it out, or take data=huggingface"
             )
     return lines
