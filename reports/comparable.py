@@ -34,6 +34,10 @@ def comparable(runs: Sequence[RunFiles]) -> Comparable:
     doubts = _old(runs)
     if reason := _other_text(runs):
         return Comparable(None, [reason], doubts, same_text=False)
+    if len(weights := _settings(runs, "weights")) > 1:
+        shown = ", ".join(sorted(weights))
+        reason = f"Weights of the texts differ (data.weights: {shown}): no run is marked as best."
+        return Comparable(None, [reason], doubts)
     tokenizers = _settings(runs, "tokenizer")
     counts = _settings(runs, "val_tokens")
     if len(tokenizers) == 1 and len(counts) == 1:
@@ -72,11 +76,14 @@ def _other_text(runs: Sequence[RunFiles]) -> str | None:
 
 def _how_texts_differ(runs: Sequence[RunFiles]) -> str:
     corpora, paths = _settings(runs, "corpus"), _settings(runs, "path")
+    sources = _settings(runs, "sources")
     pythons = {str(run.environment.get("python")) for run in runs}
     if len(corpora) > 1:
         return f"data.corpus: {', '.join(sorted(corpora))}"
     if corpora == {"stdlib"} and len(pythons) > 1:
         return f"data=stdlib is the library of each Python: {', '.join(sorted(pythons))}"
+    if len(sources) > 1:
+        return f"data.sources: {', '.join(sorted(sources))}"
     if len(paths) > 1:
         return f"data.path: {', '.join(sorted(paths))}"
     changed = corpora if paths == {"None"} else paths

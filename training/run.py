@@ -186,6 +186,7 @@ def _build_module(prepared: Prepared) -> LanguageModule:
         token_bytes=torch.from_numpy(prepared.data.tokenizer.token_bytes).long(),
         identity=prepared.identity(),
         seed=config["seed"],
+        shares=prepared.data.named_shares,
     )
     if config["compile"]:
         module.compile_training(None if config["compile"] is True else config["compile"])

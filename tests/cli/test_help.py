@@ -52,4 +52,4 @@ def test_the_examples_and_the_groups_stand_before() -> None:
     text = help_text("train", [])
     assert "python train.py resume=auto" in text
     assert "rope: auto, pytorch, triton # the backend" in text
-    assert "data: books, huggingface, mixture" in text
+    assert "data: books, huggingface, mix" in text
