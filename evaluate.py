@@ -14,7 +14,6 @@ SETTINGS = (
     *("lengths", "methods", "measures", "passages"),
     *("target_tokens", "trials", "max_tokens_per_batch"),
 )
-SOURCE_KEYS = ("data.corpus", "data.path", "data.sources")
 
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
@@ -44,8 +43,9 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         device = pick_device(config["accelerator"], "accelerator")
         chosen = Subjects(paths, device, same_corpus=other is None, same_model=kind == "mean")
         settings = check_settings(min(chosen.train_lengths), **asked)
-        source = {**(other or chosen.first.config["data"]), "split": config["split"]}
-        documents = held_out_documents(chosen.first.tokenizer, source)
+        text = other or chosen.first.config["data"]
+        source = {**text, "split": config["split"]}
+        documents = held_out_documents(chosen.first.tokenizer, text, config["split"])
         check_lengths_fit(config["lengths"], documents)
         check_typed(overrides, settings, chosen, documents)
         directory = evaluation_directory(chosen.first.run, config["output_dir"])
@@ -73,10 +73,13 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 
 def ignored(overrides: Overrides) -> list[str]:
     """Keys of `data` that only training reads: everything but where the text comes from."""
+    from data.origin import KEYS
+
+    counting = [f"data.{key}" for key in KEYS]
     return [
         f"{override}: the checkpoint decides that; only where the text comes from counts here"
         for key, override in overrides.typed.items()
-        if key.startswith("data.") and key not in SOURCE_KEYS
+        if key.startswith("data.") and key not in counting
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.rules import among, list_of, number, optional, problems, shown, text
-from data.corpora import CORPORA, MIX, corpus_problems, source_of
+from data.corpora import CORPORA, MIX, corpus_problems, origin_problems, source_of
 
 RULES = {
     "data.sources": optional(list_of(text("stdlib"))),
@@ -18,8 +18,7 @@ EXAMPLE = "data=mix data.sources=[shakespeare,stdlib] data.weights=[0.3,0.7]"
 
 def text_problems(settings: Mapping[str, Any]) -> list[str]:
     """A line for each broken rule on where the text comes from, of the group `data`."""
-    corpus = corpus_problems(settings["corpus"], settings["path"])
-    return corpus or mix_problems(settings)
+    return origin_problems(settings) or mix_problems(settings)
 
 
 def mix_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -10,9 +10,12 @@ import numpy as np
 from common.rules import refuse
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import check_uncut
+from data.documents import Chained
 from data.loader import BatchLoader
+from data.origin import Origin
 from data.packing import holds, packed
 from data.progress import OnProgress, WorkProgress
+from data.recordfiles import TEXT_KEY
 from data.settings import data_problems, task_problems
 from data.sources import MappedText, Reading, fingerprint_of, named_sources, shares_of
 from data.tasks import Mixture
@@ -90,6 +93,7 @@ class TextDataModule(L.LightningDataModule):
 
     After `prepare()` it has:
         tokenizer, vocab_size
+        origin: where the text comes from, of a data set of the Hub with its revision
         fingerprint: what was read, as a plain dict (corpus, sha256, tokenizer, token counts, of a
             mixture its sources, and the shares of tasks in training, if there are any)
         mixture: those tasks, or None
@@ -111,6 +115,10 @@ class TextDataModule(L.LightningDataModule):
         val_tokens: int | None = None,
         num_workers: int = 0,
         *,
+        text_key: str = TEXT_KEY,
+        name: str | None = None,
+        split: str | None = None,
+        documents: int | None = None,
         sources: Sequence[str] | None = None,
         weights: Sequence[float] | None = None,
         document_mask: bool = False,
@@ -128,14 +136,15 @@ class TextDataModule(L.LightningDataModule):
             ValueError: settings that no run can have, one line each. Nothing is read yet.
         """
         super().__init__()
-        settings: dict[str, Any] = {"corpus": corpus, "path": path, "tokenizer": tokenizer}
-        settings |= {"sources": sources, "weights": weights, "document_mask": document_mask}
+        self.origin = Origin(corpus, path, text_key, name, split, documents, sources)
+        settings: dict[str, Any] = {**vars(self.origin), "tokenizer": tokenizer}
+        settings |= {"weights": weights, "document_mask": document_mask}
         settings |= {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
         settings |= {"warmup_seq_len": warmup_seq_len, "warmup_steps": warmup_steps}
         settings |= {"num_workers": num_workers, **tasks}
         refuse(data_problems(settings, seed) + task_problems(settings))
         self.corpus, self.tokenizer_name = corpus, tokenizer
-        self.named, self.weights = named_sources(corpus, path, sources), weights
+        self.named, self.weights = named_sources(self.origin), weights
         self.growth = Growth(seq_len, batch_size, warmup_seq_len, warmup_steps)
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
         self.document_mask, self.num_workers, self.seed = document_mask, num_workers, seed
@@ -161,11 +170,13 @@ class TextDataModule(L.LightningDataModule):
         sources = [one.mapped(tokenizer) for one in read]
         for source in sources:
             self._check_length(source)
+        if len(sources) == 1:
+            self.origin = sources[0].named.origin
         separator = self._separator(sources, tokenizer) if self.document_mask else None
         mixture = Mixture(self.tasks, tokenizer) if any(self.tasks.values()) else None
 
         self.sources, self.shares = sources, shares_of(sources, self.weights)
-        self.val_documents = [document for source in sources for document in source.documents]
+        self.val_documents = Chained([source.documents for source in sources])
         self.vocab_size = tokenizer.vocab_size
         self.fingerprint: dict[str, Any] = {
             "corpus": self.corpus,

@@ -13,6 +13,7 @@ from common.rules import (
     unknown,
 )
 from data.mixes import text_problems
+from data.origin import KEYS as ORIGIN
 from data.tasks import KINDS, share_problems
 from data.tokenizers import TOKENIZER
 from data.warmup import growth_problems
@@ -30,14 +31,17 @@ RULES = {
 }
 # Of the config group `data`, beside the shares of tasks
 KEYS = (
-    *("corpus", "path", "sources", "weights", "tokenizer", "seq_len", "batch_size", "val_tokens"),
+    *(*ORIGIN, "weights", "tokenizer", "seq_len", "batch_size", "val_tokens"),
     *("document_mask", "warmup_seq_len", "warmup_steps", "num_workers"),
 )
 
 
 def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
-    """A line for each broken rule on `KEYS` of the group `data`, all of them given."""
-    values = {f"data.{key}": settings[key] for key in KEYS} | {"seed": seed}
+    """A line for each broken rule on `KEYS` of the group `data`.
+
+    All of them are given, but for those of a source that not every corpus has.
+    """
+    values = {f"data.{key}": settings[key] for key in settings if key in KEYS} | {"seed": seed}
     lines = problems(values, RULES)
     if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])

@@ -6,7 +6,7 @@ there was no other, and all are encoded by one tokenizer.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import numpy as np
 
 from data.cache import map_tokens
 from data.corpora import MIX, Corpus, load_corpus, source_of
+from data.documents import TokenDocuments
+from data.huggingface import located
 from data.known import Facts, facts_of
+from data.origin import Origin
 from data.progress import OnProgress
-from data.texts import BLOCK, SEPARATOR, joined
+from data.texts import SEPARATOR, joined
 from data.tokenizers import Tokenizer
 
 
@@ -26,8 +29,7 @@ class Named:
     """A source by its name in curves, `val/loss/<name>`; `key` is what the user typed for it."""
 
     name: str
-    corpus: str
-    path: str | None
+    origin: Origin
     key: str
 
 
@@ -39,7 +41,7 @@ class MappedText:
     facts: Facts
     train: np.ndarray  # (n,)
     validation: np.ndarray  # (m,), all there are
-    documents: list[np.ndarray]  # those of the validation split, (tokens,) each
+    documents: Sequence[np.ndarray]  # those of the validation split, (tokens,) each
 
 
 class Reading:
@@ -47,11 +49,12 @@ class Reading:
 
     def __init__(self, named: Named, tokenizer: str, on_progress: OnProgress) -> None:
         """ValueError if the text cannot be had or used."""
-        self.named, self.on_progress = named, on_progress
+        self.named = replace(named, origin=located(named.origin))
+        self.on_progress, origin = on_progress, vars(self.named.origin)
         self.load: Callable[[], Corpus] = cache(
-            partial(load_corpus, named.corpus, path=named.path, on_progress=on_progress)
+            partial(load_corpus, **origin, on_progress=on_progress)
         )
-        self.facts = facts_of(named.path, tokenizer, self.load, on_progress)
+        self.facts = facts_of(self.named.origin, tokenizer, self.load, on_progress)
 
     def mapped(self, tokenizer: Tokenizer) -> MappedText:
         """Its tokens, mapped or made and mapped."""
@@ -70,17 +73,18 @@ class Reading:
         )
 
 
-def named_sources(corpus: str, path: str | None, sources: Sequence[str] | None) -> list[Named]:
+def named_sources(origin: Origin) -> list[Named]:
     """The sources of a corpus: itself, or those that `mix` mixes, each by a name of its own."""
-    if corpus != MIX:
-        key = f"data.corpus={corpus}" if path is None else f"data.path={path}"
-        return [Named(corpus, corpus, path, key)]
+    if origin.corpus != MIX:
+        path = origin.path
+        key = f"data.corpus={origin.corpus}" if path is None else f"data.path={path}"
+        return [Named(origin.corpus, origin, key)]
     made: list[Named] = []
-    for typed in sources or ():
+    for typed in origin.sources or ():
         name, where = source_of(typed)
         taken = {one.name for one in made}
         own = next(n for n in _numbered(_called(name, where)) if n not in taken)
-        made.append(Named(own, name, where, f"data.sources: {typed}"))
+        made.append(Named(own, Origin(name, where), f"data.sources: {typed}"))
     return made
 
 
@@ -113,13 +117,11 @@ def fingerprint_of(sources: Sequence[MappedText], shares: Sequence[float]) -> di
     return {"sha256": hashlib.sha256("".join(digests).encode()).hexdigest(), "sources": each}
 
 
-def split_documents(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.ndarray]:
+def split_documents(
+    tokens: np.ndarray, tokenizer: Tokenizer, documents: int
+) -> Sequence[np.ndarray]:
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
     (separator,) = tokenizer.encode(SEPARATOR)
-    blocks = range(0, len(tokens), BLOCK)
-    found = [np.flatnonzero(tokens[at : at + BLOCK] == separator) + at for at in blocks]
-    ends = [*np.concatenate([*found, [len(tokens)]]).tolist()]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+    return TokenDocuments.between(separator, tokens)

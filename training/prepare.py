@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from data.corpora import source_of
+from data.corpora import lasting_path, source_of
 from data.module import TextDataModule
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
@@ -67,8 +67,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     data = TextDataModule(**config["data"], seed=config["seed"])
     data.prepare()
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
-        path = str(Path(config["data"]["path"]).absolute())
-        config = config | {"data": config["data"] | {"path": path}}
+        config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     if config["data"]["sources"] is not None:
         typed = config["data"]["sources"]
         sources = [one if source_of(one)[1] is None else str(Path(one).absolute()) for one in typed]
