@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from data.cache import map_tokens
-from data.corpora import MIX, Corpus, load_corpus, source_of
+from data.corpora import MIX, Corpus, lasting_path, load_corpus, source_of
 from data.documents import TokenDocuments
 from data.huggingface import located
 from data.known import Facts, facts_of
@@ -91,12 +91,22 @@ def named_sources(origin: Origin) -> list[Named]:
 def _called(corpus: str, path: str | None) -> str:
     """A corpus's name, or that of a file, or of the folder that a glob begins with."""
     parts = [part for part in Path(path or corpus).parts if not set(part) & set("*?[/")]
-    return Path(parts[-1]).stem if parts else corpus
+    return Path(parts[-1].partition("@")[0]).stem if parts else corpus  # @: a Hub's revision
 
 
 def _numbered(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}-{n}" for n in range(2, 1000))
+
+
+def lasting_sources(sources: Sequence[MappedText]) -> list[str]:
+    """`data.sources` as they lead to the same texts from any folder, and at any time."""
+    lasting = []
+    for source in sources:
+        origin = source.named.origin
+        path, prefix = lasting_path(origin), "huggingface:" * (origin.corpus == "huggingface")
+        lasting.append(origin.corpus if path is None else f"{prefix}{path}")
+    return lasting
 
 
 def shares_of(sources: Sequence[MappedText], weights: Sequence[float] | None) -> list[float]:

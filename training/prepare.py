@@ -12,8 +12,9 @@ from typing import Any
 import lightning as L
 import torch
 
-from data.corpora import lasting_path, source_of
+from data.corpora import lasting_path
 from data.module import TextDataModule
+from data.sources import lasting_sources
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
@@ -69,9 +70,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
         config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     if config["data"]["sources"] is not None:
-        typed = config["data"]["sources"]
-        sources = [one if source_of(one)[1] is None else str(Path(one).absolute()) for one in typed]
-        config = config | {"data": config["data"] | {"sources": sources}}
+        config = config | {"data": config["data"] | {"sources": lasting_sources(data.sources)}}
     model_config = TransformerConfig.from_config(config, data.vocab_size)
     if checkpoint:
         check_same_run(checkpoint, data, model_config)

@@ -1,5 +1,6 @@
 """Texts mixed by weight: which windows are whose, what is validated, what is refused."""
 
+import json
 from collections import Counter
 from itertools import product
 from pathlib import Path
@@ -12,7 +13,8 @@ import torch
 from data import TextDataModule, load_corpus
 from data.batches import batch, chosen_sources
 from data.mixes import mix_problems
-from data.sources import named_sources
+from data.origin import Origin
+from data.sources import lasting_sources, named_sources
 
 SHARES = (0.2, 0.5, 0.3)
 TEXTS = [np.arange(i * 1000, i * 1000 + 100 * (i + 1)) for i in range(3)]  # they tell whose
@@ -138,8 +140,22 @@ def test_the_whole_mixture_can_be_held_out(texts: list[str]) -> None:
 
 def test_names_of_sources_are_their_own() -> None:
     typed = ["stdlib", "x/notes.txt", "y/notes.md", "texts/*.txt", "/data/novels"]
-    names = [one.name for one in named_sources("mix", None, typed)]
-    assert names == ["stdlib", "notes", "notes-2", "texts", "novels"]
+    typed.append("huggingface:somebody/tales@0123abc")
+    names = [one.name for one in named_sources(Origin("mix", sources=typed))]
+    assert names == ["stdlib", "notes", "notes-2", "texts", "novels", "tales"]
+
+
+@pytest.mark.slow
+def test_a_data_set_of_hugging_faces_among_them(texts: list[str], tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "set").mkdir()
+    rows = [json.dumps({"text": "c" * 100}) for _ in range(30)]
+    (tmp_path / "set/train.jsonl").write_text("\n".join(rows))
+    module = mix([texts[0], f"huggingface:{tmp_path}/set"], document_mask=True)
+    module.prepare()
+    assert [*module.named_shares] == ["a", "set"] and module.separator == 0
+    assert lasting_sources(module.sources) == [texts[0], f"huggingface:{tmp_path}/set"]
+    assert set(module.sources[1].train.tolist()) == {0, ord("c")}
 
 
 # What is refused
@@ -161,6 +177,7 @@ def problems(**settings: object) -> list[str]:
         ({"sources": ["nosuch"]}, "data.sources: nosuch is no corpus, and no file"),
         ({"sources": ["shakespere"]}, "data.sources: shakespere is no corpus, "),
         ({"sources": ["mix"]}, "data.sources: mix names no text"),
+        ({"sources": ["huggingface:no/such/set"]}, "data.sources: no/such/set: no such folder"),
         ({"sources": ["stdlib", "stdlib"]}, "data.sources=[stdlib,stdlib]: must name stdlib once"),
         (
             {"weights": [-1]},
