@@ -8,21 +8,27 @@ Hk heads of keys and values, D head_dim, N chosen queries.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import rope_phases, rope_qkv
+from kernels import rope_phases, rope_qkv, rotate
 from model.by_length import ByLength
 from model.cache import LayerCache
+from model.capped_core import CappedCore
 from model.config import TransformerConfig
 from model.cores import Call, Core, PlainCore
 from model.frequencies import rope_frequencies
 from model.layers import EMBEDDED
+from model.norms import HeadNorm, relative_scale
+from model.packed_cores import (
+    attend_in_documents,
+    check_cu_seqlens,
+    keys_seen,
+    length_read,
+    positions_in,
+)
 from model.phases import WithPhases, follow_parameters
 from model.sharpening import ScalableSoftmax, log_n_scaled
 from model.window_cores import AlibiCore, WindowCore
-
-NORM_EPS = 1e-6  # nn.RMSNorm's own default follows the dtype: 0.8 % in bfloat16
 
 
 class RoPEAttention(WithPhases):
@@ -35,7 +41,12 @@ class RoPEAttention(WithPhases):
         n_kv_heads: heads of keys and values (None: n_heads); fewer are shared by groups (GQA).
         head_dim: elements of one head (None: d_model / n_heads).
         causal: a token attends to itself and to earlier ones.
-        qk_norm: RMS-normalise queries and keys, head by head, before the rotation.
+        qk_norm: normalise queries and keys before the rotation: True (head by head with one
+            weight), "heads" (a weight for each head), "width" (over all heads together).
+        norm, norm_eps: of qk_norm, "rms" or "layer".
+        qkv_bias, out_bias: of the projections.
+        attention_scale: multiplies q·k; None: 1 / sqrt(head_dim).
+        attention_softcap: scores s become cap tanh(s / cap).
         window: a token sees itself and the window - 1 tokens before it (and as many after it, if
             not causal); None: all.
         ssmax: scores times s ln(n) with n keys and a learned s (`model.sharpening`); not with a
@@ -62,7 +73,13 @@ class RoPEAttention(WithPhases):
         n_kv_heads: int | None = None,
         head_dim: int | None = None,
         causal: bool = False,
-        qk_norm: bool = False,
+        qk_norm: bool | str = False,
+        norm: str = "rms",
+        norm_eps: float = 1e-6,
+        qkv_bias: bool = False,
+        out_bias: bool = False,
+        attention_scale: float | None = None,
+        attention_softcap: float | None = None,
         window: int | None = None,
         ssmax: bool = False,
         position: str = "rope",
@@ -85,6 +102,12 @@ class RoPEAttention(WithPhases):
             n_kv_heads=n_kv_heads,
             head_dim=head_dim,
             qk_norm=qk_norm,
+            norm=norm,
+            norm_eps=norm_eps,
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            attention_scale=attention_scale,
+            attention_softcap=attention_softcap,
             window=window,
             ssmax=ssmax,
             position=position,
@@ -93,28 +116,28 @@ class RoPEAttention(WithPhases):
             fraction=fraction,
             fused_projection=fused_projection,
         )
-        d_model, n_heads, window, theta = (
-            config.d_model,
-            config.n_heads,
-            config.window,
-            config.theta,
-        )
+        d_model, n_heads = config.d_model, config.n_heads
         self.d_model, self.n_heads, self.n_kv_heads = d_model, n_heads, config.kv_heads
         self.head_dim = config.head_width
         self.dropout, self.causal, self.position = config.dropout, causal, position
         self.window, self.backend = config.window, backend
-        self.interleaved, self.fused_projection = interleaved, fused_projection
+        self.interleaved = interleaved
+        self.fused_projection = fused_projection and not qkv_bias  # its kernel adds none
+        self.norm_eps, self.softcap = config.norm_eps, config.attention_softcap
+        self.relative_scale = relative_scale(config.attention_scale, self.head_dim)
         self.score_train_length: int | None = None
 
         q_width, kv_width = n_heads * self.head_dim, self.n_kv_heads * self.head_dim
-        self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=False)  # in the order q, k, v
-        self.out = nn.Linear(q_width, d_model, bias=False)
-        self.q_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
-        self.k_norm = nn.RMSNorm(self.head_dim, eps=NORM_EPS) if qk_norm else None
+        self.qkv = nn.Linear(d_model, q_width + 2 * kv_width, bias=qkv_bias)  # in order q, k, v
+        self.out = nn.Linear(q_width, d_model, bias=out_bias)
+        self.q_norm = HeadNorm(config, n_heads) if qk_norm else None
+        self.k_norm = HeadNorm(config, self.n_kv_heads) if qk_norm else None
 
         self.ssmax = ScalableSoftmax(n_heads) if ssmax else None
         self.core: Core = PlainCore(causal)
-        if position == "alibi":
+        if self.softcap is not None:
+            self.core = CappedCore(causal, self.window, self.softcap)
+        elif position == "alibi":
             self.core = AlibiCore(causal, self.window, backend)
         elif self.window is not None:
             self.core = WindowCore(causal, self.window, backend)
@@ -132,6 +155,7 @@ class RoPEAttention(WithPhases):
         *,
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """Attend within x (B, S, C), and to what `cache` holds; returns (B, S, C).
 
@@ -139,6 +163,8 @@ class RoPEAttention(WithPhases):
         broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
         Joined with `causal` by AND; a query that may attend to nothing gets zeros.
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        `cu_seqlens`: (documents + 1,) integers, for a batch of one packed row: where each document
+            begins, and their end. They are read as if each stood alone.
         Raises ValueError for an x or a mask of another shape.
         """
         if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != self.d_model:
@@ -146,20 +172,33 @@ class RoPEAttention(WithPhases):
             raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {got}")
         if not (mask is None or isinstance(mask, Tensor)):
             raise ValueError(f"mask: must be a tensor or None; got {type(mask).__name__}")
+        if cu_seqlens is not None:
+            return self._packed(x, cu_seqlens, mask, positions, cache)
         past = 0 if cache is None else cache.length
         at = positions
         if past and positions is None:
             at = torch.arange(past, past + x.shape[1], device=x.device)
         q, k, v = self._project(x, at, past + x.shape[1])
-        q = self._sharpen(q, at, past)
+        q = self._sharpen(q, at, past, mask)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, T, Hk, D)
         dropout = self.dropout if self.training else 0.0
         y = self.core(q, k, v, Call(mask, positions, cache, dropout))  # (B, S, H, D)
         return self.out(y.flatten(-2))
 
+    def _packed(self, x: Tensor, cu_seqlens: Tensor, *others: object) -> Tensor:
+        """`forward` of a packed row (1, T, C), which takes none of the other arguments."""
+        check_cu_seqlens(cu_seqlens, x)
+        if any(given is not None for given in others):
+            raise ValueError("cu_seqlens: are given without mask, positions and cache")
+        length = length_read(cu_seqlens, x.shape[1], self.by_length)
+        q, k, v = self._project(x, None, length, cu_seqlens)
+        q = self._sharpen(q, positions_in(cu_seqlens, x.shape[1]), 0, None, cu_seqlens)
+        dropout = self.dropout if self.training else 0.0
+        return self.out(attend_in_documents(self.core, q, k, v, cu_seqlens, dropout).flatten(-2))
+
     def _project(
-        self, x: Tensor, positions: Tensor | None, length: int
+        self, x: Tensor, positions: Tensor | None, length: int, cu_seqlens: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised, and rotated if the core does not.
 
@@ -167,19 +206,33 @@ class RoPEAttention(WithPhases):
         """
         if self.position != "rope" or self.core.rotates:
             return self._heads(x)
-        fused = self.fused_projection
+        fused, norm = self.fused_projection, self.q_norm
         phases, attention_factor = self._frequencies(length)
+        if norm is not None and not norm.fuses:
+            q, k, v = self._heads(x)
+            q, k = rotate(
+                q,
+                k,
+                positions=positions,
+                cu_seqlens=cu_seqlens,
+                phases=phases,
+                interleaved=self.interleaved,
+                attention_factor=attention_factor,
+                backend=self.backend,
+            )
+            return q, k, v
         return rope_qkv(
             x if fused else self.qkv(x),
             self.n_heads,
             self.n_kv_heads,
             positions=positions,
+            cu_seqlens=cu_seqlens,
             phases=phases,
             interleaved=self.interleaved,
             attention_factor=attention_factor,
             q_norm=None if self.q_norm is None else self.q_norm.weight,
             k_norm=None if self.k_norm is None else self.k_norm.weight,
-            eps=NORM_EPS,
+            eps=self.norm_eps,
             backend=self.backend,
             weight=self.qkv.weight if fused else None,
         )
@@ -195,15 +248,26 @@ class RoPEAttention(WithPhases):
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, H + 2 Hk, D)
         q, k, v = heads.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = _normalised(q, self.q_norm), _normalised(k, self.k_norm)
+            q, k = self.q_norm(q), self.k_norm(k)
         return q, k, v
 
-    def _sharpen(self, q: Tensor, positions: Tensor | None, past: int) -> Tensor:
-        """q (B, S, H, D) with scores that grow with the keys seen, where the layer has such."""
+    def _sharpen(
+        self,
+        q: Tensor,
+        positions: Tensor | None,
+        past: int,
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+    ) -> Tensor:
+        """q (B, S, H, D) with the layer's own scale, and scores that grow with the keys seen."""
+        if self.relative_scale != 1:
+            q = q * self.relative_scale
         if self.score_train_length is not None:
             q = log_n_scaled(q, positions, self.score_train_length)
-        if self.ssmax is not None:
-            q = self.ssmax(q, past, past + q.shape[1], self.causal)
+        if self.ssmax is not None and cu_seqlens is not None:
+            q = self.ssmax.scaled(q, keys_seen(cu_seqlens, q.shape[1], self.causal)[:, None])
+        elif self.ssmax is not None:
+            q = self.ssmax(q, past, past + q.shape[1], self.causal, mask)
         return q
 
     @torch.no_grad()
@@ -246,8 +310,3 @@ class RoPEAttention(WithPhases):
                 f"train_length={train_length}: is for causal attention alone; make it causal=True"
             )
         self.score_train_length = train_length if self.window is None else None
-
-
-def _normalised(x: Tensor, norm: nn.RMSNorm) -> Tensor:
-    """The norm in x's dtype: under autocast its float32 weight would miss the fused kernel."""
-    return F.rms_norm(x, norm.normalized_shape, norm.weight.type_as(x), norm.eps).type_as(x)

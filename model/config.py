@@ -19,6 +19,7 @@ from common.rules import (
     integer,
     list_of,
     number,
+    of,
     one_of,
     optional,
     problems,
@@ -30,7 +31,12 @@ from model.numbers import as_python
 from model.rules import removed, tied_problems
 
 BACKENDS = ("auto", "triton", "pytorch")  # auto and `kernels.BACKENDS`, which imports torch
-MLPS = ("swiglu", "relu2", "gelu")
+MLPS = ("swiglu", "geglu", "relu2", "gelu", "gelu-tanh")
+GATED = ("swiglu", "geglu")  # three matrices, of which one is the gate
+NORMS = ("rms", "layer")
+# Where the norms of a block stand (`model.block.Block`)
+BLOCKS = ("pre", "post", "sandwich", "parallel", "parallel-shared")
+QK_NORMS = ("width", "heads")  # beside true and false
 
 WIDTH = integer(1, 2**20, 128)
 RULES = {
@@ -42,7 +48,22 @@ RULES = {
     "model.head_dim": optional(even(2, 2**20, 64)),
     "model.mlp": one_of(MLPS, "swiglu"),
     "model.mlp_hidden": optional(WIDTH),
-    "model.qk_norm": BOOLEAN,
+    "model.block": one_of(BLOCKS, "pre"),
+    "model.norm": one_of(NORMS, "rms"),
+    "model.norm_eps": number(0, 1, 1e-6),
+    "model.norm_bias": BOOLEAN,
+    "model.qkv_bias": BOOLEAN,
+    "model.out_bias": BOOLEAN,
+    "model.mlp_bias": BOOLEAN,
+    "model.head_bias": BOOLEAN,
+    "model.qk_norm": of(
+        "true, false, width or heads", lambda v: isinstance(v, bool) or v in QK_NORMS, "true"
+    ),
+    "model.attention_scale": optional(above(0, 0.125)),
+    "model.attention_softcap": optional(above(0, 50.0)),
+    "model.embedding_scale": optional(above(0, 16.0)),
+    "model.logit_scale": optional(above(0, 0.0625)),
+    "model.logit_softcap": optional(above(0, 30.0)),
     "model.tied_head": BOOLEAN,
     "model.dropout": number(0, 0.999, 0.1),
     "model.window": optional(integer(1, 2**40, 64)),
@@ -52,6 +73,7 @@ RULES = {
     "model.random_positions": optional(integer(2, 2**24, 4096)),  # that many numbers at every step
     "rope.backend": one_of(BACKENDS, "auto"),
     "rope.theta": above(1, 10000.0),
+    "rope.local_theta": optional(above(1, 10000.0)),
     "rope.interleaved": BOOLEAN,
     "rope.fraction": number(0, 1, 0.5),
     "rope.fused_projection": BOOLEAN,
@@ -90,8 +112,21 @@ class TransformerConfig:
     n_kv_heads: int | None = None  # None: n_heads; fewer share keys and values (GQA)
     head_dim: int | None = None  # None: d_model / n_heads
     mlp: str = "swiglu"
-    mlp_hidden: int | None = None  # None: 4 d_model, or 8/3 d_model for swiglu's three matrices
-    qk_norm: bool = False
+    mlp_hidden: int | None = None  # None: 4 d_model, or 8/3 d_model where there are three matrices
+    block: str = "pre"  # where the norms stand, and whether attention and MLP are parallel
+    norm: str = "rms"
+    norm_eps: float = 1e-6
+    norm_bias: bool = False  # of layer norms
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    head_bias: bool = False
+    qk_norm: bool | str = False  # true: a weight for all heads; heads: for each; width: one norm
+    attention_scale: float | None = None  # of q·k; None: 1 / sqrt(head_dim)
+    attention_softcap: float | None = None  # scores s become cap tanh(s / cap)
+    embedding_scale: float | None = None  # of the token's embedding
+    logit_scale: float | None = None
+    logit_softcap: float | None = None
     tied_head: bool = True
     dropout: float = 0.0
     window: int | None = None  # tokens that a query sees, itself included; None: all so far
@@ -103,6 +138,7 @@ class TransformerConfig:
     # Group `rope`
     backend: str = "auto"
     theta: float = 10000.0
+    local_theta: float | None = None  # of layers with a window, which no scaling changes
     interleaved: bool = True
     fraction: float = 1.0  # the share of head_dim that is rotated
     fused_projection: bool = False  # the projection's own GEMM rotates, where a kernel can
@@ -168,13 +204,23 @@ class TransformerConfig:
         """Hidden width of the MLP."""
         if self.mlp_hidden is not None:
             return self.mlp_hidden
-        # SwiGLU has three matrices where the others have two: 2/3 of the width costs the same.
-        return -(-self.d_model // 3) * 8 if self.mlp == "swiglu" else 4 * self.d_model
+        # A gated MLP has three matrices where the others have two: 2/3 of the width costs the same.
+        return -(-self.d_model // 3) * 8 if self.mlp in GATED else 4 * self.d_model
 
     @property
     def layers(self) -> list[Layer]:
         """Every layer's window and position."""
         return layers(self.n_layers, self.position, self.window, self.pattern)
+
+    def layer_theta(self, layer: Layer) -> float:
+        """The base of a layer's frequencies."""
+        if layer.window is None or self.local_theta is None:
+            return self.theta
+        return self.local_theta
+
+    def scales(self, layer: Layer) -> bool:
+        """Whether a scaling changes a layer's frequencies."""
+        return layer.position == "rope" and (layer.window is None or self.local_theta is None)
 
     @property
     def max_length(self) -> int | None:

@@ -1,13 +1,13 @@
 """What training a Transformer on one token costs."""
 
-from model.config import TransformerConfig
+from model.config import GATED, TransformerConfig
 
 
 def matmul_parameters(config: TransformerConfig) -> int:
     """Parameters that multiply every token: all matrices and the head, not the look-up."""
     heads = 2 * config.n_heads + 2 * config.kv_heads  # q and out, k and v
     attention = config.d_model * heads * config.head_width
-    mlp = config.d_model * config.mlp_width * (3 if config.mlp == "swiglu" else 2)
+    mlp = config.d_model * config.mlp_width * (3 if config.mlp in GATED else 2)
     return config.n_layers * (attention + mlp) + config.d_model * config.vocab_size
 
 

@@ -135,12 +135,34 @@ def _without_effect(config: TransformerConfig) -> list[str]:
             f"model.crossbatch={config.crossbatch}: has no effect, since no head is without window "
             "and positions; leave it out, or try model.window=64 model.pattern=[window,full-nope]"
         ]
+    if lines := _unheard_of(config):
+        return lines
     if config.ssmax and not any(layer.window is None for layer in config.layers):
         return [
             "model.ssmax=true: has no effect, since every layer has a window; add full layers, as "
             "in model.pattern=[window,full]"
         ]
     return []
+
+
+def _unheard_of(config: TransformerConfig) -> list[str]:
+    """Options of norms, scores and frequencies that nothing of this model would heed."""
+    lines = []
+    if config.norm_bias and config.norm != "layer":
+        lines.append("model.norm_bias=true: RMS norms have no bias; try model.norm=layer")
+    if config.attention_softcap is not None and config.position == "alibi":
+        lines.append(
+            f"model.attention_softcap={config.attention_softcap}: is not made for position=alibi, "
+            "whose scores have a bias; leave one of them out"
+        )
+    rotates = config.position == "rope"
+    local = any(layer.window and layer.position == "rope" for layer in config.layers)
+    if config.local_theta is not None and not (rotates and local):
+        lines.append(
+            f"rope.local_theta={config.local_theta}: has no effect, since no layer with a window "
+            "rotates; leave it out, or try model.window=64 model.pattern=[window,full]"
+        )
+    return lines
 
 
 def _pattern_problems(config: TransformerConfig) -> list[str]:

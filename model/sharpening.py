@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model.cores import broadcastable, visible
+
 TYPICAL_LENGTH = 1024  # where the training length is not known
 
 
@@ -24,13 +26,33 @@ class ScalableSoftmax(nn.Module):
         super().__init__()
         self.scale = nn.Parameter(torch.full((n_heads,), ssmax_start(TYPICAL_LENGTH)))
 
-    def forward(self, q: Tensor, past: int, n_keys: int, causal: bool) -> Tensor:
-        """q (B, S, H, D) times s · ln(n): query i sees past + i + 1 keys, or, not causal, all."""
+    def forward(
+        self, q: Tensor, past: int, n_keys: int, causal: bool, mask: Tensor | None = None
+    ) -> Tensor:
+        """q (B, S, H, D) times s · ln(n): query i sees past + i + 1 keys, or, not causal, all.
+
+        With a `mask` (`RoPEAttention.forward`) it sees those of them that the mask allows.
+        """
         seen = torch.arange(past + 1, past + 1 + q.shape[1], device=q.device)
-        seen = seen if causal else torch.full_like(seen, n_keys)
+        seen = (seen if causal else torch.full_like(seen, n_keys))[:, None]  # (S, 1)
+        if mask is not None:
+            seen = _allowed(mask, q, past, n_keys, causal)
+        return self.scaled(q, seen)
+
+    def scaled(self, q: Tensor, seen: Tensor) -> Tensor:
+        """q (B, S, H, D) times s · ln(n), n the keys that each query sees: (S, 1) or (B, S, 1)."""
         dtype = torch.promote_types(self.scale.dtype, torch.float32)  # bfloat16 counts to 256
-        factor = seen.to(dtype).log()[:, None] * self.scale.to(dtype)  # (S, H)
+        factor = seen.to(dtype).log() * self.scale.to(dtype)  # (S, H) or (B, S, H)
         return q * factor[..., None].to(q.dtype)
+
+
+def _allowed(mask: Tensor, q: Tensor, past: int, n_keys: int, causal: bool) -> Tensor:
+    """How many keys each query sees, at least 1: (B or 1, S, H or 1)."""
+    batch, seq_len, heads, _ = q.shape
+    mask = broadcastable(mask, (batch, heads, seq_len, n_keys))
+    keys = torch.arange(n_keys, device=q.device)
+    seen = (mask & visible(keys[past:], keys, causal=causal)).sum(-1)
+    return seen.clamp(min=1).transpose(1, 2)
 
 
 def ssmax_start(train_length: int) -> float:

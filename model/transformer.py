@@ -1,4 +1,4 @@
-"""A decoder-only transformer: pre-norm blocks of causal RoPEAttention and an MLP.
+"""A decoder-only transformer: blocks of causal RoPEAttention and an MLP (`model/block.py`).
 
 Shapes: B batch, S sequence, V vocab_size, C d_model.
 """
@@ -8,88 +8,23 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.rules import integer, optional, problems, refuse
 from kernels import rope_phases
-from model.attention import NORM_EPS, RoPEAttention
+from model.attention import RoPEAttention
+from model.block import Block
 from model.by_length import ByLength
-from model.cache import KVCache, LayerCache
+from model.cache import KVCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
-from model.layers import Layer
+from model.norms import capped, make_norm
+from model.packed_cores import check_cu_seqlens, positions_in
 from model.phases import WithPhases
 from model.positions import LearnedPositions, position_embedding
-from model.registry import attention_of, check_registered, training_positions
+from model.registry import check_registered, training_positions
 from model.scalings import BY_LENGTH
 from model.sharpening import TYPICAL_LENGTH, ssmax_start
-
-
-class MLP(nn.Module):
-    """SwiGLU (arXiv:2002.05202), squared ReLU (arXiv:2109.08668) or GELU, without biases."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.kind = config.mlp
-        hidden = config.mlp_width
-        up_width = 2 * hidden if self.kind == "swiglu" else hidden  # gate and value in one matrix
-        self.up = nn.Linear(config.d_model, up_width, bias=False)
-        self.down = nn.Linear(hidden, config.d_model, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, S, C) -> (B, S, C), each token by itself."""
-        x = self.up(x)
-        if self.kind == "swiglu":
-            gate, value = x.chunk(2, dim=-1)  # (B, S, hidden) each
-            x = F.silu(gate) * value
-        elif self.kind == "relu2":
-            x = F.relu(x).square()
-        else:
-            x = F.gelu(x)
-        return self.down(x)
-
-
-class Block(nn.Module):
-    """Attention and MLP, each normalised before and added to the residual stream."""
-
-    def __init__(self, config: TransformerConfig, layer: Layer) -> None:
-        super().__init__()
-        self.attention_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
-        self.attention = make_attention(config, layer)
-        self.mlp_norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
-        self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self, x: Tensor, positions: Tensor | None = None, cache: LayerCache | None = None
-    ) -> Tensor:
-        """(B, S, C) -> (B, S, C)."""
-        attended = self.attention(self.attention_norm(x), positions=positions, cache=cache)
-        x = x + self.dropout(attended)
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
-
-
-def make_attention(config: TransformerConfig, layer: Layer) -> RoPEAttention:
-    """The attention of one layer: ordinary, unless an experiment has registered another kind."""
-    kind = attention_of(config, layer)
-    return kind(
-        config.d_model,
-        config.n_heads,
-        config.dropout,
-        config.theta,
-        n_kv_heads=config.kv_heads,
-        head_dim=config.head_width,
-        causal=True,
-        qk_norm=config.qk_norm,
-        window=layer.window,
-        ssmax=config.ssmax and layer.window is None,
-        position=layer.position,
-        backend=config.backend,
-        interleaved=config.interleaved,
-        fraction=config.fraction,
-        fused_projection=config.fused_projection,
-    )
 
 
 class Transformer(nn.Module):
@@ -106,8 +41,8 @@ class Transformer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in config.layers)
-        self.norm = nn.RMSNorm(config.d_model, eps=NORM_EPS)
-        self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.norm = make_norm(config)
+        self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
         self._tie()
         self.register_load_state_dict_post_hook(_mend_loaded)
         self.init_weights()
@@ -137,7 +72,8 @@ class Transformer(nn.Module):
         | attention.out, mlp.down    | normal, 0.02 / sqrt(2 n_layers): each of the 2       |
         |                            | n_layers branches adds its variance to the residual  |
         |                            | stream (GPT-2)                                       |
-        | every RMSNorm              | one                                                  |
+        | every norm's weight        | one                                                  |
+        | every bias                 | zero                                                 |
         | ssmax                      | 1 / (the mean of ln(n) in training): plain softmax   |
         """
         residual = 0.02 / math.sqrt(2 * self.config.n_layers)
@@ -146,7 +82,9 @@ class Transformer(nn.Module):
                 nn.init.constant_(
                     parameter, ssmax_start(self.config.train_length or TYPICAL_LENGTH)
                 )
-            elif parameter.ndim < 2:
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+            elif name.endswith("norm.weight"):
                 nn.init.ones_(parameter)
             elif name.endswith((".out.weight", ".down.weight")):
                 nn.init.normal_(parameter, std=residual)
@@ -154,25 +92,71 @@ class Transformer(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor | None = None, cache: KVCache | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor | None = None,
+        cache: KVCache | None = None,
+        *,
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
+        logits_to_keep: int | None = None,
     ) -> Tensor:
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
 
         `positions`: (S,) or (B, S) integers, negative ones too; None counts from 0, or on from
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
-        Raises ValueError for a position that position=learned has no vector for.
+        `mask` (B, T), T tokens so far with those in the cache: 0 where a token only fills its row
+        up, as on the left of a shorter prompt; positions then count the others.
+        `cu_seqlens`: (documents + 1,) integers, for `tokens` (1, T) that pack several documents:
+        where each begins, and their end (`model/packed_cores.py`). Each is read as if it stood
+        alone, its positions counted from 0.
+        `logits_to_keep`: of the last so many tokens alone; None: of all.
+        Raises ValueError for a mask of another shape, and for a position that position=learned has
+        no vector for.
         """
         if not isinstance(tokens, Tensor) or tokens.ndim != 2:
             got = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
             raise ValueError(f"tokens: must be (batch, seq_len); got {got}")
-        positions = self._positions(tokens, positions, cache)
+        past = 0 if cache is None else cache.length
+        if mask is not None:
+            _check_mask(mask, tokens, past)
+            if positions is None:
+                positions = (mask != 0).cumsum(-1)[:, past:].sub(1).clamp(min=0)  # (B, S)
+            mask = mask[:, None, None, :]
+        if cu_seqlens is None:
+            positions = self._positions(tokens, positions, cache)
+        else:
+            self._check_packed(tokens, cu_seqlens, mask, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
+        if self.config.embedding_scale is not None:
+            x = x * self.config.embedding_scale
         if self.position_embedding is not None:
-            x = self.position_embedding(x, positions)
+            at = positions if cu_seqlens is None else positions_in(cu_seqlens, tokens.shape[1])
+            x = self.position_embedding(x, at)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, positions, None if cache is None else cache.layers[i])
-        return self.head(self.norm(x))
+            layer_cache = None if cache is None else cache.layers[i]
+            x = block(x, positions, layer_cache, mask, cu_seqlens)
+        assert logits_to_keep is None or logits_to_keep > 0, logits_to_keep
+        return self._logits(x if logits_to_keep is None else x[:, -logits_to_keep:])
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, S, V)."""
+        logits = self.head(self.norm(x))
+        if self.config.logit_scale is not None:
+            logits = logits * self.config.logit_scale
+        return capped(logits, self.config.logit_softcap)
+
+    def _check_packed(self, tokens: Tensor, cu_seqlens: Tensor, *others: object) -> None:
+        """ValueError where the documents of a packed row (1, T) cannot be read."""
+        check_cu_seqlens(cu_seqlens, tokens)
+        if any(given is not None for given in others):
+            raise ValueError("cu_seqlens: are given without mask, positions and cache")
+        if self.training and self.config.random_positions is not None:
+            raise ValueError("cu_seqlens: count positions; train without model.random_positions")
+        learned = self.position_embedding
+        if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+            learned.check_length(int(cu_seqlens.diff().max()))
 
     def _positions(
         self, tokens: Tensor, positions: Tensor | None, cache: KVCache | None
@@ -235,8 +219,8 @@ class Transformer(nn.Module):
         follows = method in BY_LENGTH and seq_len is None
         by_length = ByLength.of(width, theta, scaling) if follows else None
         phases = rope_phases(inv_freq)
-        for attention in self.attentions():
-            if attention.position == "rope":  # a pattern may leave layers without
+        for attention, layer in zip(self.attentions(), self.config.layers, strict=True):
+            if self.config.scales(layer):  # a pattern may leave layers without
                 attention.set_phases(phases, attention_factor, by_length)
 
     def set_score_scaling(self, train_length: int | None) -> None:
@@ -254,6 +238,14 @@ class Transformer(nn.Module):
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _check_mask(mask: Tensor, tokens: Tensor, past: int) -> None:
+    wanted = (tokens.shape[0], past + tokens.shape[1])
+    if tuple(mask.shape) != wanted:
+        raise ValueError(
+            f"mask: must be {wanted}, a number for each token so far; got {tuple(mask.shape)}"
+        )
 
 
 def _mend_loaded(model: nn.Module, _: Any) -> None:

@@ -34,7 +34,7 @@ def oracle_attention(
     q_width, kv_width = module.n_heads * head_dim, n_kv * head_dim
     q, k, v = (x @ module.qkv.weight.T).split((q_width, kv_width, kv_width), dim=-1)
     q, k, v = (t.unflatten(-1, (-1, head_dim)) for t in (q, k, v))
-    if isinstance(module.q_norm, nn.RMSNorm):
+    if module.q_norm is not None:
         q, k = (t / (t.square().mean(-1, keepdim=True) + 1e-6).sqrt() for t in (q, k))
         q, k = q * module.q_norm.weight, k * module.k_norm.weight
     positions = torch.arange(x.shape[1])

@@ -46,7 +46,7 @@ def problems(**kwargs: object) -> list[str]:
 def test_files_hold_every_key_and_build(model, rope):
     config = composed(model, rope)
     names = {field.name for field in dataclasses.fields(TransformerConfig)}
-    rope_names = {"backend", "theta", "interleaved", "fraction", "fused_projection"}
+    rope_names = {"backend", "theta", "local_theta", "interleaved", "fraction", "fused_projection"}
     assert set(config["rope"]) == rope_names
     assert set(config["model"]) == names - rope_names - {
         "vocab_size",
@@ -69,6 +69,7 @@ def test_rope_files_differ_in_the_backend_alone():
         assert config.pop("backend") == name
         assert config == {
             "theta": 10000.0,
+            "local_theta": None,
             "interleaved": True,
             "fraction": 1.0,
             "fused_projection": False,
