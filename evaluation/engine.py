@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
-from evaluation.measures.measure import Material, Task
+from evaluation.measures.measure import TOKENS_PER_BATCH, Material, Task
 from evaluation.measures.registry import MEASURES
 from evaluation.plan import Condition, Plan
 from methods.apply import applied
@@ -31,11 +31,13 @@ def run_cells(
     Mode, scaling and all else of the model are afterwards as before. `on_progress` gets the
     (estimated) tokens as they are read.
     """
+    device = next(model.parameters()).device.type
+    size = material.max_tokens_per_batch or TOKENS_PER_BATCH[device]
     with _evaluating(model):
         for condition in todo:
             meter = _Meter(cost(condition, material), on_progress)
             method = plan.methods[condition.method]
-            task = Task(material, method, condition.length, meter.count)
+            task = Task(material, method, condition.length, meter.count, size)
             lengths = {"context": condition.length, "train_length": material.train_length}
             with applied(method, model, **lengths) as ready:
                 cell = _measured(ready, condition.measure, task, meter)

@@ -19,7 +19,9 @@ class Cropped(nn.Module):
         self.model, self.tokens = model, tokens
         self.config: Any = model.config
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (B, S, V) after each of `tokens` (B, S)."""
-        logits = self.model(tokens[:, -self.tokens :])
-        return F.pad(logits, (0, 0, tokens.shape[1] - logits.shape[1], 0))
+    def forward(self, tokens: Tensor, *, logits_to_keep: int | None = None) -> Tensor:
+        """Logits (B, N, V) after the last N = `logits_to_keep` of `tokens` (B, S); None: all."""
+        asked = tokens.shape[1] if logits_to_keep is None else logits_to_keep
+        seen = tokens[:, -self.tokens :]
+        logits = self.model(seen, logits_to_keep=min(asked, seen.shape[1]))
+        return F.pad(logits, (0, 0, asked - logits.shape[1], 0))

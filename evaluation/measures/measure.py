@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from methods.method import Method
 
 
-MAX_TOKENS_PER_BATCH = 16_384  # inputs of one forward, where nothing else is asked for
+# Inputs of one forward by default. Larger batches are no faster on a CPU; on a GPU short ones wait
+# for the launches of kernels.
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32_768}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Material:
     train_length: int
     target_tokens: int
     trials: int
-    max_tokens_per_batch: int
+    max_tokens_per_batch: int | None  # None: what suits the device
 
 
 class Task(NamedTuple):
@@ -48,6 +50,7 @@ class Task(NamedTuple):
     method: Method
     context: int
     on_forward: Callable[[int], None]  # told the input tokens of each forward
+    max_tokens_per_batch: int
 
     @property
     def windows(self) -> np.ndarray:
