@@ -121,9 +121,11 @@ def _never_fused(config: dict[str, Any], overrides: Overrides) -> list[str]:
     model = model_config(config)
     fits = model.head_width == 64 and model.rotary_dim == 64 and model.d_model % 64 == 0
     even = model.n_heads % 2 == 0 and model.kv_heads % 2 == 0
-    if fits and even and not model.qk_norm and model.backend != "pytorch":
+    plain = not (model.qk_norm or model.qkv_bias)
+    if fits and even and plain and model.backend != "pytorch":
         return []
     return [
         f"{typed[-1]}: has no effect on this model; it needs heads of 64 that are rotated as a "
-        "whole, even numbers of them, model.qk_norm=false and not rope=pytorch"
+        "whole, even numbers of them, model.qk_norm=false, model.qkv_bias=false and not "
+        "rope=pytorch"
     ]

@@ -1,6 +1,6 @@
 """Causal attention under a position map (`methods/maps.py`): a rotation for each of its passes.
 
-`bend` puts a core of this kind into every attention layer of a model, or takes it out again.
+`bend` puts a core of this kind into the attention layers of a model, or takes it out again.
 
 Shapes: B batch, S queries, T keys, H heads of queries, Hk heads of keys and values, D head_dim,
 N chosen queries, P pairs that are rotated.
@@ -18,40 +18,43 @@ from methods.maps import PositionMap
 from model import RoPEAttention
 from model.cores import Call, Core, dots
 from model.fused_attention import fuses
+from model.layers import Layer
+from model.norms import capped
 
 
 def bend(model: nn.Module, position_map: PositionMap | None) -> None:
-    """Bend the relative positions of every attention layer from now on; None: as trained.
+    """Bend the relative positions of attention layers from now on; None: as trained.
 
-    For evaluation: attention weights are not dropped. The layers then take no `positions` and no
-    mask, and attend causally to tokens counted from 0. A cache made before is of no use: it then
-    holds keys that are not rotated.
-    Raises ValueError, and changes nothing, where a layer is not causal, rotates nothing, or has a
-    window.
+    A layer with a window never meets the distances that are bent, one without positions has none:
+    they stay as they are. For evaluation: attention weights are not dropped. The layers then take
+    no `positions` and no mask, and attend causally to tokens counted from 0. A cache made before is
+    of no use: it then holds keys that are not rotated.
+    Raises ValueError, and changes nothing, where no layer can be bent, or one is not causal.
     """
-    layers = [module for module in model.modules() if isinstance(module, RoPEAttention)]
-    for layer in layers:
-        if position_map is not None:
-            _check(layer, position_map)
+    modules = [module for module in model.modules() if isinstance(module, RoPEAttention)]
+    layers = [layer for layer in modules if Layer(layer.window, layer.position).bends]
+    if position_map is not None:
+        _check(layers or modules, position_map)
     for layer in layers:
         core = layer.core.ordinary if isinstance(layer.core, BentCore) else layer.core
         layer.core = core if position_map is None else BentCore(position_map, layer, core)
 
 
-def _check(layer: RoPEAttention, position_map: PositionMap) -> None:
+def _check(layers: list[RoPEAttention], position_map: PositionMap) -> None:
     said = f"position_map={position_map}"
-    if not layer.causal:
-        raise ValueError(f"{said}: is for causal attention alone; make it causal=True")
-    if layer.position != "rope":
-        raise ValueError(
-            f"{said}: a model with position={layer.position} has no relative positions to bend; "
-            "use None"
-        )
-    if layer.window is not None:
-        raise ValueError(
-            f"{said}: a layer with window={layer.window} sees none of the distances that are "
-            "bent; use None"
-        )
+    for layer in layers:
+        if not layer.causal:
+            raise ValueError(f"{said}: is for causal attention alone; make it causal=True")
+        if layer.position != "rope":
+            raise ValueError(
+                f"{said}: a model with position={layer.position} has no relative positions to "
+                "bend; use None"
+            )
+        if layer.window is not None:
+            raise ValueError(
+                f"{said}: a layer with window={layer.window} sees none of the distances that are "
+                "bent; use None"
+            )
 
 
 class BentCore(Core):
@@ -66,8 +69,10 @@ class BentCore(Core):
         """See `Core`; q and k are not rotated. Raises ValueError for a mask and for positions."""
         if call.positions is not None or call.mask is not None:
             raise ValueError("positions, mask: a position map counts tokens itself; leave them out")
-        fused = fuses(self.layer.backend, q, k, v)
-        return bent_attention(q, k, v, self.position_map, partial(rotated, self.layer), fused=fused)
+        cap = self.layer.softcap
+        fused = cap is None and fuses(self.layer.backend, q, k, v)
+        rotation = partial(rotated, self.layer)
+        return bent_attention(q, k, v, self.position_map, rotation, fused=fused, cap=cap)
 
     def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`: each pass scores the keys that it covers."""
@@ -80,6 +85,7 @@ class BentCore(Core):
                 rotated(self.layer, q, one.query(rows), one.leak, one.spread),
                 rotated(self.layer, k, one.key(keys), one.leak),
             )
+            there = capped(there, self.layer.softcap)
             low, high = one.keys(rows[:, None])
             scores = torch.where((low <= keys) & (keys < high), there, scores)
         return scores

@@ -19,6 +19,7 @@ from torch import Tensor
 from kernels import interval_attention
 from methods.maps import Pass, PositionMap, intervals
 from model.fused_attention import KEPT
+from model.norms import capped
 
 # Scores of one block, 8 MiB in float32: larger blocks are no faster on a CPU, and small ones would
 # leave a GPU waiting for launches.
@@ -44,19 +45,21 @@ def bent_attention(
     rotation: Rotate,
     *,
     fused: bool = False,
+    cap: float | None = None,
     scores_per_block: int | None = None,
 ) -> Tensor:
     """Attend from q (B, S, H, D), not rotated, to k and v (B, T, Hk, D), k not rotated either.
 
     Query s is the token number T - S + s and attends to the keys up to itself, as far as a pass
     covers them. Scores, softmax and sums are in float32, in float64 for float64 data. `fused`: by
-    the kernel, where `model.fused_attention.can_fuse` says that it may. Returns (B, S, H, D) in
+    the kernel, where `model.fused_attention.can_fuse` says that it may, and which caps no scores.
+    `cap`: scores s become cap tanh(s / cap). Returns (B, S, H, D) in
     q's dtype.
     """
     with torch.autocast(q.device.type, enabled=False):  # it would round the scores to 16 bits
         if fused:
             return _fused(q, k.to(q.dtype), v.to(q.dtype), position_map, rotation)
-        return _in_blocks(q, k, v, position_map, rotation, scores_per_block)
+        return _in_blocks(q, k, v, position_map, rotation, cap, scores_per_block)
 
 
 # By the fused kernel. Positions and bounds depend on the map and the lengths alone: they are made
@@ -108,6 +111,7 @@ def _in_blocks(
     v: Tensor,
     position_map: PositionMap,
     rotation: Rotate,
+    cap: float | None,
     scores_per_block: int | None,
 ) -> Tensor:
     precision = torch.promote_types(q.dtype, torch.float32)
@@ -135,6 +139,7 @@ def _in_blocks(
             v,
             low[:, start : start + block],
             high[:, start : start + block],
+            cap,
         )
         for start in range(0, seq_len, block)
     ]
@@ -158,7 +163,12 @@ def _grouped(q: Tensor, n_kv_heads: int) -> Tensor:
 
 
 def _attend_block(
-    queries: list[Tensor], keys: list[Tensor], v: Tensor, low: Tensor, high: Tensor
+    queries: list[Tensor],
+    keys: list[Tensor],
+    v: Tensor,
+    low: Tensor,
+    high: Tensor,
+    cap: float | None,
 ) -> Tensor:
     """The output (B, Hk, G, N, D) of N queries by their bounds (P, N): one softmax over the
     scores of all passes, side by side."""
@@ -166,7 +176,7 @@ def _attend_block(
     met = [slice(*ends) for ends in zip(low[:, 0].tolist(), high[:, -1].tolist(), strict=True)]
     scores = []
     for one, q, k, first, end in zip(met, queries, keys, low, high, strict=True):
-        dots = (q.flatten(2, 3) @ k[:, :, one].mT).view(*shape, -1)
+        dots = capped((q.flatten(2, 3) @ k[:, :, one].mT).view(*shape, -1), cap)
         j = torch.arange(one.start, max(one.start, one.stop))
         inside = (j >= first[:, None]) & (j < end[:, None])
         scores.append(dots.masked_fill(~inside.to(v.device), -torch.inf))

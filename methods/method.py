@@ -67,10 +67,6 @@ METHODS: dict[str, _Scaling] = {
 }
 
 
-def _all_rotate(config: TransformerConfig) -> bool:
-    return all(layer.position == "rope" and layer.window is None for layer in config.layers)
-
-
 @dataclass(frozen=True)
 class Method:
     """A scaling of the frequencies, or a map of the positions; and log-n or not. Or the crop.
@@ -132,8 +128,10 @@ class Method:
         if (self.scaling != "none" or self.map) and config.position != "rope":
             verb = "bend" if self.map else "scale"
             return f"nothing to {verb}: position={config.position} has no rotation"
-        if self.map and not _all_rotate(config):
-            return "nothing to bend: model.pattern or model.window leaves layers without distances"
+        if self.map and not any(layer.bends for layer in config.layers):
+            return "nothing to bend: every layer has a window or no positions"
+        if self.map and MAPS[self.map].control and any(layer.is_far for layer in config.layers):
+            return f"layers without positions would see what {self.map} is to hide"
         if self.logn and config.ssmax:
             return "scores grow with log n already: the model has ssmax"
         if self.map and not self.settings and train_length < LEAST_TRAIN_LENGTH:

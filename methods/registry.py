@@ -28,6 +28,7 @@ class MapMethod(NamedTuple):
     line: str  # what it does, with the fields by name
     stated: str  # the rule in words, the fields in capitals
     plain_within: bool  # whether what the rule gives is plain RoPE up to L
+    control: bool = False  # hides tokens, and is no way to read them
 
     @property
     def by_length(self) -> bool:
@@ -93,6 +94,7 @@ MAPS: dict[str, MapMethod] = {
         "a control: the last {window} tokens are seen, nothing before them",
         "WINDOW = the training length",
         plain_within=True,
+        control=True,
     ),
     "sinks": MapMethod(
         "Sinks",
@@ -100,6 +102,7 @@ MAPS: dict[str, MapMethod] = {
         "a control: the first {sinks} and the last {window} tokens are seen, numbered without gap",
         "SINKS = 4, WINDOW = the rest of the training length",
         plain_within=True,
+        control=True,
     ),
 }
 LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing

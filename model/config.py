@@ -214,8 +214,9 @@ class TransformerConfig:
 
     def layer_theta(self, layer: Layer) -> float:
         """The base of a layer's frequencies."""
-        local = layer.window is not None and self.local_theta is not None
-        return self.local_theta if local else self.theta
+        if layer.window is None or self.local_theta is None:
+            return self.theta
+        return self.local_theta
 
     def scales(self, layer: Layer) -> bool:
         """Whether a scaling changes a layer's frequencies."""

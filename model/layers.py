@@ -22,6 +22,11 @@ class Layer(NamedTuple):
         """Whether its heads are without window and positions."""
         return self.window is None and self.position == "nope"
 
+    @property
+    def bends(self) -> bool:
+        """Whether it meets distances that training never had, which it knows by a rotation."""
+        return self.window is None and self.position == "rope"
+
 
 def layers(
     n_layers: int, position: str, window: int | None, pattern: Sequence[str] | None

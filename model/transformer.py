@@ -127,6 +127,7 @@ class Transformer(nn.Module):
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, positions, None if cache is None else cache.layers[i], mask)
+        assert logits_to_keep is None or logits_to_keep > 0, logits_to_keep
         return self._logits(x if logits_to_keep is None else x[:, -logits_to_keep:])
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from kernels import rope_phases
 from maps_oracle import MAPS, MASKS, attention, grid, pairwise
-from methods.bend import bend, mean_of_turns, rotated
+from methods.bend import BentCore, bend, mean_of_turns, rotated
 from methods.bent_attention import bent_attention
 from methods.maps import (
     DualChunk,
@@ -285,12 +285,34 @@ def test_one_map_takes_the_place_of_another_and_none_is_left():
     assert torch.equal(net(tokens), bent)
 
 
-def test_where_one_layer_cannot_be_bent_none_is():
-    net, tokens = small_model(pattern=["full", "full-nope"]), torch.randint(0, 32, (2, 40))
-    plain = net(tokens)
-    with pytest.raises(ValueError, match="position=nope has no relative positions to bend"):
-        bend(net, ReRope(8))
+@pytest.mark.parametrize(
+    "settings",
+    [{"pattern": ["full", "full-nope"]}, {"pattern": ["full", "window"], "window": 6}],
+)
+def test_layers_without_far_distances_stay_as_they_are(settings):
+    """As if their own core had been put back into a model that was bent as a whole."""
+    net, tokens = small_model(**settings), torch.randint(0, 32, (2, 40))
+    plain, cores = net(tokens), [layer.core for layer in net.attentions()]
+    bend(net, ReRope(8))
+    first, second = net.attentions()
+    assert isinstance(first.core, BentCore) and second.core is cores[1]
+    assert not torch.allclose(net(tokens), plain)
+    bend(net, None)
     assert torch.equal(net(tokens), plain)
+
+
+def test_capped_scores_are_bent_too():
+    """Under a window wider than the text a map changes nothing, and a cap stays one."""
+    tokens = torch.randint(0, 32, (2, 40))
+    net, free = small_model(attention_softcap=0.5), small_model()
+    plain = net(tokens)
+    assert not torch.allclose(plain, free(tokens), atol=1e-3)
+    bend(net, ReRope(50))
+    torch.testing.assert_close(net(tokens), plain, rtol=1e-9, atol=1e-9)
+    weights = net.attentions()[1].weights(torch.randn(1, 40, 32).double(), torch.tensor([39]))
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    spread = weights.amax(-1) / weights.amin(-1)
+    assert spread.max() < math.exp(2 * 0.5) + 1e-9  # no score is beyond the cap
 
 
 def test_a_token_changes_nothing_before_it():

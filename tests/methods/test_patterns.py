@@ -21,8 +21,10 @@ def net(**settings: object) -> Transformer:
 @pytest.mark.parametrize(
     ("name", "settings", "why"),
     [
-        ("rerope@4", PATTERN, "leaves layers without distances"),
-        ("rerope@4", {"window": 8}, "leaves layers without distances"),
+        ("rerope@4", PATTERN, "every layer has a window or no positions"),
+        ("rerope@4", {"window": 8}, "every layer has a window or no positions"),
+        ("window", {"pattern": ["full", "full-nope"]}, "would see what window is to hide"),
+        ("sinks", {"pattern": ["full", "full-nope"]}, "would see what sinks is to hide"),
         ("rerope@4", {"position": "alibi"}, "position=alibi has no rotation"),
         ("yarn", {"position": "learned"}, "position=learned has no rotation"),
         ("logn", {"ssmax": True}, "the model has ssmax"),
