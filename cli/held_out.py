@@ -4,16 +4,19 @@ from typing import Any
 
 from cli.overrides import Overrides
 from cli.subjects import Subjects
-from data import Tokenizer, encode_whole, load_corpus
+from data import Text, Tokenizer, encode_whole, load_corpus
 from data.progress import WorkProgress
 from evaluation import Settings, check_passages_fit, check_text_is_enough
 
 
 def held_out_documents(tokenizer: Tokenizer, source: dict[str, Any]) -> list[Any]:
-    """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens."""
+    """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens.
+
+    `split` all: every document, whole.
+    """
     with WorkProgress() as on_progress:
         corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
-    texts = corpus.report if source["split"] == "report" else corpus.validation
+    texts: list[Text] = getattr(corpus, "documents" if source["split"] == "all" else source["split"])
     if not texts:
         raise ValueError(
             f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "

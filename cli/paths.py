@@ -1,11 +1,15 @@
-"""Paths to checkpoints that are not there, told before torch is imported.
+"""What `checkpoint=` and `init_from=` may name, told before torch is imported.
 
-What is wrong with one that is there is told by those who read it.
+A run, a checkpoint file, a folder in Hugging Face's layout, or a model on the Hub. What is wrong
+with one that is there is told by those who read it.
 """
 
 import os
 from collections.abc import Sequence
 from typing import Any
+
+import hf
+from cli.rundir import RUNS
 
 KEYS = ("checkpoint", "init_from")
 
@@ -20,12 +24,45 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     for key in keys:
         value = config.get(key)
         for path in listed(value) if isinstance(value, str) else []:
-            if path and not os.path.exists(path):
+            if path and not os.path.exists(path) and not is_foreign(path):
                 lines.append(
                     f"{key}={path}: no such file or directory; give a run directory that holds "
                     "checkpoints/best.ckpt, or a checkpoint file"
                 )
     return lines
+
+
+def is_foreign(path: str) -> bool:
+    """Whether a path is that of a model from elsewhere: in Hugging Face's layout, or on its Hub.
+
+    What is not there, and would lie in a folder that is there, was mistyped: no name of a model.
+    """
+    if os.path.exists(path):
+        return hf.is_directory(path)
+    owner = path.partition("/")[0]
+    return hf.is_name(path) and owner != str(RUNS) and not os.path.exists(owner)
+
+
+def text_problems(config: dict[str, Any]) -> list[str]:
+    """A line where the text to score is missing, or would be the one of training.
+
+    A model from elsewhere brings none of its own, and the whole of a text is scored only where no
+    training saw it.
+    """
+    if config["data"] is not None or not isinstance(config["checkpoint"], str):
+        return []
+    for path in listed(config["checkpoint"]):
+        if is_foreign(path):
+            return [
+                f"checkpoint={path}: was trained elsewhere, so that the text to score must be "
+                "named; add data=text data.path=book.txt"
+            ]
+    if config["split"] != "all":
+        return []
+    return [
+        "split=all: of the checkpoint's own text most was trained on; leave it out, or name "
+        "another text, as in data=text data.path=book.txt"
+    ]
 
 
 def column_problems(config: dict[str, Any]) -> list[str]:

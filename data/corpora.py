@@ -21,7 +21,7 @@ from common.rules import one_of, problems, refuse
 from data.download import fetch, pinned_files
 from data.progress import OnProgress, silent
 from data.textfiles import read_texts
-from data.texts import SEPARATOR, Text
+from data.texts import SEPARATOR, Text, rejoined
 
 T = TypeVar("T", Text, str)  # what can be split: it has a length, and stretches
 
@@ -45,6 +45,11 @@ class Corpus:
     train: list[Text]
     validation: list[Text]
     report: list[Text] = field(default_factory=list)
+
+    @property
+    def documents(self) -> list[Text]:
+        """All of them, whole where the splits have parts of one."""
+        return rejoined([*self.train, *self.validation, *self.report])
 
 
 def corpus_problems(name: Any, path: Any) -> list[str]:

@@ -46,7 +46,7 @@ class Measurement:
         _check_tokenizer(settings, tokenizer)
         self.subjects, self.settings, self.cells = subjects, settings, cells
         passages, too_long = passages_for_longest(documents, settings.lengths, settings.passages)
-        self.material = _material(settings, documents, passages, tokenizer)
+        self.material = _material(settings, documents, passages, tokenizer, subjects[0].beginning)
         self.fit = [n for n in settings.lengths if n not in too_long]
         self.plans = {s.key: plan_cells(s.config, settings, too_long) for s in subjects}
         assert len(self.plans) == len(subjects), [subject.key for subject in subjects]
@@ -127,6 +127,7 @@ def _material(
     documents: Sequence[np.ndarray],
     passages: np.ndarray,
     tokenizer: Tokenizer | None,
+    beginning: Sequence[int],
 ) -> Material:
     return Material(
         documents,
@@ -136,6 +137,7 @@ def _material(
         settings.target_tokens,
         settings.trials,
         settings.max_tokens_per_batch,
+        beginning,
     )
 
 

@@ -32,6 +32,7 @@ class Material:
         documents: token ids, a 1-D array each.
         passages: int64 (P, longest S + 1), of the loss; their last T tokens are its targets.
         tokenizer: None where only token ids are known; the passkey measures need it.
+        beginning: the tokens that stand for the first ones of every context.
     """
 
     documents: Sequence[np.ndarray]
@@ -41,6 +42,7 @@ class Material:
     target_tokens: int
     trials: int
     max_tokens_per_batch: int | None  # None: what suits the device
+    beginning: Sequence[int] = ()
 
 
 class Task(NamedTuple):
@@ -54,8 +56,14 @@ class Task(NamedTuple):
 
     @property
     def windows(self) -> np.ndarray:
-        """The passages' ends, int64 (P, S + 1)."""
-        return self.material.passages[:, -(self.context + 1) :]
+        """The passages' ends, int64 (P, S + 1), with the tokens that contexts begin with."""
+        ends = self.material.passages[:, -(self.context + 1) :]
+        if not self.material.beginning:
+            return ends
+        ends = ends.copy()
+        first = ends[:, : len(self.material.beginning)]
+        first[:] = self.material.beginning[: first.shape[1]]
+        return ends
 
 
 class Measure(NamedTuple):

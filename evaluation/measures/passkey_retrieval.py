@@ -52,6 +52,7 @@ def measure_passkey(
     context: int,
     trials: int,
     distractors: int,
+    beginning: Sequence[int] = (),
     seed: int = 0,
     max_tokens_per_batch: int,
     on_forward: Callable[[int], None] | None = None,
@@ -68,6 +69,7 @@ def measure_passkey(
         model: (tokens (B, S), logits_to_keep=n) -> logits (B, n, V), in eval mode.
         documents: held-out token ids, one 1-D array per document.
         distractors: 0 to 4.
+        beginning: tokens that a context begins with, before all text (of one in plain words).
         on_forward: called after each forward with the number of its inputs.
 
     Returns:
@@ -81,9 +83,9 @@ def measure_passkey(
     check_trials(trials)
     if distractors not in range(MOST_DISTRACTORS + 1) or isinstance(distractors, bool):
         raise ValueError(f"distractors={distractors}: must be a whole number from 0 to 4")
-    in_words = tokenizer.name not in OF_CHARACTERS
-    ask = _in_words if in_words else _in_characters
-    row, answers = ask(documents, tokenizer, context, distractors, _words(trials, seed), seed)
+    words, in_words = _words(trials, seed), tokenizer.name not in OF_CHARACTERS
+    task = (documents, tokenizer, context, distractors, words, seed)
+    row, answers = _in_words(*task, beginning) if in_words else _in_characters(*task)
     named = recalled(
         model,
         row,
@@ -133,17 +135,20 @@ def _in_words(
     distractors: int,
     words: np.ndarray,
     seed: int,
+    beginning: Sequence[int],
 ) -> _Trials:
     """In plain words, in the tokens of any tokenizer."""
     names, keys, others = np.split(words, 3, axis=1)
     asked = questions(tokenizer, names, draw_keys(keys, EVALUATION_KEYS), distractors)
-    if context <= (least := max(one.tokens for one in asked)):
+    first = np.array(beginning, dtype=np.int64)
+    if context <= (least := len(first) + max(one.tokens for one in asked)):
         raise _too_short(context, distractors, least + 1)
-    texts, seams = spread_cuts(documents, context, len(words), seed), Words(tokenizer)
+    texts = spread_cuts(documents, context - len(first), len(words), seed)
+    seams = Words(tokenizer)
 
     def row(i: int) -> np.ndarray:
         places = others[i, :distractors] / 2.0**64
-        return prompt(asked[i], texts[i], seams, [_depth(i), *places])
+        return np.concatenate([first, prompt(asked[i], texts[i], seams, [_depth(i), *places])])
 
     return _Trials(row, np.array([one.answer for one in asked]))
 

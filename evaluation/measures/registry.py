@@ -55,7 +55,7 @@ def _passkey(model: nn.Module, task: Task, distractors: int) -> Figures:
 
     documents, tokenizer = task.material.documents, task.material.tokenizer
     assert tokenizer is not None  # `needs_tokenizer`
-    options = _trial_options(task)
+    options = _trial_options(task) | {"beginning": task.material.beginning}
     return measure_passkey(model, documents, tokenizer, distractors=distractors, **options)
 
 
