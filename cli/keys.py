@@ -10,6 +10,7 @@ from cli.compose import flatten
 from cli.paths import path_problems
 from common.figures import RULE as FIGURES
 from common.rules import Rule, at_least, integer, list_of, of, one_of, optional, problems, text
+from hf.config_out import WRITERS
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
 
@@ -59,6 +60,12 @@ GENERATE = {
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
+}
+EXPORT = {
+    "checkpoint": _CHECKPOINT,
+    "output_dir": text("my-model"),
+    "family": optional(one_of(WRITERS, "llama")),
+    "dtype": one_of(("float32", "bfloat16", "float16"), "float32"),
 }
 COMPARE = {
     "runs": list_of(text("runs/NAME/TIMESTAMP")),

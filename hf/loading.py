@@ -38,7 +38,8 @@ def load(
     stored = _stored(description, where)
     config = _tied_as_stored(description, stored, where)
     weights = description.family.weights(config)
-    _check_names(weights, stored, config, where)
+    head = f"{description.family.layout.outer['head']}.weight"
+    _check_names(weights, stored, {head} if config.tied_head else set(), where)
     with torch.device("meta"):
         model = Transformer(config)
     _check_shapes(weights, stored, model.state_dict(), where)
@@ -81,18 +82,15 @@ def _tied_as_stored(
 
 
 def _check_names(
-    weights: list[Weight], stored: Mapping[str, Stored], config: TransformerConfig, where: str
+    weights: list[Weight], stored: Mapping[str, Stored], spare: set[str], where: str
 ) -> None:
-    """ValueError for tensors that are missing or that no parameter is made of."""
+    """ValueError for tensors that are missing or that no parameter is made of, but for `spare`."""
     wanted = {name for one in weights for name in one.theirs}
     if missing := sorted(wanted - stored.keys()):
         raise ValueError(
             f"{where}: its files lack {_few(missing)}, which the model of its config.json has"
         )
-    extra = stored.keys() - wanted
-    if config.tied_head:  # the embedding once more
-        extra = {name for name in extra if not name.endswith("lm_head.weight")}
-    if extra:
+    if extra := stored.keys() - wanted - spare:
         raise ValueError(
             f"{where}: its files have {_few(sorted(extra))}, which the model of its config.json "
             "has no place for"

@@ -5,7 +5,7 @@ layer. In the previous one `rope_theta` stands beside `rope_scaling`, whose `typ
 `rope_type`. What a key means is what transformers 5 makes of it (`modeling_rope_utils.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.rules import shown
@@ -45,24 +45,26 @@ def rope_fields(
     *,
     theta: float = 10000.0,
     share: float | None = None,
-    theta_key: str = "rope_theta",
-    share_key: str = "partial_rotary_factor",
+    theta_keys: Sequence[str] = ("rope_theta",),
+    share_keys: Sequence[str] = ("partial_rotary_factor",),
+    types: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """theta, local_theta, fraction and scaling: fields of `TransformerConfig`.
 
     `theta`, `share`: the family's, where the config says nothing; a `share` of None: the family
-    rotates whole heads. `theta_key`, `share_key`: what it called them in the previous form.
+    rotates whole heads. `theta_keys`, `share_keys`: what it called them in the previous form, the
+    first of which counts. `types`: types of scaling that it calls otherwise.
     Raises ValueError by name for what cannot be expressed.
     """
-    # A key that is not there leaves the family's; null does so as well.
-    theta = _or(keys.value(theta_key), theta)
-    outer_share = _or(keys.value(share_key), share)
+    theta = _first([keys.value(key) for key in theta_keys], theta)
+    outer_share = _first([keys.value(key) for key in share_keys], share)
     rope, scaling = keys.mapping("rope_parameters"), keys.mapping("rope_scaling")
-    given = {**(scaling or rope)}
-    given = {key: value for key, value in given.items() if value is not None}
-    own = {key: given.pop(key) for key in LAYER_TYPES if key in given}
+    given = scaling or rope
+    own = {key: given[key] for key in LAYER_TYPES if key in given}
     if own:
         return layered_fields(keys, head_dim, own, (theta, theta), outer_share, share)
+    kind = _type(given)
+    given["rope_type"] = (types or {}).get(kind, kind)
     read = _read(keys, given, head_dim, theta, outer_share, whole=share is None)
     return {**read, "local_theta": None}
 
@@ -82,7 +84,6 @@ def layered_fields(
         given = {} if given is None else given
         if not isinstance(given, Mapping):
             raise ValueError(f"rope_parameters.{kind}={shown(given)}: must be a dictionary")
-        given = {key: value for key, value in given.items() if value is not None}
         read[kind] = _read(keys, given, head_dim, theta, outer_share, whole=share is None)
     full, local = read["full_attention"], read["sliding_attention"]
     if full == local:
@@ -102,25 +103,25 @@ def layered_fields(
 
 def _read(
     keys: Keys,
-    given: dict[str, Any],
+    given: Mapping[str, Any],
     head_dim: int,
     theta: float,
     share: float | None,
     *,
     whole: bool,
 ) -> dict[str, Any]:
-    """theta, fraction and scaling of one dictionary, without nulls. `whole`: heads rotate whole."""
-    kind = given.get("rope_type", given.get("type", "default"))
+    """theta, fraction and scaling of one dictionary. `whole`: the family rotates whole heads."""
+    given, kind = {key: value for key, value in given.items() if value is not None}, _type(given)
     if kind not in TYPES:
         raise ValueError(
             f"rope_type={shown(kind)}: is not known here; what can be read is {', '.join(TYPES)}"
         )
     share = given.get("partial_rotary_factor", share)
     if kind == "proportional":  # which rotates whole heads, some pairs by nothing
-        share = _or(share, 1.0)
-        given["partial_rotary_factor"], dim = _number("partial_rotary_factor", share), head_dim
+        given["partial_rotary_factor"] = 1.0 if share is None else share  # 0: no positions
+        dim = head_dim
     else:
-        share = _number("partial_rotary_factor", _or(share, 1.0))
+        share = _number("partial_rotary_factor", 1.0 if share is None else share)
         if share > 1 or (whole and share != 1):
             raise ValueError(
                 f"partial_rotary_factor={shown(share)}: must be 1: this family rotates whole heads"
@@ -137,6 +138,7 @@ def _read(
 
 def _scaling(keys: Keys, kind: str, given: dict[str, Any]) -> ScalingConfig:
     method, known = TYPES[kind]
+    outer_length = keys.value(LENGTH)  # which goes before the one inside
     unknown = sorted(given.keys() - {*known, *COMMON, LENGTH})
     for key in unknown:
         if given[key] not in (False, 1, 1.0):  # what a factor or a switch that is off says
@@ -149,11 +151,12 @@ def _scaling(keys: Keys, kind: str, given: dict[str, Any]) -> ScalingConfig:
     longest = keys.whole("max_position_embeddings")
     length = None
     if kind in FROM_LENGTH:
-        length = _or(keys.value(LENGTH), given.get(LENGTH, longest))
+        length = _first([outer_length, given.get(LENGTH)], longest)
         if not WHOLE.holds(length):
             raise ValueError(f"{LENGTH}={shown(length)}: must be {WHOLE.text}")
-        if kind != "llama3" and factor is None:
-            factor = max(longest / length, 1.0)
+        factor = longest / length if factor is None else factor
+        if kind == "longrope" and POSITIVE.holds(factor):  # which is 1 below that
+            factor = max(factor, 1.0)
     elif kind == "dynamic":
         length = longest
     return ScalingConfig(method, factor, length, _with_effect(kind, options))
@@ -175,5 +178,10 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def _or(value: Any, default: Any) -> Any:
-    return default if value is None else value
+def _type(given: Mapping[str, Any]) -> Any:
+    return _first([given.get("rope_type"), given.get("type")], "default")
+
+
+def _first(values: Sequence[Any], default: Any) -> Any:
+    """The first of these that is not null."""
+    return next((value for value in values if value is not None), default)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.rules import shown
-from hf.families import llama
+from hf.families import arcee, cohere, gemma, glm, gpt2, llama, neox, olmo, phi, phi3
 from hf.families.family import Family
 
 
 def _registered() -> Iterator[Family]:
-    for module in (llama,):
+    for module in (llama, arcee, olmo, gemma, neox, phi, phi3, cohere, glm, gpt2):
         yield from module.FAMILIES
 
 

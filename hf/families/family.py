@@ -38,7 +38,7 @@ class Layout:
         for i in range(config.n_layers):
             for module, kinds in inner.items():
                 names = self.inner[module]
-                names = (names,) if isinstance(names, str) else names
+                names = [names] if isinstance(names, str) else names
                 theirs = tuple(self.block.format(i) + name for name in names)
                 found += self._of(f"blocks.{i}.{module}", module, theirs, kinds, config)
         return found

@@ -1,0 +1,54 @@
+"""A model as a directory that transformers loads: config, weights, tokenizer, generation."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.files import write_text
+from data import Tokenizer
+from hf.holding import Held
+from hf.tokenizer_out import separator_id, tokenizer_files
+from hf.weights_out import save, tensors
+from model import Transformer
+
+
+def write(
+    directory: Path,
+    model: Transformer,
+    tokenizer: Tokenizer,
+    held: Held,
+    dtype: str,
+    sampling: Mapping[str, Any],
+) -> None:
+    """Fill an empty directory with `model` as `held` has it.
+
+    `dtype`: float32, bfloat16 or float16. `sampling`: the arguments of `model.generate` that
+    generation_config.json is to say.
+    """
+    separator = separator_id(tokenizer)
+    ids = {"bos_token_id": separator, "eos_token_id": separator}
+    # No pad_token_id: nn.Embedding would stop training the separator, which pads.
+    config = {**held.raw, **ids, "pad_token_id": None, "dtype": dtype}
+    generation = {**_generation(sampling), **ids, "pad_token_id": separator}
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "generation_config.json", generation)
+    length = held.raw.get("max_position_embeddings") or held.raw["n_positions"]
+    for name, text in tokenizer_files(tokenizer, length).items():
+        write_text(directory / name, text)
+    found = tensors(model.state_dict(), model.config, held, getattr(torch, dtype))
+    save(found, directory)
+    for file in directory.iterdir():  # safetensors writes files that nobody else may read
+        file.chmod((directory / "config.json").stat().st_mode)
+
+
+def _generation(sampling: Mapping[str, Any]) -> dict[str, Any]:
+    """The same names there, where 0 is no top_k: left out, it would be 50."""
+    found = {"do_sample": True, **sampling, "top_k": sampling["top_k"] or 0}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
