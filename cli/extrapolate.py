@@ -29,6 +29,8 @@ from evaluation import (
     log_tensorboard,
     measure_checkpoints,
     measure_columns,
+    setting_json,
+    setting_words,
     tables,
     write_columns,
     write_report,
@@ -163,8 +165,11 @@ def _cells(path: Path, known: dict[str, Any]) -> Cells:
 
 
 def show(result: Extrapolation) -> None:
-    """Print the tables, and a line on each method."""
+    """Print the tables, a line on each method, and the setting to paste into a config.json."""
     console = Console()
     for table in tables(result):
         console.print(table, "")
     console.print(legend(result))
+    for text in (setting_words(result), setting_json(result)):
+        if text:
+            print("", text, sep="\n")

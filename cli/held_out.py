@@ -16,7 +16,9 @@ def held_out_documents(tokenizer: Tokenizer, source: dict[str, Any]) -> list[Any
     """
     with WorkProgress() as on_progress:
         corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
-    texts: list[Text] = getattr(corpus, "documents" if source["split"] == "all" else source["split"])
+    texts: list[Text] = getattr(
+        corpus, "documents" if source["split"] == "all" else source["split"]
+    )
     if not texts:
         raise ValueError(
             f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "

@@ -60,9 +60,7 @@ class Subjects:
             load = (lambda: self.first.model) if alone else _loader(path, device)
             self._add(trained, load, device)
 
-    def _add(
-        self, trained: Trained, load: Callable[[], Transformer], device: torch.device
-    ) -> None:
+    def _add(self, trained: Trained, load: Callable[[], Transformer], device: torch.device) -> None:
         digest = sha256(trained.path)
         if digest in [identity["sha256"] for identity in self.identities]:
             raise ValueError(

@@ -18,6 +18,7 @@ from evaluation.measures.registry import MEASURES
 from evaluation.passages import passages_for_longest
 from evaluation.plan import Condition, plan_cells
 from evaluation.result import Extrapolation
+from evaluation.setting import winning_setting
 from evaluation.settings import Settings
 from evaluation.statistics import INTERVAL_RESAMPLES
 from evaluation.subject import Subject
@@ -80,7 +81,15 @@ class Measurement:
             measures=measures,
             unmeasured=unmeasured,
             best=best_methods(self.results, settings, self.n_bytes),
+            setting=self._setting(),
         )
+
+    def _setting(self) -> dict[str, Any] | None:
+        """Of models from elsewhere, which have a config.json to paste it into."""
+        first = self.subjects[0]
+        if not first.is_foreign:
+            return None
+        return winning_setting(self.results, self.settings, self.n_bytes, first.config)
 
     def _protocol(self) -> dict[str, Any]:
         settings = self.settings

@@ -1,18 +1,76 @@
-"""The setting that makes a model read further, in the words of transformers' config.json.
+"""The method that carries a model further, in the words of transformers' config.json.
 
-Where several lengths were measured it is the one of the longest at which some method is better than
-the model as trained, beyond the 95 % interval of the difference.
+Looked for at the longest length at which some method is better than the model as trained, beyond
+the 95 % interval of the difference.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import hf
+import numpy as np
+
 from evaluation.aggregate import Results
-from evaluation.estimates import Estimate, best_of, estimates_at
+from evaluation.estimates import Paired, estimates_at
 from evaluation.settings import Settings
+from hf.scaling_out import rope_parameters
 from methods.method import Method
 from model.config import TransformerConfig
 
-import numpy as np
+NONE = Method().name
+
+
+def winning_setting(
+    results: Results, settings: Settings, n_bytes: np.ndarray, config: TransformerConfig
+) -> dict[str, Any] | None:
+    """`setting` of an `Extrapolation`; None where the loss was not measured.
+
+    `n_bytes`: (P,) of the targets. `config`: the model's. Controls are no settings.
+    """
+    if "loss" not in settings.measures:
+        return None
+    methods = {m.name: m for m in settings.methods if not m.is_control}
+    for length in reversed(settings.lengths):
+        found = estimates_at(results, "loss", [*methods, NONE], length, n_bytes)
+        better = _better_than_none(found) if length > settings.train_length else []
+        if better:
+            return _setting([methods[name] for name in better], length, settings, config)
+    return {"length": None, "best": None, "method": None, "rope_parameters": None}
+
+
+def _better_than_none(found: Mapping[str, Any]) -> list[str]:
+    """The names of the methods that are, the best first."""
+    if NONE not in found:
+        return []
+    better = [name for name, one in found.items() if _is_less(one, found[NONE])]
+    return sorted(better, key=lambda name: found[name].value)
+
+
+def _is_less(one: Paired, other: Paired) -> bool:
+    _, interval = one.less(other)
+    return interval is not None and interval[1] < 0
+
+
+def _setting(
+    better: list[Method], length: int, settings: Settings, config: TransformerConfig
+) -> dict[str, Any]:
+    written = {method.name: _written(method, length, settings, config) for method in better}
+    first = next((name for name, found in written.items() if found is not None), None)
+    parameters = None if first is None else written[first]
+    return {
+        "length": length,
+        "best": better[0].name,
+        "method": first,
+        "rope_parameters": parameters,
+    }
+
+
+def _written(
+    method: Method, length: int, settings: Settings, config: TransformerConfig
+) -> dict[str, Any] | None:
+    """None where transformers has no such setting."""
+    if method.map is not None or method.logn:
+        return None
+    lengths = {"context": length, "train_length": settings.train_length}
+    return rope_parameters(config, method.arguments(config, **lengths))
