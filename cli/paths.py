@@ -8,8 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import hf
-from cli.rundir import RUNS
+from training.foreign import is_foreign
 
 KEYS = ("checkpoint", "init_from")
 
@@ -30,17 +29,6 @@ def path_problems(config: dict[str, Any]) -> list[str]:
                     "checkpoints/best.ckpt, or a checkpoint file"
                 )
     return lines
-
-
-def is_foreign(path: str) -> bool:
-    """Whether a path is that of a model from elsewhere: in Hugging Face's layout, or on its Hub.
-
-    What is not there, and would lie in a folder that is there, was mistyped: no name of a model.
-    """
-    if os.path.exists(path):
-        return hf.is_directory(path)
-    owner = path.partition("/")[0]
-    return hf.is_name(path) and owner != str(RUNS) and not os.path.exists(owner)
 
 
 def text_problems(config: dict[str, Any]) -> list[str]:

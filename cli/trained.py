@@ -10,12 +10,12 @@ import torch
 import extras  # noqa: F401 - what a checkpoint may need to be built
 import hf
 from cli.labels import safe_name
-from cli.paths import is_foreign
 from cli.rundir import EVALUATIONS, run_of
 from data import Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
+from training.foreign import is_foreign
 
 
 @dataclass
@@ -118,7 +118,8 @@ def _tokenizer(identity: dict[str, Any], shown: str) -> Tokenizer:
         tokenizer = tokenizer_from_state(identity["tokenizer"])
     except (ValueError, KeyError) as error:
         raise ValueError(f"{shown}: its tokenizer cannot be made ({error})") from error
-    if tokenizer.vocab_size != identity["vocab_size"]:
+    least = 0 if tokenizer.name == "subword" else identity["vocab_size"]  # a model may have more
+    if not least <= tokenizer.vocab_size <= identity["vocab_size"]:
         raise ValueError(
             f"{shown}: its tokenizer has {tokenizer.vocab_size} tokens, its model "
             f"{identity['vocab_size']}; give another one"
