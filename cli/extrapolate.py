@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from cli.identity import identity, sha256
 from common.figures import Formats
@@ -170,6 +171,7 @@ def show(result: Extrapolation) -> None:
     for table in tables(result):
         console.print(table, "")
     console.print(legend(result))
-    for text in (setting_words(result), setting_json(result)):
-        if text:
-            print("", text, sep="\n")
+    if words := setting_words(result):
+        console.print("", Text(words), sep="\n")
+    if line := setting_json(result):
+        print(line)  # as it stands, to be pasted

@@ -24,17 +24,17 @@ NONE = Method().name
 def winning_setting(
     results: Results, settings: Settings, n_bytes: np.ndarray, config: TransformerConfig
 ) -> dict[str, Any] | None:
-    """`setting` of an `Extrapolation`; None where the loss was not measured.
+    """`setting` of an `Extrapolation`; None where no loss past the training length was compared.
 
     `n_bytes`: (P,) of the targets. `config`: the model's. Controls are no settings.
     """
-    if "loss" not in settings.measures:
+    methods = {m.name: m for m in settings.methods if not m.is_control and m != Method()}
+    lengths = [length for length in settings.lengths if length > settings.train_length]
+    if "loss" not in settings.measures or not methods or not lengths:
         return None
-    methods = {m.name: m for m in settings.methods if not m.is_control}
-    for length in reversed(settings.lengths):
+    for length in reversed(lengths):
         found = estimates_at(results, "loss", [*methods, NONE], length, n_bytes)
-        better = _better_than_none(found) if length > settings.train_length else []
-        if better:
+        if better := _better_than_none(found):
             return _setting([methods[name] for name in better], length, settings, config)
     return {"length": None, "best": None, "method": None, "rope_parameters": None}
 
@@ -48,8 +48,9 @@ def _better_than_none(found: Mapping[str, Any]) -> list[str]:
 
 
 def _is_less(one: Paired, other: Paired) -> bool:
+    """By more than a table shows, and beyond the interval."""
     _, interval = one.less(other)
-    return interval is not None and interval[1] < 0
+    return not one.is_same(other) and interval is not None and interval[1] < 0
 
 
 def _setting(
@@ -73,4 +74,8 @@ def _written(
     if method.map is not None or method.logn:
         return None
     lengths = {"context": length, "train_length": settings.train_length}
-    return rope_parameters(config, method.arguments(config, **lengths))
+    found = rope_parameters(config, method.arguments(config, **lengths))
+    if found is None or config.local_theta is None:
+        return found
+    local = {"rope_type": "default", "rope_theta": config.local_theta}
+    return {"full_attention": found, "sliding_attention": local}
