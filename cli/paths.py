@@ -26,7 +26,7 @@ def path_problems(config: dict[str, Any]) -> list[str]:
             if path and not os.path.exists(path) and not is_foreign(path):
                 lines.append(
                     f"{key}={path}: no such file or directory; give a run directory that holds "
-                    "checkpoints/best.ckpt, or a checkpoint file"
+                    "checkpoints/best.ckpt, a checkpoint file, or a folder in Hugging Face's layout"
                 )
     return lines
 
@@ -37,7 +37,7 @@ def text_problems(config: dict[str, Any]) -> list[str]:
     A model from elsewhere brings none of its own, and the whole of a text is scored only where no
     training saw it.
     """
-    if config["data"] is not None or not isinstance(config["checkpoint"], str):
+    if config.get("data") is not None or not isinstance(config["checkpoint"], str):
         return []
     for path in listed(config["checkpoint"]):
         if is_foreign(path):

@@ -127,9 +127,10 @@ def check_text_is_enough(settings: Settings, documents: Sequence[np.ndarray]) ->
     """ValueError where every document is too short for the shortest of the lengths."""
     most, shortest = max(map(len, documents), default=0), settings.lengths[0]
     if most <= shortest:
+        shorter = f"try lengths=[{most - 1}], " if most > 1 else "try "
         raise ValueError(
             f"lengths={settings.lengths}: the text is too short for the shortest, which needs "
-            f"{shortest + 1} tokens; its longest document has {most}. Try data=stdlib, or "
+            f"{shortest + 1} tokens; its longest document has {most}; {shorter}data=stdlib, or "
             "another data.path="
         )
 
