@@ -1,0 +1,60 @@
+"""Generating under every method past the training length: as full passes predict."""
+
+import pytest
+import torch
+
+from methods.apply import applied
+from methods.method import METHODS, parse_method
+from methods.registry import MAPS
+from model import ScalingConfig, Transformer, TransformerConfig, generate, generate_batch
+
+LENGTH, NEW = 12, 30
+NAMES = [*METHODS, *MAPS, "yarn@8", "logn", "ntk+logn", "self-extend+logn", "crop"]
+
+
+def make(**options: object) -> Transformer:
+    torch.manual_seed(1)
+    sizes = {"vocab_size": 40, "n_layers": 2, "d_model": 32, "n_heads": 2, "backend": "pytorch"}
+    always = {"train_length": LENGTH, "tied_head": False}  # a tied one repeats itself
+    model = Transformer(TransformerConfig(**(sizes | always | options)))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return model.double().eval()
+
+
+def with_factors(name: str) -> dict:
+    own = {"short_factor": [1.0] * 8, "long_factor": [3.0] * 8}
+    return {"scaling": ScalingConfig("longrope", 4.0, LENGTH, own)} if name == "longrope" else {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_token_is_the_likeliest_of_a_full_pass(name: str) -> None:
+    model, prompt = make(**with_factors(name)), torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+    lengths = {"context": prompt.shape[1] + NEW, "train_length": LENGTH}
+    plain = list(generate(model, prompt, max_new_tokens=NEW, temperature=0))
+    with applied(parse_method(name), model, **lengths) as ready, torch.no_grad():
+        new = list(generate(ready, prompt, max_new_tokens=NEW, temperature=0))
+        read = torch.cat((prompt, torch.tensor([new])), dim=1)
+        for n in range(NEW):
+            so_far = read[:, : prompt.shape[1] + n]
+            assert new[n] == int(ready(so_far)[0, -1].argmax()), n
+    assert len(set(new)) > 3 and not model.training
+    assert (new == plain) == (name == "none")
+
+
+@pytest.mark.parametrize("name", ["crop", "rerope", "yarn@8"])
+def test_prompts_together_under_a_method(name: str) -> None:
+    model, prompts = make(), [torch.arange(n) for n in (5, 14, 5, 9)]
+    settings = {"max_new_tokens": NEW, "temperature": 0}
+    with applied(parse_method(name), model, context=14 + NEW, train_length=LENGTH) as ready:
+        rows = [list(row) for row in generate_batch(ready, prompts, **settings)]
+        assert rows == [list(generate(ready, p[None], **settings)) for p in prompts]
+
+
+def test_crop_goes_past_the_positions_that_were_learned() -> None:
+    model, prompt = make(position="learned"), torch.arange(9)[None]
+    with pytest.raises(ValueError, match="try max_new_tokens=4"):
+        generate(model, prompt, max_new_tokens=NEW)
+    with applied(parse_method("crop"), model, context=9 + NEW, train_length=LENGTH) as ready:
+        assert len(list(generate(ready, prompt, max_new_tokens=NEW))) == NEW
