@@ -68,7 +68,8 @@ def find_checkpoint(path: str | Path, key: str = "checkpoint") -> Path:
     elif os.path.exists(path):
         what = "neither a directory nor a regular file"
     way_out = way_out or (
-        f"; give a run directory that holds checkpoints/{BEST}, or a folder in Hugging Face's layout"
+        f"; give a run directory that holds checkpoints/{BEST}, or a folder in Hugging Face's "
+        "layout"
     )
     raise ValueError(f"{key}={path}: {what}{way_out}")
 

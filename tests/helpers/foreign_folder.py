@@ -43,9 +43,7 @@ def trained_tokenizer(
     made.train_from_iterator(texts, trainer)
     if beginning:
         pair = ("<s>", made.token_to_id("<s>"))
-        made.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[pair]
-        )
+        made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[pair])
     return SubwordTokenizer(made.to_str(), "</s>")
 
 

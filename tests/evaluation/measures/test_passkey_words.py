@@ -1,4 +1,4 @@
-"""The passkey in plain words, for tokenizers of subwords: what a model is given, and what counts."""
+"""The passkey in plain words, for tokenizers of subwords: what a model reads, and what counts."""
 
 import re
 from itertools import product
