@@ -1,10 +1,10 @@
 """From what a user typed to a folder: a path, or the name of a model on the Hugging Face Hub."""
 
-import json
 import re
 from pathlib import Path
 
-CONFIG = "config.json"
+from hf.files import CONFIG, read_json
+
 # owner/name, and a branch, tag or commit
 NAME = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 # Weights, descriptions and tokenizers; never code, never pickles.
@@ -15,10 +15,9 @@ UNWANTED = ["*/*", "*.bin.index.json"]
 def is_directory(path: str | Path) -> bool:
     """Whether a folder holds a model in Hugging Face's layout: a config.json with a model_type."""
     try:
-        raw = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return "model_type" in read_json(Path(path) / CONFIG, str(path))
+    except ValueError:
         return False
-    return isinstance(raw, dict) and "model_type" in raw
 
 
 def is_name(text: str) -> bool:

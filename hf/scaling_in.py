@@ -63,8 +63,7 @@ def rope_fields(
     own = {key: given[key] for key in LAYER_TYPES if key in given}
     if own:
         return layered_fields(keys, head_dim, own, (theta, theta), outer_share, share)
-    kind = _type(given)
-    given["rope_type"] = (types or {}).get(kind, kind)
+    given["rope_type"] = _type(given, types)
     read = _read(keys, given, head_dim, theta, outer_share, whole=share is None)
     return {**read, "local_theta": None}
 
@@ -112,10 +111,6 @@ def _read(
 ) -> dict[str, Any]:
     """theta, fraction and scaling of one dictionary. `whole`: the family rotates whole heads."""
     given, kind = {key: value for key, value in given.items() if value is not None}, _type(given)
-    if kind not in TYPES:
-        raise ValueError(
-            f"rope_type={shown(kind)}: is not known here; what can be read is {', '.join(TYPES)}"
-        )
     share = given.get("partial_rotary_factor", share)
     if kind == "proportional":  # which rotates whole heads, some pairs by nothing
         given["partial_rotary_factor"] = 1.0 if share is None else share  # 0: no positions
@@ -178,8 +173,15 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def _type(given: Mapping[str, Any]) -> Any:
-    return _first([given.get("rope_type"), given.get("type")], "default")
+def _type(given: Mapping[str, Any], others: Mapping[str, str] | None = None) -> str:
+    """The type of scaling; ValueError for one that is not known. `others`: other names of some."""
+    kind = _first([given.get("rope_type"), given.get("type")], "default")
+    kind = others.get(kind, kind) if others and isinstance(kind, str) else kind
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise ValueError(
+            f"rope_type={shown(kind)}: is not known here; what can be read is {', '.join(TYPES)}"
+        )
+    return kind
 
 
 def _first(values: Sequence[Any], default: Any) -> Any:

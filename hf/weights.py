@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf.description import read_json
+from hf.files import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,7 +4,7 @@ the logits. In the second, layers with a window rotate and full ones have no pos
 from typing import Any
 
 from hf.families import llama
-from hf.families.common import GATES, layer_types, layers, shape
+from hf.families.common import GATES, depth, layer_types, layers, shape
 from hf.families.family import Family, Layout
 from hf.families.gemma import every
 from hf.keys import Keys
@@ -38,8 +38,9 @@ def cohere2(keys: Keys) -> dict[str, Any]:
     """Command R7B and A."""
     for key, value in PUBLISHED.items():
         keys.only(key, value, because="the family has it so")
-    n = keys.optional_whole("sliding_window_pattern") or keys.whole("layer_switch")
-    window, n_layers = keys.optional_whole("sliding_window"), keys.whole("num_hidden_layers")
+    switch = keys.whole("layer_switch")
+    n = keys.optional_whole("sliding_window_pattern") or switch
+    window, n_layers = keys.optional_whole("sliding_window"), depth(keys)
     types = layer_types(keys, every(n, n_layers))
     nope = [kind == "full_attention" for kind in types]
     return {**decoder(keys, 10000.0), **layers(types, window, nope)}

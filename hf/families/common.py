@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from common.rules import shown
+from common.rules import integer, shown
 from hf.keys import Keys, kinds
 from hf.scaling_in import LAYER_TYPES
 
@@ -16,6 +16,14 @@ PLAIN = {
 }
 
 
+LAYERS = integer(1, 10_000, 12)
+
+
+def depth(keys: Keys) -> int:
+    """The number of layers."""
+    return keys.ruled("num_hidden_layers", LAYERS)
+
+
 def shape(keys: Keys) -> dict[str, Any]:
     """Vocabulary, depth, widths, heads, lengths and the tied head."""
     heads, width = keys.whole("num_attention_heads"), keys.whole("hidden_size")
@@ -26,7 +34,7 @@ def shape(keys: Keys) -> dict[str, Any]:
         )
     return {
         "vocab_size": keys.whole("vocab_size"),
-        "n_layers": keys.whole("num_hidden_layers"),
+        "n_layers": depth(keys),
         "d_model": width,
         "n_heads": heads,
         "n_kv_heads": keys.optional_whole("num_key_value_heads") or heads,
@@ -40,7 +48,7 @@ def shape(keys: Keys) -> dict[str, Any]:
 
 def layer_types(keys: Keys, types: list[str] | None) -> list[str]:
     """full_attention or sliding_attention for each layer."""
-    n_layers, value = keys.whole("num_hidden_layers"), keys.value("layer_types")
+    n_layers, value = depth(keys), keys.value("layer_types")
     if value is None:
         return types or ["full_attention"] * n_layers
     rule = kinds(LAYER_TYPES)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hf.families.common import PLAIN
+from hf.families.common import LAYERS, PLAIN
 from hf.families.family import Family, Layout
 from hf.families.weight import transposed
 from hf.keys import Keys
@@ -16,7 +16,7 @@ def gpt2(keys: Keys) -> dict[str, Any]:
         raise ValueError(f"n_head={heads}: must divide n_embd={width}")
     return {
         "vocab_size": keys.whole("vocab_size"),
-        "n_layers": keys.whole("n_layer"),
+        "n_layers": keys.ruled("n_layer", LAYERS),
         "d_model": width,
         "n_heads": heads,
         "head_dim": width // heads,

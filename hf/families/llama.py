@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from common.rules import shown
-from hf.families.common import GATES, layer_types, layers, shape
+from common.rules import integer, shown
+from hf.families.common import GATES, depth, layer_types, layers, shape
 from hf.families.family import Family, Layout
 from hf.keys import FLAGS, Keys
 from hf.scaling_in import rope_fields
@@ -20,6 +20,7 @@ NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layern
 BLOCK = "model.layers.{}."
 LAYOUT = Layout(OUTER, BLOCK, {**NORMS, **ATTENTION, **MLP})
 
+FIRST = integer(0, 2**40, 28)
 DEFAULTS = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-6,
@@ -50,12 +51,10 @@ def biases(keys: Keys) -> dict[str, bool]:
 def switched_window(keys: Keys) -> tuple[int | None, list[str]]:
     """Qwen's: a window that has a switch, in the layers from `max_window_layers` on."""
     on, window = keys.flag("use_sliding_window"), keys.optional_whole("sliding_window")
-    window, n_layers = window if on else None, keys.whole("num_hidden_layers")
-    first = keys.value("max_window_layers")
-    types = [
-        "sliding_attention" if window is not None and i >= first else "full_attention"
-        for i in range(n_layers)
-    ]
+    first = keys.ruled("max_window_layers", FIRST)
+    if not on or window is None:
+        return None, layer_types(keys, None)
+    types = ["sliding_attention" if i >= first else "full_attention" for i in range(depth(keys))]
     return window, layer_types(keys, types)
 
 
@@ -67,7 +66,7 @@ def llama(keys: Keys) -> dict[str, Any]:
 
 def mistral(keys: Keys) -> dict[str, Any]:
     """Mistral: a window in every layer, or in none."""
-    window, n_layers = keys.optional_whole("sliding_window"), keys.whole("num_hidden_layers")
+    window, n_layers = keys.optional_whole("sliding_window"), depth(keys)
     kind = "full_attention" if window is None else "sliding_attention"
     if any(one != kind for one in layer_types(keys, [kind] * n_layers)):
         raise ValueError(
@@ -94,7 +93,7 @@ def qwen3(keys: Keys) -> dict[str, Any]:
 
 def smollm3(keys: Keys) -> dict[str, Any]:
     """SmolLM 3: every fourth layer without positions."""
-    n_layers, interval = keys.whole("num_hidden_layers"), keys.whole("no_rope_layer_interval")
+    n_layers, interval = depth(keys), keys.whole("no_rope_layer_interval")
     rope = keys.value("no_rope_layers")
     if rope is None:
         rope = [int((i + 1) % interval != 0) for i in range(n_layers)]
@@ -168,5 +167,6 @@ FAMILIES = (
             "use_sliding_window": False,
             "no_rope_layer_interval": 4,
         },
+        harmless=frozenset({"max_window_layers"}),  # left over from Qwen
     ),
 )

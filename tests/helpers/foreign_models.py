@@ -91,6 +91,9 @@ def foreign_model(case: str, **changed: Any) -> Any:
 
     torch.manual_seed(sum(map(ord, case)))
     config = AutoConfig.for_model(case.split("-")[0], **{**CASES[case], **changed})
+    for key in ("rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"):
+        if hasattr(config, key):
+            setattr(config, key, 0.05)  # so large that it tells
     # SDPA has no soft cap
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     randomise(model)

@@ -138,8 +138,14 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize(
+    ("scaling", "form"),
+    [
+        pytest.param(scaling, form, marks=[] if form == "current" else pytest.mark.slow)
+        for scaling in SCALINGS
+        for form in FORMS
+    ],
+)
 def test_every_scaling_is_that_of_transformers_within_its_length_and_past_it(
     scaling: str, form: str, llama: tuple[Any, Path]
 ) -> None:
@@ -161,3 +167,70 @@ def test_every_scaling_is_that_of_transformers_within_its_length_and_past_it(
     if scaling != "default":
         ours.set_scaling("none")
         assert (ours(tokens) - expected).abs().max() > 0.05, "the scaling does nothing"
+
+
+def scaled(case: str, scaling: dict[str, Any]) -> dict[str, Any]:
+    """Rotary parameters of a family with its own theta and share, and lists of its length."""
+    share = scaling.get("partial_rotary_factor", 0.5 if case in PARTIAL else 1.0)
+    head_dim = CASES[case].get("head_dim", 12)
+    pairs = int(head_dim * share) // 2
+    lists = {key: scaling[key][:pairs] for key in ("short_factor", "long_factor") if key in scaling}
+    lists = {key: (value * 2)[:pairs] for key, value in lists.items()}
+    partial = {"partial_rotary_factor": share} if case in PARTIAL else {}
+    return {**scaling, **lists, **partial, "rope_theta": 500.0}
+
+
+PARTIAL = ("gpt_neox", "glm")
+WITH_SCALINGS = [*PARTIAL, "qwen3", "smollm3", "olmo2", "gemma2", "cohere", "cohere2"]
+
+
+@torch.no_grad()
+@pytest.mark.slow
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("case", WITH_SCALINGS)
+def test_scalings_of_other_families(case: str, scaling: str, tmp_path: Path) -> None:
+    rope = scaled(case, SCALINGS[scaling])
+    theirs, folder = saved(case, tmp_path, rope_parameters=rope)
+    ours = hf.load(folder, "cpu")
+    for length in (12, 90):
+        tokens = torch.arange(length)[None] % 90 + 5
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, **CLOSE)
+
+
+OLD = {
+    "gemma3_text": {
+        "rope_theta": 3000.0,
+        "rope_local_base_freq": 200.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 3.0},
+        "sliding_window_pattern": 2,
+    },
+    "phi3": {
+        "rope_theta": 500.0,
+        "original_max_position_embeddings": 16,
+        "rope_scaling": {"type": "longrope", "short_factor": SHORT, "long_factor": LONG},
+    },
+    "gpt_neox": {"rotary_pct": 0.5, "rotary_emb_base": 700},
+    "phi": {"partial_rotary_factor": 0.5, "rope_theta": 700.0},
+    "glm4": {"partial_rotary_factor": 0.25, "rope_theta": 700.0},
+    "cohere2": {"rope_theta": 700.0, "sliding_window_pattern": 2},
+    "qwen3": {"rope_theta": 700.0, "use_sliding_window": True, "max_window_layers": 1},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", OLD)
+def test_configs_of_earlier_days_mean_what_transformers_makes_of_them(
+    case: str, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    theirs, folder = saved(case, tmp_path)
+    raw = json.loads((folder / "config.json").read_text())
+    for key in ("rope_parameters", "layer_types", "_sliding_window_pattern"):
+        raw.pop(key, None)
+    (folder / "config.json").write_text(json.dumps({**raw, **OLD[case]}))
+    theirs = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    ours = hf.load(folder, "cpu")
+    for length in (12, 40):
+        tokens = torch.arange(length)[None] % 90 + 5
+        torch.testing.assert_close(ours(tokens), theirs(tokens).logits, **CLOSE)
