@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FEW = 1024  # tokens that hold most nuclei; to sort a whole vocabulary takes far longer
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -106,15 +108,23 @@ def kept(logits: Tensor, how: Sampling) -> Tensor:
         least = logits.topk(how.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if how.top_p is not None:
-        likeliest, order = logits.softmax(dim=-1).sort(descending=True, stable=True)
-        before = likeliest.cumsum(dim=-1) - likeliest  # of the tokens that are likelier still
-        out = torch.empty_like(before, dtype=torch.bool).scatter_(1, order, before >= how.top_p)
-        logits = logits.masked_fill(out, -torch.inf)
+        probabilities = logits.softmax(dim=-1)
+        logits = logits.masked_fill(probabilities < _edge(probabilities, how.top_p), -torch.inf)
     if how.min_p is not None:
         probabilities = logits.softmax(dim=-1)
         least = how.min_p * probabilities.amax(dim=-1, keepdim=True)
         logits = logits.masked_fill(probabilities < least, -torch.inf)
     return logits
+
+
+def _edge(probabilities: Tensor, top_p: float) -> Tensor:
+    """The least probability in the nucleus of each row of (B, V): (B, 1); all alike are in it."""
+    few = min(FEW, probabilities.shape[-1])
+    likeliest = probabilities.topk(few).values
+    if few < probabilities.shape[-1] and bool((likeliest.sum(dim=-1) < top_p).any()):
+        likeliest = probabilities.sort(descending=True).values
+    before = likeliest.cumsum(dim=-1) - likeliest  # of the tokens that are likelier still
+    return likeliest.masked_fill(before >= top_p, torch.inf).amin(dim=-1, keepdim=True)
 
 
 def _penalised(logits: Tensor, read: Tensor, penalty: float) -> Tensor:

@@ -216,6 +216,7 @@ def test_liger_takes_the_place_of_the_rotation(monkeypatch) -> None:
     assert calls == [(2, 2, 10, 64)]
 
 
+@pytest.mark.slow
 def test_decode_on_a_cpu(monkeypatch) -> None:
     """Both continue alike, so it is one model; what is not there leaves its reason."""
     small = {"vocab_size": 64, "n_layers": 2, "d_model": 32, "n_heads": 2, "n_kv_heads": 1}

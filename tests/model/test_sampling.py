@@ -50,6 +50,15 @@ def test_it_is_as_in_transformers(how: Sampling, seed: int) -> None:
     assert (error <= 5 * (probabilities * (1 - probabilities) / 300).sqrt() + 1e-9).all()
 
 
+def test_a_nucleus_of_many_tokens_is_the_same(monkeypatch) -> None:
+    rows = torch.stack([scale * logits(0) for scale in (3, 0.5, 0.1)])
+    whole = kept(rows, Sampling(top_p=0.8))
+    assert len(set(whole.isfinite().sum(-1).tolist())) == 3
+    for few in (1, 3, 20):
+        monkeypatch.setattr("model.sampling.FEW", few)
+        assert torch.equal(kept(rows, Sampling(top_p=0.8)), whole)
+
+
 def test_the_kept_tokens_are_those_that_reach_the_share() -> None:
     shares = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64).log()
 
