@@ -25,13 +25,12 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 
     with user_errors():
         trained = load_trained(config["checkpoint"], torch.device("cpu"))
-        model, seq_len = trained.model, trained.config["data"]["seq_len"]
         where = f"checkpoint={config['checkpoint']}"
-        held = hold(model.config, seq_len, config["family"], where)
+        held = hold(trained.model.config, config["family"], where)
         card = model_card(trained, held, config["dtype"])
     with new_directory(Path(config["output_dir"])) as directory:
         sampling = sampling_defaults()
-        write(directory, model, trained.tokenizer, held, config["dtype"], sampling)
+        write(directory, trained.model, trained.tokenizer, held, config["dtype"], sampling)
         write_text(directory / "README.md", card)
     print(f"family: {held.raw['model_type']}, {held.family.architecture}")
     print(f"model: {config['output_dir']}")

@@ -63,22 +63,22 @@ def _measured(trained: Trained) -> tuple[dict[str, Any] | None, dict[str, Any] |
 def _about(trained: Trained, results: dict[str, Any] | None) -> list[tuple[str, str]]:
     """What it was trained on, and how well it did."""
     config, data = trained.model.config, trained.config["data"]
-    path = data.get("path")
-    text = f"{data.get('corpus')}, {PurePath(path).name}" if path else f"{data.get('corpus')}"
+    text = str(data.get("corpus"))
+    if data.get("path"):
+        text += f", {PurePath(str(data['path'])).name}"  # not where it lies on this machine
     rows = [
         ("text", text),
         ("tokenizer", f"{trained.tokenizer.name}, {trained.tokenizer.vocab_size:,} tokens"),
         ("position", config.position),
         ("scaling", config.scaling.method),
-        ("training length", f"{data['seq_len']:,} tokens"),
+        ("training length", f"{config.train_length:,} tokens"),
         ("step", f"{trained.step:,}"),
     ]
     if results is not None:
-        rows += [
-            ("tokens of the run", f"{results['tokens']:,}"),
-            ("val/loss", f"{results['val/loss']:.4f} nats per token"),
-            ("val/bpb", f"{results['val/bpb']:.4f} bits per byte"),
-        ]
+        if results.get("tokens") is not None:
+            rows.append(("tokens of the run", f"{results['tokens']:,}"))
+        rows.append(("val/loss", f"{results['val/loss']:.4f} nats per token"))
+        rows.append(("val/bpb", f"{results['val/bpb']:.4f} bits per byte"))
     return rows
 
 

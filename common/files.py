@@ -43,7 +43,7 @@ def new_directory(path: Path) -> Iterator[Path]:
     """An empty directory to fill, which becomes `path` when the block ends without error.
 
     It stands beside `path`, which is not there or is empty; the directories above are made. After
-    an error nothing is left of it. Raises OSError where it cannot be made.
+    an error nothing is left of it. Raises OSError, which names `path`, where it cannot be made.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +58,9 @@ def new_directory(path: Path) -> Iterator[Path]:
             path.rmdir()
         part.rename(path)
         _flush_directory(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not what stands beside it
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -92,7 +92,7 @@ def _either_bias(config: TransformerConfig) -> bool:
 def _llama(config: TransformerConfig, max_length: int) -> Raw:
     if config.d_model % config.n_heads:
         raise ValueError(
-            f"model.n_heads={config.n_heads} that divides not model.d_model={config.d_model}"
+            f"model.d_model={config.d_model} that model.n_heads={config.n_heads} does not divide"
         )
     biases = {"attention_bias": _either_bias(config), "mlp_bias": config.mlp_bias}
     return {**_rms(config, max_length), **biases, **_rope(config)}
@@ -155,13 +155,22 @@ def _olmo2(config: TransformerConfig, max_length: int) -> Raw:
     return {**_rms(config, max_length), "attention_bias": _either_bias(config), **_rope(config)}
 
 
+def _glm4(config: TransformerConfig, max_length: int) -> Raw:
+    return _glm(config, max_length)
+
+
+def _gemma(config: TransformerConfig, max_length: int) -> Raw:
+    found = _rms(config, max_length) | {"hidden_act": "gelu_pytorch_tanh"}
+    return {**found, "attention_bias": _either_bias(config), **_rope(config)}
+
+
 def _gemma2(config: TransformerConfig, max_length: int) -> Raw:
-    found = _rms(config, max_length) | _layer_types(config) | _rope(config)
+    found = _gemma(config, max_length) | _layer_types(config)
+    del found["hidden_act"]
     scale = config.attention_scale or config.head_width**-0.5
     return found | {
-        "hidden_activation": found.pop("hidden_act"),
+        "hidden_activation": _GATES.get(config.mlp, "gelu_pytorch_tanh"),
         "query_pre_attn_scalar": round(scale**-2),
-        "attention_bias": _either_bias(config),
         "attn_logit_softcapping": config.attention_softcap,
         "final_logit_softcapping": config.logit_softcap,
     }
@@ -169,6 +178,7 @@ def _gemma2(config: TransformerConfig, max_length: int) -> Raw:
 
 def _gemma3(config: TransformerConfig, max_length: int) -> Raw:
     found = _gemma2(config, max_length)
+    del found["attn_logit_softcapping"]
     full = found["rope_parameters"]
     local = {"rope_type": "default", "rope_theta": config.local_theta}
     of_window = full if config.local_theta is None else local
@@ -192,6 +202,12 @@ def _cohere(config: TransformerConfig, max_length: int) -> Raw:
     }
 
 
+def _cohere2(config: TransformerConfig, max_length: int) -> Raw:
+    found = _cohere(config, max_length) | _layer_types(config)
+    del found["use_qk_norm"]
+    return found
+
+
 def _gpt_neox(config: TransformerConfig, max_length: int) -> Raw:
     found = _layer_norms(config, max_length)
     for key in ("num_key_value_heads", "head_dim"):  # of which it has no choice
@@ -204,8 +220,7 @@ def _gpt_neox(config: TransformerConfig, max_length: int) -> Raw:
 def _phi(config: TransformerConfig, max_length: int) -> Raw:
     found = _layer_norms(config, max_length)
     del found["head_dim"]
-    own = {"qk_layernorm": bool(config.qk_norm), **_plain(config)}
-    return {**found, **own, **_rope_of_a_part(config)}
+    return {**found, **_plain(config), **_rope_of_a_part(config)}
 
 
 def _gpt2(config: TransformerConfig, max_length: int) -> Raw:
@@ -223,6 +238,19 @@ def _gpt2(config: TransformerConfig, max_length: int) -> Raw:
     }
 
 
+def _mpt(config: TransformerConfig, max_length: int) -> Raw:
+    return {
+        "vocab_size": config.vocab_size,
+        "d_model": config.d_model,
+        "n_layers": config.n_layers,
+        "n_heads": config.n_heads,
+        "max_seq_len": max_length,
+        "layer_norm_epsilon": config.norm_eps,
+        "tie_word_embeddings": config.tied_head,
+        "attn_config": {"alibi": True, "softmax_scale": config.attention_scale},
+    }
+
+
 WRITERS: dict[str, Writer] = {
     "llama": _llama,
     "mistral": _mistral,
@@ -233,11 +261,15 @@ WRITERS: dict[str, Writer] = {
     "arcee": _arcee,
     "apertus": _apertus,
     "glm": _glm,
+    "glm4": _glm4,
     "olmo2": _olmo2,
+    "gemma": _gemma,
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "gpt_neox": _gpt_neox,
     "phi": _phi,
     "cohere": _cohere,
+    "cohere2": _cohere2,
     "gpt2": _gpt2,
+    "mpt": _mpt,
 }

@@ -26,6 +26,8 @@ _ALIKE = (
     *("vocab_size", "n_layers", "d_model", "n_heads", "mlp", "block", "norm", "norm_eps"),
     *("qk_norm", "attention_softcap", "logit_softcap", "ssmax", *_BEYOND),
 )
+# None where nothing rotates, of which `positions` tells
+_OF_ROTATION = ("scaling", "fraction")
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ class Held:
     config: TransformerConfig
 
 
-def hold(config: TransformerConfig, seq_len: int, name: str | None, where: str) -> Held:
-    """The model, trained at `seq_len` tokens, in the first family that holds it, or in `name`.
+def hold(config: TransformerConfig, name: str | None, where: str) -> Held:
+    """The model in the first family that holds it, or in `name`.
 
     Raises ValueError, in which `where` stands before the colon, where there is none.
     """
+    if config.train_length is None:
+        raise ValueError(f"{where}: does not say data.seq_len, the length that it was trained at")
     lacking: dict[str, list[str]] = {}
     for family in [name] if name else WRITERS:
-        found = _try(family, config, max_positions(config, seq_len))
+        found = _try(family, config, max_positions(config, config.train_length))
         if isinstance(found, Held):
             return found
         lacking[family] = found
@@ -63,15 +67,21 @@ def hold(config: TransformerConfig, seq_len: int, name: str | None, where: str) 
 
 
 def _of_all(lacking: Mapping[str, list[str]]) -> str:
-    """Why no family holds a model: what none has, or what the nearest ones have not."""
-    first, *others = lacking.values()
-    if nowhere := [one for one in first if all(one in other for other in others)]:
-        return f"no family of Hugging Face's has {', '.join(nowhere)}"
-    nearest: dict[str, str] = {}  # by what is missing, the first family
-    for name in sorted(lacking, key=lambda name: len(lacking[name])):
-        nearest.setdefault(", ".join(lacking[name]), name)
-    near = "; ".join(f"{name} has no {what}" for what, name in list(nearest.items())[:3])
-    return f"no family of Hugging Face's holds this model: {near}"
+    """Why no family holds a model: what none has, or what the nearest ones have not.
+
+    The nearest is named, then the nearest of those that have something that it has not.
+    """
+    nearest: list[str] = []
+    open_ = set().union(*lacking.values())  # what those that were named have not
+    while open_:
+        better = [name for name in lacking if open_ - {*lacking[name]}]
+        if not better:
+            listed = [one for one in lacking[nearest[0]] if one in open_]
+            return f"no family of Hugging Face's has {', '.join(listed)}"
+        nearest.append(min(better, key=lambda name: len(lacking[name])))
+        open_ &= {*lacking[nearest[-1]]}
+    said = [f"{name} has no {', '.join(lacking[name])}" for name in nearest]
+    return f"no family of Hugging Face's holds this model: {'; '.join(said)}"
 
 
 def _try(name: str, config: TransformerConfig, max_length: int) -> Held | list[str]:
@@ -95,6 +105,8 @@ class _Fact(NamedTuple):
 def _given(field: str, ours: _Fact, theirs: _Fact) -> bool:
     """Whether the family's value is the model's, or does not matter."""
     values = ours.value, theirs.value
+    if ours.value is None and field in _OF_ROTATION:
+        return True
     if all(isinstance(value, float) for value in values):
         return math.isclose(*values, rel_tol=1e-9)
     return values[0] == values[1] or values == _BEYOND.get(field)
@@ -131,7 +143,7 @@ def _positions(config: TransformerConfig) -> _Fact:
 def _rotation(config: TransformerConfig) -> dict[str, _Fact]:
     """How the layers rotate: as rope_parameters say it, which may be said in several ways here."""
     if not _turns(config):
-        return dict.fromkeys(("scaling", "fraction", "local_theta"), _Fact("", None))
+        return dict.fromkeys((*_OF_ROTATION, "local_theta"), _Fact("", None))
     written, scaling = rope_parameters(config), config.scaling
     if written and scaling.method != "proportional":  # a fact of its own
         written.pop("partial_rotary_factor", None)

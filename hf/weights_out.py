@@ -4,6 +4,8 @@ Shapes: D head_dim, R the elements of a head that are rotated, the first ones.
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,16 +37,28 @@ def tensors(
 def save(found: Mapping[str, Tensor], directory: Path) -> None:
     """Write model.safetensors, or several files and an index where it would be a large one."""
     from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save_file
 
     shards = split_torch_state_dict_into_shards(dict(found), max_shard_size=MAX_SHARD_SIZE)
     for name, keys in shards.filename_to_tensors.items():
-        part = {key: found[key] for key in keys}
-        save_file(part, directory / name, metadata={"format": "pt"})
+        _save_file({key: found[key] for key in keys}, directory / name)
     if shards.is_sharded:
         index = {"metadata": shards.metadata, "weight_map": shards.tensor_to_filename}
         text = json.dumps(index, indent=2) + "\n"
         (directory / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def _save_file(part: dict[str, Tensor], path: Path) -> None:
+    """Write one file. Raises OSError, which safetensors says in words of its own."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(part, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _zeros(name: str, state: Mapping[str, Tensor]) -> Tensor:

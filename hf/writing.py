@@ -35,8 +35,8 @@ def write(
     generation = {**_generation(sampling), **ids, "pad_token_id": separator}
     _write_json(directory / "config.json", config)
     _write_json(directory / "generation_config.json", generation)
-    length = held.raw.get("max_position_embeddings") or held.raw["n_positions"]
-    for name, text in tokenizer_files(tokenizer, length).items():
+    assert held.config.train_length is not None  # as the family reads it
+    for name, text in tokenizer_files(tokenizer, held.config.train_length).items():
         write_text(directory / name, text)
     found = tensors(model.state_dict(), model.config, held, getattr(torch, dtype))
     save(found, directory)

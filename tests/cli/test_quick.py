@@ -57,6 +57,8 @@ MISTAKES = [
     (["compare.py", "nope", "figures=jpg"], "figures=jpg: must be one of png, svg, pdf"),
     (["compare.py", "nope"], "nope: no such directory"),
     (["benchmark.py", "parts=[accuracy]", "rounds=5"], "only parts="),
+    (["export.py", "checkpoint=nowhere", "dtype=f16"], "checkpoint=nowhere", "output_dir=null"),
+    (["export.py", "checkpoint=file", "output_dir=file/x"], "file is a file"),
 ]
 # Runs commands, one after the other, and tells of each: status, stderr, whether torch is there.
 ASK = """

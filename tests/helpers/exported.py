@@ -19,7 +19,7 @@ LENGTH = 16  # of training, it is said
 def small(**settings: Any) -> TransformerConfig:
     """A config of a small model with these settings."""
     shape = {"n_layers": 2, "d_model": 32, "n_heads": 4, "n_kv_heads": 2, "mlp_hidden": 48}
-    return TransformerConfig(**{**shape, "backend": "pytorch", **settings})
+    return TransformerConfig(**{**shape, "backend": "pytorch", "train_length": LENGTH, **settings})
 
 
 def random(config: TransformerConfig) -> Transformer:
@@ -40,7 +40,7 @@ def export(
 ) -> Held:
     """Write the model into a new directory, as export.py does."""
     directory.mkdir()
-    held = hold(model.config, LENGTH, family, "checkpoint=x")
+    held = hold(model.config, family, "checkpoint=x")
     write(directory, model, tokenizer or ByteTokenizer(), held, dtype, SAMPLING)
     return held
 

@@ -11,6 +11,8 @@ import extras  # noqa: F401 - random positions
 from commands import some
 from exported import LENGTH, export, loaded, logits, random, small
 from hf import load
+from hf.config_out import WRITERS
+from hf.families import FAMILIES
 from hf.holding import hold
 from model import ScalingConfig, generate
 
@@ -19,6 +21,10 @@ NANO: dict[str, Any] = {"n_kv_heads": 1}
 MINI = {"qk_norm": True, "dropout": 0.2, "n_kv_heads": None}
 GPT2 = {"mlp": "relu2", "n_kv_heads": None}
 MIXED = {"window": 5, "pattern": ["window", "full"]}
+LAYER = {"norm": "layer", "norm_bias": True, "qkv_bias": True, "out_bias": True, "mlp_bias": True}
+BARE = {"norm": "layer", "norm_eps": 1e-5}  # layer norms without bias
+GEMMA = {"mlp": "geglu", "embedding_scale": 32**0.5}
+CAPS = {"attention_softcap": 20.0, "logit_softcap": 10.0}
 # The settings of a model, and the family that it becomes.
 CASES: list[tuple[dict[str, Any], str]] = [
     (NANO, "llama"),
@@ -51,10 +57,64 @@ CASES: list[tuple[dict[str, Any], str]] = [
     ),
     ({"scaling": ScalingConfig("yarn", 4.0, LENGTH), **MINI}, "qwen3"),
     ({"random_positions": 64}, "llama"),  # in training alone
+    ({"window": 5, "pattern": ["window", "full-nope"], "crossbatch": 2}, "smollm3"),
+    ({"qkv_bias": True}, "llama"),  # with zeros as the bias of its output
+    ({"block": "post", "qk_norm": "width"}, "olmo2"),
+    (GEMMA, "gemma"),
+    ({**GEMMA, **CAPS, **MIXED, "block": "sandwich"}, "gemma2"),
+    ({**GEMMA, **MIXED, "block": "sandwich", "qk_norm": True, "local_theta": 500.0}, "gemma3_text"),
+    ({"block": "sandwich", "fraction": 0.5}, "glm4"),
+    ({"fraction": 0.5, "scaling": ScalingConfig("yarn", 4.0, LENGTH)}, "glm"),
+    (
+        {**LAYER, "n_kv_heads": None, "mlp": "gelu", "fraction": 0.5, "block": "parallel"},
+        "gpt_neox",
+    ),
+    ({"norm": "layer", "n_kv_heads": None, "mlp": "gelu-tanh"}, "gpt_neox"),
+    (
+        {**LAYER, "head_bias": True, "tied_head": False, "mlp": "gelu-tanh", "fraction": 0.5}
+        | {"block": "parallel-shared"},
+        "phi",
+    ),
+    ({**BARE, "block": "parallel-shared", "logit_scale": 0.5, "qk_norm": "heads"}, "cohere"),
+    (
+        {**BARE, "block": "parallel-shared", "window": 5, "pattern": ["window", "full-nope"]},
+        "cohere2",
+    ),
+    (
+        {
+            **LAYER,
+            "position": "learned",
+            "train_length": 48,
+            "mlp": "gelu-tanh",
+            "n_kv_heads": None,
+        },
+        "gpt2",
+    ),
+    (
+        {
+            "norm": "layer",
+            "position": "learned",
+            "train_length": 48,
+            "mlp": "relu2",
+            "n_kv_heads": None,
+        }
+        | {"tied_head": False},
+        "gpt2",
+    ),
+    (
+        {**BARE, "position": "alibi", "train_length": 48, "n_kv_heads": None, "mlp": "gelu"}
+        | {"mlp_hidden": 128},
+        "mpt",
+    ),
+    (
+        {**BARE, "position": "alibi", "train_length": 48, "n_kv_heads": None, "mlp": "gelu"}
+        | {"mlp_hidden": 192, "d_model": 48, "n_heads": 6},
+        "mpt",
+    ),
 ]
 
 
-@pytest.mark.parametrize("case", some(CASES, default=9))
+@pytest.mark.parametrize("case", some(CASES, default=16))
 def test_logits_are_equal(case: tuple[dict[str, Any], str], tmp_path: Path) -> None:
     settings, family = case
     model = random(small(**settings))
@@ -115,6 +175,11 @@ def test_a_large_one_in_several_files(tmp_path: Path, monkeypatch: pytest.Monkey
         ({"ssmax": True}, "no family of Hugging Face's has model.ssmax=true"),
         ({"position": "sinusoidal"}, "no family of Hugging Face's has position=sinusoidal"),
         (
+            {"position": "learned"},
+            "llama has no position=learned; gpt2 has no model.mlp=swiglu, model.norm=rms, ",
+        ),
+        ({"position": "alibi", "mlp": "gelu"}, "mpt has no model.norm=rms, "),
+        (
             {"mlp": "relu2", "window": 5},
             "mistral has no model.mlp=relu2; arcee has no model.window=5",
         ),
@@ -122,27 +187,36 @@ def test_a_large_one_in_several_files(tmp_path: Path, monkeypatch: pytest.Monkey
             {"fraction": 0.5, "qk_norm": True},
             "qwen3 has no rope.fraction=0.5; phi3 has no model.qk_norm=true",
         ),
-        ({"scaling": ScalingConfig("longrope", None, LENGTH, SHORT_LONG)}, "scaling=longrope"),
+        (
+            {"scaling": ScalingConfig("longrope", None, LENGTH, SHORT_LONG)},
+            "no family of Hugging Face's has scaling=longrope",
+        ),
         (
             {"scaling": ScalingConfig("linear", 2.0), "fraction": 0.5, "window": 5},
-            "phi3 has no scaling=linear",
+            "mistral has no rope.fraction=0.5; glm has no model.window=5",
         ),
     ],
 )
 def test_what_no_family_holds(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError) as refusal:
-        hold(small(**settings), LENGTH, None, "checkpoint=x")
+        hold(small(**settings), None, "checkpoint=x")
     assert str(refusal.value).startswith("checkpoint=x: ") and said in str(refusal.value)
+
+
+def test_every_family_can_be_written() -> None:
+    """All but the one that has eyes."""
+    assert set(WRITERS) == set(FAMILIES) - {"gemma3"}
+    assert {family for _, family in CASES} == set(WRITERS)
 
 
 def test_what_the_named_one_does_not_hold() -> None:
     config = replace(small(), qk_norm=True, mlp="relu2")
     with pytest.raises(ValueError, match=r"^family=llama: has no model.mlp=relu2, model.qk_norm="):
-        hold(config, LENGTH, "llama", "checkpoint=x")
+        hold(config, "llama", "checkpoint=x")
 
 
 def test_backends_and_training_change_nothing() -> None:
     """Settings that no computed logit depends on."""
-    other = {"backend": "triton", "fused_projection": True, "dropout": 0.5, "train_length": 99}
-    one, two = (hold(small(**s), LENGTH, None, "x").raw for s in ({}, other))
+    other = {"backend": "triton", "fused_projection": True, "dropout": 0.5, "crossbatch": None}
+    one, two = (hold(small(**s), None, "x").raw for s in ({}, other))
     assert one == two

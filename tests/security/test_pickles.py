@@ -81,6 +81,7 @@ def test_it_would_run(tmp_path: Path, canary: Path) -> None:
         ("train.py", "init_from=run"),
         ("evaluate.py", "checkpoint=run"),
         ("generate.py", "checkpoint=run", "prompt=a"),
+        ("export.py", "checkpoint=run", "output_dir=out"),
     ],
     ids=" ".join,
 )
@@ -92,7 +93,7 @@ def test_every_command_refuses_it(command: tuple[str, ...], run: Path, canary: P
 
 def test_no_reader_of_ours_unpickles() -> None:
     """Every call of `torch.load` and of Lightning's fit says weights_only=True."""
-    rooms = ("cli", "common", "data", "evaluation", "extras", "methods", "model", "training")
+    rooms = ("cli", "common", "data", "evaluation", "extras", "hf", "methods", "model", "training")
     files = [*ROOT.glob("*.py"), *(path for room in rooms for path in (ROOT / room).rglob("*.py"))]
     found = 0
     for path in files:
