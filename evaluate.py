@@ -14,20 +14,19 @@ SETTINGS = (
     *("lengths", "methods", "measures", "passages"),
     *("target_tokens", "trials", "max_tokens_per_batch"),
 )
-SOURCE_KEYS = ("data.corpus", "data.path")
 
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
     from cli.paths import column_problems, text_problems
-    from data.corpora import corpus_problems
+    from data.corpora import origin_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
     config = plain(composed)
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
-    lines += corpus_problems(other["corpus"], other["path"]) if other else []
+    lines += origin_problems(other) if other else []
     lines = lines or [*column_problems(config), *text_problems(config)]
     refuse(lines or unread(asked, overrides.typed))
 
@@ -45,9 +44,10 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         device = pick_device(config["accelerator"], "accelerator")
         chosen = Subjects(paths, device, same_corpus=other is None, same_model=kind == "mean")
         settings = check_settings(min(chosen.train_lengths), **asked)
+        text = other or chosen.first.config["data"]
         split = config["split"] or ("all" if chosen.any_foreign else "validation")
-        source = {**(other or chosen.first.config["data"]), "split": split}
-        documents = held_out_documents(chosen.first.tokenizer, source)
+        source = {**text, "split": split}
+        documents = held_out_documents(chosen.first.tokenizer, text, split)
         check_lengths_fit(config["lengths"], documents)
         check_typed(overrides, settings, chosen, documents)
         directory = evaluation_directory(chosen.first.evaluations, config["output_dir"])
@@ -76,10 +76,14 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
 
 def ignored(overrides: Overrides) -> list[str]:
     """Keys of `data` that only training reads: everything but where the text comes from."""
+    from data.origin import KEYS
+
+    counting = [f"data.{key}" for key in KEYS]
     return [
-        f"{override}: the checkpoint decides that; only data, data.corpus and data.path count here"
+        f"{override}: the checkpoint decides that; only where the text comes from counts here: "
+        f"data, {', '.join(counting)}"
         for key, override in overrides.typed.items()
-        if key.startswith("data.") and key not in SOURCE_KEYS
+        if key.startswith("data.") and key not in counting
     ]
 
 

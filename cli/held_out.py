@@ -1,34 +1,42 @@
 """The text that evaluate.py scores, and what of the user's wishes it does not allow."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from cli.overrides import Overrides
 from cli.subjects import Subjects
 from data import Text, Tokenizer, encode_whole, load_corpus
+from data.documents import TokenDocuments, by_document
+from data.origin import Origin
 from data.progress import WorkProgress
 from evaluation import Settings, check_passages_fit, check_text_is_enough
 
 
-def held_out_documents(tokenizer: Tokenizer, source: dict[str, Any]) -> list[Any]:
-    """The texts of a split of a corpus (`corpus`, `path`, `split`) in the model's tokens.
+def held_out_documents(
+    tokenizer: Tokenizer, settings: Mapping[str, Any], split: str
+) -> Sequence[np.ndarray]:
+    """The documents of a split of the corpus that is set (the group `data`) in tokens.
 
     `split` all: every document, whole.
     """
+    origin = Origin.of(settings)
     with WorkProgress() as on_progress:
-        corpus = load_corpus(source["corpus"], path=source["path"], on_progress=on_progress)
-    texts: list[Text] = getattr(
-        corpus, "documents" if source["split"] == "all" else source["split"]
-    )
+        corpus = load_corpus(**vars(origin), on_progress=on_progress)
+    texts: list[Text] = getattr(corpus, "documents" if split == "all" else split)
     if not texts:
         raise ValueError(
-            f"split=report: data.corpus={source['corpus']} keeps no text for it, data=books does; "
+            f"split=report: data.corpus={origin.corpus} keeps no text for it, data=books does; "
             "use split=validation"
         )
-    return [encode_whole(tokenizer, text) for text in texts]
+    return TokenDocuments.of(
+        encode_whole(tokenizer, document) for text in texts for document in by_document(text)
+    )
 
 
 def check_typed(
-    overrides: Overrides, settings: Settings, chosen: Subjects, documents: list[Any]
+    overrides: Overrides, settings: Settings, chosen: Subjects, documents: Sequence[np.ndarray]
 ) -> None:
     """ValueError where no model, or not the text, has what was asked for by name."""
     check_text_is_enough(settings, documents)

@@ -46,9 +46,9 @@ def cut(text: str, most: int) -> str:
 
 
 def _text(data: dict[str, Any]) -> str:
-    """The corpus; of the user's own text, the name of its file or folder without the ending."""
+    """The corpus; of a text by its path, the name of its file or folder without the ending."""
     path = data.get("path")
-    if data["corpus"] != "text" or not path:
+    if data["corpus"] not in ("text", "huggingface") or not path:
         return str(data["corpus"])
     path = urlsplit(path).path if "://" in path else path
     names = [part for part in PurePath(path).parts if not set(part) & set("*?[")]

@@ -3,7 +3,8 @@
 stdlib       the running Python's own library: real text, always there, no network
 shakespeare  tiny Shakespeare (a pinned download), split at 90 % of the characters
 books        seven public-domain novels (pinned downloads), split by novel
-text         the user's own file, folder or glob
+text         the user's own file, folder or glob: texts and files of records (`data.recordfiles`)
+huggingface  a data set on this machine, or of the Hugging Face Hub (`data.huggingface`)
 
 No text but those of the pinned files and the standard library is ever in memory as a whole.
 """
@@ -12,16 +13,21 @@ import hashlib
 import os
 import re
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from common.rules import one_of, problems, refuse
+from data.documents import share_out
 from data.download import fetch, pinned_files
+from data.huggingface import dataset_files, dataset_texts, located, path_problems
+from data.origin import Origin, key_problems
 from data.progress import OnProgress, silent
-from data.textfiles import read_texts
+from data.recordfiles import TEXT_KEY, RecordFile
+from data.textfiles import read_texts, text_files
 from data.texts import SEPARATOR, Text, rejoined
+from data.userfiles import UserFile, told_of_bytes, untold
 
 T = TypeVar("T", Text, str)  # what can be split: it has a length, and stretches
 
@@ -52,6 +58,11 @@ class Corpus:
         return rejoined([*self.train, *self.validation, *self.report])
 
 
+def origin_problems(settings: Mapping[str, Any]) -> list[str]:
+    """A line for each wrong key of the group `data` that says where the text comes from."""
+    return corpus_problems(settings["corpus"], settings["path"]) or key_problems(settings)
+
+
 def corpus_problems(name: Any, path: Any) -> list[str]:
     """A line if there is no such corpus, or if it is given a path wrongly."""
     if lines := problems({"data.corpus": name}, {"data.corpus": one_of(sorted(CORPORA), "stdlib")}):
@@ -61,6 +72,8 @@ def corpus_problems(name: Any, path: Any) -> list[str]:
             "data.path=null: data.corpus=text needs a file, a folder or a glob, "
             "e.g. data=text data.path=notes.txt"
         ]
+    if name == "huggingface":
+        return path_problems(path)
     if name != "text" and path is not None:
         return [
             f"data.path={path}: data.corpus={name} reads no path; use data=text data.path={path}"
@@ -80,18 +93,49 @@ def _not_a_url(url: str) -> str:
 
 
 def load_corpus(
-    name: str,
+    corpus: str,
     *,
     path: str | os.PathLike[str] | None = None,
     on_progress: OnProgress = silent,
+    **keys: Any,
 ) -> Corpus:
-    """Load the corpus `name`; `path` is for `text` alone, `on_progress` is told what takes long.
+    """Load a corpus by its name; `on_progress` is told what takes long.
+
+    `path` is for `text` and `huggingface` alone, and so are `keys`, the others of a `Origin`.
 
     Raises:
-        ValueError: unknown name, wrong path, unusable text, failed download.
+        ValueError: unknown name, wrong path or key, unusable text, failed download.
     """
-    refuse(corpus_problems(name, path))
-    return Corpus(name, **CORPORA[name](path=path, on_progress=on_progress))
+    settings = {"corpus": corpus, "path": path, **keys}
+    refuse(origin_problems(settings))
+    return Corpus(corpus, **CORPORA[corpus](origin=Origin.of(settings), on_progress=on_progress))
+
+
+def origin_files(origin: Origin, on_progress: OnProgress = silent) -> dict[str, UserFile]:
+    """The files that the text of `origin` is read from, by name; none of a corpus of our own.
+
+    Raises:
+        ValueError: no such files; or a field is named, and there are no records to have it.
+    """
+    if origin.path is None:
+        return {}
+    if origin.corpus == "huggingface":
+        return dataset_files(located(origin), on_progress)
+    files = text_files(origin.path)
+    records = any(isinstance(file, RecordFile) for file in files.values())
+    if not records and origin.text_key != TEXT_KEY:
+        raise ValueError(
+            f"data.text_key={origin.text_key}: data.path={origin.path} holds texts and no records; "
+            "leave it out"
+        )
+    return files
+
+
+def lasting_path(origin: Origin) -> str | None:
+    """`data.path` as it leads to the same text from any folder, and at any time."""
+    if origin.corpus == "huggingface":
+        return located(origin).path
+    return None if origin.path is None else str(Path(origin.path).absolute())
 
 
 def split_by_document(documents: dict[str, T], share: float) -> dict[str, list[T]]:
@@ -183,12 +227,42 @@ def text_of_the_work(text: str) -> str:
     return text[start.end() : end.start()]
 
 
-def _text(path: str | os.PathLike[str], on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
-    """The user's own texts: 10 % of ten or more documents, or the last 10 % of fewer."""
-    texts = read_texts(path, on_progress)
+def _text(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
+    """The user's own texts: 10 % of ten or more documents, or the last 10 % of fewer.
+
+    Files of records are shared out by themselves, all of their records together.
+    """
+    files = origin_files(origin, on_progress)
+    records = [file for file in files.values() if isinstance(file, RecordFile)]
+    texts = read_texts(files, on_progress)
     if len(texts) >= 10:
-        return split_by_document(texts, share=0.1)
-    return split_by_position(list(texts.values()))
+        splits = split_by_document(texts, share=0.1)
+    else:
+        splits = split_by_position(list(texts.values()))
+    if records:
+        shared = _split_records(records, origin.text_key, on_progress)
+        splits = {split: [*splits[split], *shared[split]] for split in splits}
+    return splits
+
+
+def _split_records(
+    files: list[RecordFile], key: str, on_progress: OnProgress
+) -> dict[str, list[Text]]:
+    """The records of all files, one after the other; `on_progress` is told of the first reading."""
+    on_bytes = told_of_bytes(files, on_progress)
+
+    def read() -> Iterator[str]:
+        nonlocal on_bytes
+        for file in files:
+            yield from file.documents(key, on_bytes)
+        on_bytes = untold
+
+    return share_out(read)
+
+
+def _huggingface(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
+    """A data set of Hugging Face's, with its own validation split where it has one."""
+    return dataset_texts(located(origin), on_progress)
 
 
 CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {
@@ -196,4 +270,5 @@ CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {
     "shakespeare": _shakespeare,
     "books": _books,
     "text": _text,
+    "huggingface": _huggingface,
 }

@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from data.cache import cache_folder, note, noted
-from data.corpora import Corpus
+from data.corpora import Corpus, origin_files
+from data.origin import Origin
 from data.progress import OnProgress, silent
-from data.textfiles import text_files
-from data.texts import joined
+from data.textfiles import TextFile
+from data.texts import SEPARATOR, joined
 from data.tokenizers import ByteTokenizer, code_points
 
-# To be raised when the same files are to be split or read in another way.
+# To be raised when the same files, or records, are to be split or read in another way.
 VERSION = 1
+RECORDS_VERSION = 1
 COARSEST_CLOCK = 2 * 10**9  # ns; that of FAT
 
 
@@ -40,22 +42,29 @@ class Facts:
 
 
 def facts_of(
-    path: str | None, tokenizer: str, load: Callable[[], Corpus], on_progress: OnProgress = silent
+    origin: Origin,
+    tokenizer: str,
+    load: Callable[[], Corpus],
+    on_progress: OnProgress = silent,
 ) -> Facts:
     """The facts of the corpus that `load` gives, for the tokenizer of that name.
 
-    Where they are known of the files at `path` (None: a corpus that has none), nothing is loaded.
+    Where they are known of the files that `origin` names (some corpora have none), nothing is
+    loaded.
 
     Raises:
         ValueError: no such files, or what `load` raises.
     """
-    if path is None:
+    files = origin_files(origin, on_progress)
+    if not files:
         return measure(load(), tokenizer, on_progress)
-    files = text_files(path)
     newest = max(file.stamp.mtime_ns for file in files.values())
     settled = newest < time.time_ns() - COARSEST_CLOCK
     names = [[name, str(file.path.absolute()), file.stamp] for name, file in files.items()]
-    key = hashlib.sha256(json.dumps([VERSION, tokenizer, names]).encode()).hexdigest()[:32]
+    what: list[object] = [VERSION, tokenizer, names]
+    if any(not isinstance(file, TextFile) for file in files.values()):
+        what += [RECORDS_VERSION, {**asdict(origin), "path": None}]
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
     index = cache_folder() / "texts" / f"{key}.json"
     if (facts := _recall(index)) is not None:
         return facts
@@ -67,14 +76,15 @@ def facts_of(
 
 def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) -> Facts:
     """Read a corpus for its facts, for the tokenizer of that name."""
-    whole, splits = hashlib.sha256(), {}
+    whole, splits, separators = hashlib.sha256(), {}, 0
     seen = np.zeros(0x110000 if tokenizer != ByteTokenizer.name else 0, dtype=bool)
     for split, texts in (("train", corpus.train), ("validation", corpus.validation)):
-        digest = hashlib.sha256()
+        digest, separators = hashlib.sha256(), 0
         for block in joined(texts, f"Examining the {split} text", on_progress):
             encoded = block.encode("utf-8")
             whole.update(encoded)
             digest.update(encoded)
+            separators += block.count(SEPARATOR)
             if len(seen):
                 seen[code_points(block)] = True
         splits[split] = digest.hexdigest()
@@ -82,7 +92,7 @@ def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) ->
     return Facts(
         whole.hexdigest(),
         **splits,
-        validation_documents=len(corpus.validation),
+        validation_documents=separators + 1,
         characters=characters,
     )
 

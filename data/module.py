@@ -1,7 +1,7 @@
 """The Lightning data module: corpus, tokenizer and batches behind one object."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -16,11 +16,15 @@ from common.signals import STOPPING
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import check_uncut, map_tokens
 from data.corpora import load_corpus
+from data.documents import TokenDocuments
+from data.huggingface import located
 from data.known import facts_of
+from data.origin import Origin
 from data.progress import OnProgress, WorkProgress
+from data.recordfiles import TEXT_KEY
 from data.settings import data_problems, task_problems
 from data.tasks import Mixture
-from data.texts import BLOCK, SEPARATOR, joined
+from data.texts import SEPARATOR, joined
 from data.tokenizers import Tokenizer, build_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -106,6 +110,7 @@ class TextDataModule(L.LightningDataModule):
         train_tokens (n,), a memory map of uint8, uint16 or uint32
         val_tokens_array (m,), the first `val_tokens` of the validation split, or all of it
         val_documents: the whole validation split, an array (tokens,) per document
+        origin: where the text comes from, of a data set of the Hub with its revision
     """
 
     tokenizer: Tokenizer
@@ -120,6 +125,10 @@ class TextDataModule(L.LightningDataModule):
         val_tokens: int | None = None,
         num_workers: int = 0,
         *,
+        text_key: str = TEXT_KEY,
+        name: str | None = None,
+        split: str | None = None,
+        documents: int | None = None,
         seed: int = 0,
         **shares: float,
     ) -> None:
@@ -136,7 +145,8 @@ class TextDataModule(L.LightningDataModule):
         self.num_workers, self.seed = num_workers, seed
         self.shares = shares
         self._prepared = False
-        settings: dict[str, Any] = {"corpus": corpus, "path": path, "tokenizer": tokenizer}
+        self.origin = Origin(corpus, path, text_key, name, split, documents)
+        settings: dict[str, Any] = {**vars(self.origin), "tokenizer": tokenizer}
         settings |= {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
         settings |= {"num_workers": num_workers, **shares}
         refuse(data_problems(settings, seed) + task_problems(settings))
@@ -155,8 +165,9 @@ class TextDataModule(L.LightningDataModule):
 
     def _read(self, on_progress: OnProgress) -> None:
         """The text's facts, known or found out; and its tokens, mapped or made and mapped."""
-        load = cache(partial(load_corpus, self.corpus, path=self.path, on_progress=on_progress))
-        facts = facts_of(self.path, self.tokenizer_name, load, on_progress)
+        self.origin = located(self.origin)
+        load = cache(partial(load_corpus, **vars(self.origin), on_progress=on_progress))
+        facts = facts_of(self.origin, self.tokenizer_name, load, on_progress)
         tokenizer = build_tokenizer(self.tokenizer_name, [facts.characters])
 
         def tokens(split: str) -> np.ndarray:
@@ -256,13 +267,9 @@ class TextDataModule(L.LightningDataModule):
         return self._of_trainer("global_step", 0) * self._accumulate
 
 
-def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> list[np.ndarray]:
+def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> Sequence[np.ndarray]:
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
     (separator,) = tokenizer.encode(SEPARATOR)
-    blocks = range(0, len(tokens), BLOCK)
-    found = [np.flatnonzero(tokens[at : at + BLOCK] == separator) + at for at in blocks]
-    ends = [*np.concatenate([*found, [len(tokens)]]).tolist()]
-    starts = [0, *(end + 1 for end in ends[:-1])]
-    return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
+    return TokenDocuments.between(separator, tokens)

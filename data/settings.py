@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.rules import at_least, broken_keys, integer, optional, problems, unknown
-from data.corpora import corpus_problems
+from data.corpora import origin_problems
+from data.origin import KEYS as SOURCE
 from data.tasks import KINDS, share_problems
 from data.tokenizers import TOKENIZER
 
@@ -17,16 +18,19 @@ RULES = {
     "seed": at_least(0, 0),
 }
 # Of the config group `data`, beside the shares of tasks
-KEYS = ("corpus", "path", "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
+KEYS = (*SOURCE, "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
 
 
 def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
-    """A line for each broken rule on `KEYS` of the group `data`, all of them given."""
-    values = {f"data.{key}": settings[key] for key in KEYS} | {"seed": seed}
+    """A line for each broken rule on `KEYS` of the group `data`.
+
+    All of them are given, but for those of a source that not every corpus has.
+    """
+    values = {f"data.{key}": settings[key] for key in settings if key in KEYS} | {"seed": seed}
     lines = problems(values, RULES)
     if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])
-    return lines + corpus_problems(settings["corpus"], settings["path"])
+    return lines + origin_problems(settings)
 
 
 def task_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -2,23 +2,34 @@
 
 import codecs
 import glob
+import math
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from data.progress import OnProgress, silent
-from data.stamps import stamp
+from data.recordfiles import RECORDS, RecordFile
 from data.texts import BLOCK, SEPARATOR, Text
+from data.userfiles import (
+    COMPRESSED,
+    OnBytes,
+    UserFile,
+    is_compressed,
+    kind,
+    skip,
+    told_of_bytes,
+)
 
 MOST_FILES = 100_000  # each is looked at, one by one, whenever a run begins
-SUFFIXES = (".txt", ".md", ".py")  # what is read of a folder, in capitals too
+# What is read of a folder, in capitals too; all but Parquet also compressed
+SUFFIXES = (".txt", ".md", ".py", *RECORDS)
 
 
-class TextFile:
-    """A file of UTF-8 text, which has to stay as it is from the first reading to the last.
+class TextFile(UserFile):
+    """A file of UTF-8 text, one document.
 
     Reading it, whenever that is, raises ValueError where it cannot be read, is not UTF-8 text (with
     the offset of the first wrong byte) or has changed since the object was made.
@@ -26,47 +37,44 @@ class TextFile:
 
     def __init__(self, path: Path) -> None:
         """Nothing is read yet. OSError if there is no such file."""
-        self.path = path
-        self.stamp = stamp(path)
+        super().__init__(path)
         # Where blocks begin: the number of their first character, and its offset in bytes.
         self._marks = [(0, 0)]
 
-    def text(self, on_bytes: Callable[[int], None]) -> Text:
+    def text(self, on_bytes: OnBytes) -> Text:
         """Read the file once to count its characters; `on_bytes` is told of every block's bytes."""
         self._marks, characters, before = [(0, 0)], 0, 0
-        for block, offset in self._blocks(0):
+        for block, offset, read in self._blocks(0):
             characters += len(block)
             self._marks.append((characters, offset))
-            on_bytes(offset - before)
-            before = offset
+            on_bytes(read - before)
+            before = read
         return Text(self._from, 0, characters)
 
     def _from(self, start: int) -> Iterator[str]:
         """Blocks of the text from character `start` on."""
-        character, offset = self._marks[bisect_right(self._marks, (start, self.stamp.size)) - 1]
-        skip = start - character
-        for block, _ in self._blocks(offset):
-            yield block[skip:]
-            skip = max(0, skip - len(block))
+        character, offset = self._marks[bisect_right(self._marks, (start, math.inf)) - 1]
+        skipped = start - character
+        for block, _, _ in self._blocks(offset):
+            yield block[skipped:]
+            skipped = max(0, skipped - len(block))
 
-    def _blocks(self, offset: int) -> Iterator[tuple[str, int]]:
-        """Blocks from byte `offset` on, where a character begins, each with its end's offset."""
-        try:
-            with open(self.path, "rb") as file:
-                file.seek(offset)
-                self._check_same(file)
-                yield from self._decoded(file, offset)
-                self._check_same(file)
-        except OSError as error:
-            raise ValueError(
-                f"data.path={self.path}: cannot be read ({error.strerror}); "
-                "it must be a file that you may read"
-            ) from error
+    def _blocks(self, offset: int) -> Iterator[tuple[str, int, int]]:
+        """Blocks from byte `offset` on, where a character begins, each with its end's offset.
+
+        The last number is how much of the file has been read; it is another where the file is
+        compressed.
+        """
+        with self.opened() as (raw, file):
+            skip(file, offset)
+            for block, end in self._decoded(file, offset):
+                yield block, end, raw.tell()
 
     def _decoded(self, file: BinaryIO, done: int) -> Iterator[tuple[str, int]]:
         decoder = codecs.getincrementaldecoder("utf-8")()
+        most = math.inf if is_compressed(self.path) else self.stamp.size
         chunk = b"."
-        while chunk and done <= self.stamp.size:  # a file that grows has no end to wait for
+        while chunk and done <= most:  # a file that grows has no end to wait for
             chunk = file.read(BLOCK)
             begin = done - len(decoder.getstate()[0])  # a character may have begun before
             try:
@@ -79,17 +87,10 @@ class TextFile:
             done += len(chunk)
             yield block, done - len(decoder.getstate()[0])
 
-    def _check_same(self, file: BinaryIO) -> None:
-        if stamp(file.fileno()) != self.stamp:
-            raise ValueError(
-                f"data.path={self.path}: has changed while it was read; "
-                "wait until nobody writes to it, or give a copy"
-            )
-
     def _not_text(self, offset: int) -> ValueError:
         """What to say of a file whose byte at `offset` is the first that is no text."""
         line, left = 1, offset
-        with open(self.path, "rb") as file:
+        with self.opened() as (_, file):
             while left and (chunk := file.read(min(BLOCK, left))):
                 line += chunk.count(b"\n")
                 left -= len(chunk)
@@ -101,12 +102,13 @@ class TextFile:
         )
 
 
-def text_files(path: str | os.PathLike[str]) -> dict[str, TextFile]:
+def text_files(path: str | os.PathLike[str]) -> dict[str, UserFile]:
     """The files that `data.path` names, by POSIX path (below the folder, for a folder), sorted.
 
-    A folder gives its .txt, .md and .py files at any depth, hidden ones left out; a glob gives
-    every file that it matches (`**` any depth). Of several files the empty ones are left out; so
-    are the system's own (/proc), which have no size and may have no end.
+    By its suffix each is a `TextFile` or a `RecordFile`. A folder gives what has one of `SUFFIXES`
+    at any depth, hidden files left out; a glob gives every file that it matches (`**` any depth).
+    Of several files the empty ones are left out; so are the system's own (/proc), which have no
+    size and may have no end.
 
     Raises:
         ValueError: nothing there, or nothing in it.
@@ -114,7 +116,7 @@ def text_files(path: str | os.PathLike[str]) -> dict[str, TextFile]:
     if not isinstance(path, (str, os.PathLike)) or not str(path):
         raise ValueError(f"data.path={path}: must be a file, a folder or a glob")
     try:
-        files = {name: TextFile(file) for name, file in sorted(_files(Path(path)).items())}
+        files = {name: _file(found) for name, found in sorted(_files(Path(path)).items())}
     except OSError as error:
         raise ValueError(
             f"data.path={path}: cannot read {error.filename} ({error.strerror}); "
@@ -126,21 +128,19 @@ def text_files(path: str | os.PathLike[str]) -> dict[str, TextFile]:
     return files
 
 
-def read_texts(path: str | os.PathLike[str], on_progress: OnProgress = silent) -> dict[str, Text]:
-    """The texts of the files that `data.path` names (see `text_files`).
+def _file(path: Path) -> UserFile:
+    return RecordFile(path) if kind(path) in RECORDS else TextFile(path)
+
+
+def read_texts(files: Mapping[str, UserFile], on_progress: OnProgress = silent) -> dict[str, Text]:
+    """The texts of those of `files` that are a text each.
 
     Raises:
-        ValueError: nothing there, nothing in it, or a file that is not UTF-8 text.
+        ValueError: a file that is not UTF-8 text.
     """
-    files = text_files(path)
-    done, total = 0, sum(file.stamp.size for file in files.values())
-
-    def on_bytes(count: int) -> None:
-        nonlocal done
-        done += count
-        on_progress(f"Reading {path}", done, total)
-
-    return {name: file.text(on_bytes) for name, file in files.items()}
+    texts = {name: file for name, file in files.items() if isinstance(file, TextFile)}
+    on_bytes = told_of_bytes(texts.values(), on_progress)
+    return {name: file.text(on_bytes) for name, file in texts.items()}
 
 
 def _files(path: Path) -> dict[str, Path]:
@@ -168,10 +168,13 @@ def _files_below(folder: Path) -> dict[str, Path]:
     wanted = (file for file in folder.rglob("*") if _wanted(file, folder))
     files = {file.relative_to(folder).as_posix(): file for file in islice(wanted, MOST_FILES + 1)}
     if not files:
-        raise ValueError(f"data.path={folder}: no {', '.join(SUFFIXES)} file below this folder")
+        raise ValueError(
+            f"data.path={folder}: no {', '.join(SUFFIXES)} file below this folder, nor one with "
+            f"{', '.join(COMPRESSED)} after that"
+        )
     if len(files) > MOST_FILES:
         raise ValueError(
-            f"data.path={folder}: must hold at most {MOST_FILES:,} {', '.join(SUFFIXES)} files; "
+            f"data.path={folder}: must hold at most {MOST_FILES:,} files of text; "
             "give a folder in it, or join them into fewer"
         )
     return files
@@ -180,4 +183,4 @@ def _files_below(folder: Path) -> dict[str, Path]:
 def _wanted(file: Path, folder: Path) -> bool:
     """Whether a folder's reader takes this entry: a text by its suffix, not hidden."""
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in SUFFIXES and not hidden and file.is_file()
+    return kind(file) in SUFFIXES and not hidden and file.is_file()

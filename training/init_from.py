@@ -38,7 +38,7 @@ def continued_config(config: dict[str, Any], typed: set[str]) -> tuple[dict[str,
     if is_foreign(path) and "data.tokenizer" not in typed:
         folder = _folder_of(path)
         hf.load_tokenizer(folder, _where(path))  # what is wrong with it is wrong with that model
-        asked["data"] = {**config["data"], "tokenizer": str(folder)}
+        asked["data"] = {**config["data"], "tokenizer": str(folder.absolute())}
     for group in GROUPS:
         own = {name for name in theirs[group] if f"{group}.{name}" in typed or name in COMPUTES}
         if _is_todays(group, position, typed):

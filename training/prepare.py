@@ -12,6 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from data.corpora import lasting_path
 from data.module import TextDataModule
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
@@ -66,8 +67,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     data = TextDataModule(**config["data"], seed=config["seed"])
     data.prepare()
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
-        path = str(Path(config["data"]["path"]).absolute())
-        config = config | {"data": config["data"] | {"path": path}}
+        config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     model_config = TransformerConfig.from_config(config, _vocab_size(config, data, checkpoint))
     if checkpoint:
         check_same_run(checkpoint, data, model_config)

@@ -19,6 +19,7 @@ OPTIONS = [(group, option) for group in GROUPS for option in group_options(group
 # What an option cannot do without.
 NEEDS = {
     ("data", "text"): ["data.path=x.txt"],
+    ("data", "huggingface"): ["data.path=owner/name"],
     ("scaling", "linear"): ["scaling.factor=2"],
     ("scaling", "ntk"): ["scaling.factor=2"],
     ("scaling", "ntk-by-parts"): ["scaling.factor=2", "scaling.train_length=256"],

@@ -159,7 +159,7 @@ def test_held_out_documents_are_encoded_one_by_one(tmp_path: Path, count: int) -
         (tmp_path / f"{i:02}.txt").write_text("naïve ropes\n" * 9)
     tokenizer = CharTokenizer("naïve ropes\n")
     documents = held_out_documents(
-        tokenizer, {"corpus": "text", "path": str(tmp_path), "split": "validation"}
+        tokenizer, {"corpus": "text", "path": str(tmp_path)}, "validation"
     )
     _, validation = strings(load_corpus("text", path=tmp_path))
     assert [tokenizer.decode(ids) for ids in documents] == validation
@@ -214,7 +214,7 @@ def test_wrong_file_in_a_folder_is_named(tmp_path: Path) -> None:
         ("", "must be a file, a folder or a glob"),
         (7, "data.path=7: must be a file"),
         ("/dev/zero", "must be a regular file"),
-        (".", "no .txt, .md, .py file"),
+        (".", "no .txt, .md, .py, .jsonl, .ndjson, .parquet file"),
     ],
 )
 def test_paths_that_lead_nowhere(
@@ -234,12 +234,12 @@ def test_paths_that_lead_nowhere(
         (
             "stlib",
             None,
-            "must be one of books, shakespeare, stdlib, text; try data.corpus=stdlib",
+            "must be one of books, huggingface, shakespeare, stdlib, text; try data.corpus=stdlib",
         ),
         (
             None,
             None,
-            "data.corpus=null: must be one of books, shakespeare, stdlib, text; try ",
+            "data.corpus=null: must be one of books, huggingface, shakespeare, stdlib, text; try ",
         ),
         (["text"], None, "data.corpus=[text]: must be one of"),
         ("stdlib", "x.txt", "data.path=x.txt: data.corpus=stdlib reads no path; use data=text"),

@@ -315,8 +315,8 @@ def test_lightning_resumes_at_the_next_batch(text_file: Path, tmp_path: Path) ->
         ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char"),
         (
             {"corpus": "book"},
-            "data.corpus=book: must be one of books, shakespeare, stdlib, text; try data.corpus="
-            "books",
+            "data.corpus=book: must be one of books, huggingface, shakespeare, stdlib, text; "
+            "try data.corpus=books",
         ),
         ({"corpus": "text"}, "data.path=null: "),
         ({"path": "x.txt"}, "data.path=x.txt: data.corpus=stdlib reads no path"),

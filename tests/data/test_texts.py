@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import data.textfiles
 import data.texts
-from data.textfiles import TextFile, read_texts
+from data.textfiles import TextFile, read_texts, text_files
 from data.texts import Text, joined
 
 # Characters of one to four bytes, and line ends, which must stay as they are.
@@ -132,7 +132,7 @@ def test_what_has_no_end_is_not_opened(tmp_path: Path, name: str) -> None:
     if name.startswith("/proc") and not Path(name).exists():
         pytest.skip("a system without /proc")
     with pytest.raises(ValueError, match=r"data\.path=.*(must be a regular file|is empty)"):
-        read_texts(tmp_path / name)
+        text_files(tmp_path / name)
 
 
 def test_a_folder_leaves_out_what_has_no_end(tmp_path: Path) -> None:
@@ -140,7 +140,9 @@ def test_a_folder_leaves_out_what_has_no_end(tmp_path: Path) -> None:
     (tmp_path / "zero.txt").symlink_to("/dev/zero")
     (tmp_path / "proc.txt").symlink_to("/proc/self/status")
     (tmp_path / "text.txt").write_text("text")
-    assert {name: str(text) for name, text in read_texts(tmp_path).items()} == {"text.txt": "text"}
+    assert {name: str(text) for name, text in read_texts(text_files(tmp_path)).items()} == {
+        "text.txt": "text"
+    }
 
 
 @pytest.mark.parametrize("at", [0, 15, 16, 17, 40])
@@ -152,7 +154,7 @@ def test_wrong_bytes_are_found_in_any_block(
     content[at] = 0xE9  # begins a character of three bytes
     (tmp_path / "text").write_bytes(content)
     with pytest.raises(ValueError, match=f"byte 0xe9 at offset {at}, line {at // 5 + 1}\\)"):
-        read_texts(tmp_path / "text")
+        read_texts(text_files(tmp_path / "text"))
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +169,9 @@ def test_a_folder_is_one_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(data.textfiles, "MOST_FILES", 2)
     for name in ("a.txt", "b.md"):
         (tmp_path / name).write_text(name)
-    assert list(read_texts(tmp_path)) == ["a.txt", "b.md"]
+    assert list(text_files(tmp_path)) == ["a.txt", "b.md"]
     (tmp_path / "c.py").write_text("c")
     with pytest.raises(ValueError, match="must hold at most 2 "):
-        read_texts(tmp_path)
+        text_files(tmp_path)
     with pytest.raises(ValueError, match=r"data\.path=/: is all there is; give a folder"):
-        read_texts("/")
+        text_files("/")
