@@ -145,9 +145,13 @@ def _end(trained: Trained, config: dict[str, Any]) -> int | None:
 
 
 def encoded(trained: Trained, prompt: str, key: str) -> Tensor:
-    """The prompt in the model's tokens (S,). ValueError where it cannot be."""
+    """The prompt in the model's tokens (S,), behind those that its contexts begin with.
+
+    ValueError where it cannot be.
+    """
     try:
-        return torch.from_numpy(trained.tokenizer.encode(prompt).astype("int64"))
+        ids = trained.tokenizer.encode(prompt).tolist()
+        return torch.tensor([*trained.beginning, *ids], dtype=torch.int64)
     except (ValueError, UnicodeError) as error:
         raise ValueError(f"{key}={_shown(prompt)}: {error}") from error
 

@@ -92,9 +92,17 @@ def test_it_is_trained_on_and_what_came_of_it_is_measured_beside_it(home: Path) 
     assert go_on.returncode == 0, go_on.stderr
     both = "checkpoint=[llama,runs/longer]"
     done = command_here(
-        "evaluate.py", both, "as=columns", *TEXT, *FEW[:3], "methods=[none]", cwd=home
+        "evaluate.py",
+        both,
+        "as=columns",
+        *TEXT,
+        *FEW[:3],
+        "methods=[none]",
+        "output_dir=both",
+        cwd=home,
     )
     assert done.returncode == 0, done.stderr
+    assert list(json.loads((home / "both/models.json").read_text())) == ["llama", "longer"]
 
 
 def test_it_continues_a_prompt(home: Path) -> None:
