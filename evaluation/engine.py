@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
-from evaluation.measures.measure import TOKENS_PER_BATCH, Material, Task
+from evaluation.measures.measure import ON_A_GPU, TOKENS_PER_BATCH, Material, Task
 from evaluation.measures.registry import MEASURES
 from evaluation.plan import Condition, Plan
 from methods.apply import applied
@@ -31,8 +31,8 @@ def run_cells(
     Mode, scaling and all else of the model are afterwards as before. `on_progress` gets the
     (estimated) tokens as they are read.
     """
-    device = next(model.parameters()).device.type
-    size = material.max_tokens_per_batch or TOKENS_PER_BATCH[device]
+    cuda = next(model.parameters()).device.type == "cuda"
+    size = material.max_tokens_per_batch or (ON_A_GPU if cuda else TOKENS_PER_BATCH)
     with _evaluating(model), _beginning(model, material.beginning):
         for condition in todo:
             meter = _Meter(cost(condition, material), on_progress)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Inputs of one forward by default. Larger batches are no faster on a CPU; on a GPU short ones wait
 # for the launches of kernels.
-TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32_768}
+TOKENS_PER_BATCH, ON_A_GPU = 4096, 32_768
 
 
 @dataclass(frozen=True)
