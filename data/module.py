@@ -1,8 +1,9 @@
 """The Lightning data module: corpus, tokenizer and batches behind one object."""
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,7 @@ from common.signals import STOPPING
 from data.batches import batch, count_validation_batches, validation_batch
 from data.cache import check_uncut, map_tokens
 from data.corpora import load_corpus
-from data.documents import TokenDocuments
+from data.documents import TokenDocuments, by_document
 from data.huggingface import located
 from data.known import facts_of
 from data.origin import Origin
@@ -24,7 +25,7 @@ from data.progress import OnProgress, WorkProgress
 from data.recordfiles import TEXT_KEY
 from data.settings import data_problems, task_problems
 from data.tasks import Mixture
-from data.texts import SEPARATOR, joined
+from data.texts import watched
 from data.tokenizers import Tokenizer, build_tokenizer
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -173,7 +174,7 @@ class TextDataModule(L.LightningDataModule):
         def tokens(split: str) -> np.ndarray:
             what = f"Tokenizing the {split} text"
             return map_tokens(
-                lambda: joined(getattr(load(), split), what, on_progress),
+                lambda: _documents(watched(getattr(load(), split), what, on_progress)),
                 getattr(facts, split),
                 tokenizer,
                 split,
@@ -267,9 +268,13 @@ class TextDataModule(L.LightningDataModule):
         return self._of_trainer("global_step", 0) * self._accumulate
 
 
+def _documents(texts: Iterable[Iterable[str]]) -> Iterator[Iterator[str]]:
+    """Every document of texts that may hold many, in blocks; each to be read before the next."""
+    return chain.from_iterable(map(by_document, texts))
+
+
 def _split(tokens: np.ndarray, tokenizer: Tokenizer, documents: int) -> Sequence[np.ndarray]:
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
-    (separator,) = tokenizer.encode(SEPARATOR)
-    return TokenDocuments.between(separator, tokens)
+    return TokenDocuments.between(tokenizer.separator, tokens)
