@@ -9,7 +9,8 @@ from hf.files import CONFIG, read_json
 NAME = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?$")
 # Weights, descriptions and tokenizers; never code, never pickles.
 WANTED = ["*.safetensors", "*.json", "tokenizer.model", "*.txt", "*.jinja"]
-UNWANTED = ["*/*", "*.bin.index.json"]
+# Folders hold the same in other forms, and so does Mistral's consolidated.safetensors.
+UNWANTED = ["*/*", "*.bin.index.json", "consolidated*"]
 
 
 def is_directory(path: str | Path) -> bool:

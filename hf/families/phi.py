@@ -86,5 +86,6 @@ FAMILIES = (
             "original_max_position_embeddings": 4096,
             "tie_word_embeddings": False,
         },
+        harmless=frozenset({"full_attn_mod", "interpolate_factor"}),  # of Phi 4's own code
     ),
 )

@@ -59,8 +59,7 @@ def write_llama(folder: Path, seed: int = 0, dtype: str = "float32", **fields: A
     shape |= {"n_heads": 4, "n_kv_heads": 2, "mlp_hidden": 48, "train_length": LENGTH}
     torch.manual_seed(seed)
     config = TransformerConfig(**(shape | fields), interleaved=False, norm_eps=1e-5)
-    assert config.train_length is not None
     folder.mkdir(parents=True)
-    held = hold(config, config.train_length, "llama", "a test's model")
+    held = hold(config, "llama", "a test's model")
     write(folder, Transformer(config), tokenizer, held, dtype, SAMPLING)
     return folder

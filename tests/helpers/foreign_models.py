@@ -72,6 +72,7 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_bias": False,
     },
     "phi": {**GQA, "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}},
+    "phi-tied": {**GQA, "tie_word_embeddings": True},
     "phi3": {**GQA, "sliding_window": 6},
     "phi3-partial": {**GQA, "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}},
     "cohere": {**GQA, "logit_scale": 0.5, "use_qk_norm": True},

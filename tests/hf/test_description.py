@@ -1,13 +1,17 @@
 """config.json, key by key: what it becomes, and what is refused by name."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import hf
+from commands import ROOT
 from folders import LLAMA, write_config
 from hf.families import FAMILIES
+from hf.scaling_in import COMMON, TYPES
 from model import TransformerConfig
 
 SIZES = {key: value for key, value in LLAMA.items() if key not in ("model_type", "architectures")}
@@ -213,6 +217,53 @@ PUBLISHED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "vocab_size": 32064,
         },
         {"window": 262144, "train_length": 131072},
+    ),
+    "Phi-4-mini": (
+        {
+            "model_type": "phi3",
+            "attention_bias": False,
+            "full_attn_mod": 1,
+            "hidden_act": "silu",
+            "hidden_size": 128,
+            "intermediate_size": 8192,
+            "interpolate_factor": 1,
+            "lm_head_bias": False,
+            "max_position_embeddings": 131072,
+            "mlp_bias": False,
+            "num_attention_heads": 8,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 8,
+            "original_max_position_embeddings": 4096,
+            "partial_rotary_factor": 0.75,
+            "rms_norm_eps": 1e-05,
+            "rope_scaling": {"long_factor": [2] * 6, "short_factor": [1] * 6, "type": "longrope"},
+            "rope_theta": 10000.0,
+            "sliding_window": 262144,
+            "tie_word_embeddings": True,
+            "vocab_size": 200064,
+        },
+        {"fraction": 0.75, "tied_head": True},
+    ),
+    "phi-2": (
+        {
+            "model_type": "phi",
+            "embd_pdrop": 0.0,
+            "hidden_act": "gelu_new",
+            "hidden_size": 2560,
+            "intermediate_size": 10240,
+            "layer_norm_eps": 1e-05,
+            "max_position_embeddings": 2048,
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 32,
+            "partial_rotary_factor": 0.4,
+            "qk_layernorm": False,
+            "resid_pdrop": 0.1,
+            "rope_scaling": None,
+            "rope_theta": 10000.0,
+            "vocab_size": 51200,
+        },
+        {"fraction": 0.4, "head_bias": True, "block": "parallel-shared", "norm_bias": True},
     ),
     "c4ai-command-r7b": (
         {
@@ -467,3 +518,44 @@ def test_a_config_that_is_none(text: str | bytes | None, words: str, tmp_path: P
 def test_a_folder_is_told_by_its_config(tmp_path: Path) -> None:
     assert hf.is_directory(write_config(tmp_path, {"model_type": "anything"}))
     assert not hf.is_directory(tmp_path / "nowhere")
+
+
+def test_a_config_is_read_without_torch(tmp_path: Path) -> None:
+    write_config(tmp_path, LLAMA)
+    code = "import sys, hf; hf.read(sys.argv[1]); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True)
+
+
+ODD = [None, True, False, 0, -1, 1, 2.5, 1e308, 2**70, float("nan"), "", "x", [], [1], ["x"], {}]
+ODD += [{"a": 1}, {"rope_type": 3}, {"type": ["yarn"]}, {"full_attention": []}]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_any_value_of_any_key_is_read_or_refused(model_type: str) -> None:
+    family = FAMILIES[model_type]
+    raw = {**family.defaults, **raw_of(model_type)}
+    raw |= dict.fromkeys(["rope_scaling", "rope_parameters", "layer_types", "text_config"])
+    raw |= dict.fromkeys(["no_rope_layers", "partial_rotary_factor", "rotary_pct", "rope_theta"])
+    raw |= dict.fromkeys(["n_inner", "original_max_position_embeddings", "quantization_config"])
+    for key in raw:
+        for odd in ODD:
+            try:
+                TransformerConfig(**family.read_config({**raw, key: odd}))
+            except ValueError as error:
+                assert str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TYPES)
+def test_any_value_of_any_option_of_a_scaling_is_read_or_refused(kind: str) -> None:
+    options = [*dict.fromkeys(option for _, known in TYPES.values() for option in known), *COMMON]
+    good = {"rope_type": kind, "factor": 2.0, "low_freq_factor": 1, "high_freq_factor": 4}
+    good = {key: value for key, value in good.items() if key in (*TYPES[kind][1], "rope_type")}
+    for key in [*options, "original_max_position_embeddings"]:
+        for odd in ODD:
+            raw = {**raw_of("llama"), "rope_parameters": {**good, key: odd}}
+            try:
+                TransformerConfig(**FAMILIES["llama"].read_config(raw))
+            except ValueError as error:
+                assert str(error)

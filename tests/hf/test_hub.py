@@ -92,6 +92,7 @@ def test_neither_code_nor_pickles_are_asked_for(monkeypatch: pytest.MonkeyPatch)
         *("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
         *("tokenizer.json", "generation_config.json", "modeling.py", "pytorch_model.bin"),
         *("pytorch_model.bin.index.json", "onnx/model.safetensors", "tf_model.h5"),
+        "consolidated.safetensors",
     ]
     kept = filter_repo_objects(
         files,

@@ -129,6 +129,22 @@ def test_nothing_of_a_folder_is_executed(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt_neox", "cohere2", "glm4"])
+def test_on_a_gpu_a_model_has_the_type_of_its_file(model_type: str, tmp_path: Path) -> None:
+    raw = {**LLAMA, "model_type": model_type, "num_key_value_heads": 2, "head_dim": 8}
+    _, stored = tensors(raw)
+    put(tmp_path, {name: x.bfloat16() for name, x in stored.items()}, **raw)
+    on_gpu, single = hf.load(tmp_path, "cuda"), hf.load(tmp_path, "cuda", dtype=torch.float32)
+    assert on_gpu.embedding.weight.dtype == torch.bfloat16
+    with torch.no_grad():
+        expected = hf.load(tmp_path, "cpu")(TOKENS)
+        torch.testing.assert_close(single(TOKENS.cuda()).cpu(), expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            on_gpu(TOKENS.cuda()).cpu().float(), expected, rtol=0.1, atol=0.1
+        )
+
+
 # What is refused
 
 
@@ -150,7 +166,7 @@ def test_tensors_that_are_missing_unknown_or_of_another_shape(tmp_path: Path) ->
     refused(put(tmp_path, {}), "its files lack lm_head.weight, .* and 18 more")
     refused(put(tmp_path, stored, num_hidden_layers=3), "lack model.layers.2.input_layernorm")
     refused(put(tmp_path, stored, num_hidden_layers=1), "have model.layers.1.input_layernorm")
-    refused(put(tmp_path, stored, num_hidden_layers=9999), "lack model.layers.10.")
+    refused(put(tmp_path, stored, num_hidden_layers=999), "lack model.layers.10.")
     refused(put(tmp_path, stored, vocab_size=2**24), r"\[40, 16\], where .* \[16777216, 16\]")
     refused(put(tmp_path, stored, attention_bias=True), "lack model.layers.0.self_attn.k_proj.bias")
 
