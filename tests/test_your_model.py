@@ -36,7 +36,7 @@ def walk(home: Path) -> dict[str, list[str]]:
     """Every command of the page in turn; what each script has printed."""
     (home / "texts").mkdir()
     for name in ("one.txt", "two.md"):
-        write_text(home / "texts" / name, lines=200)
+        write_text(home / "texts" / name, lines=400)
     printed: dict[str, list[str]] = {}
     for script, arguments in COMMANDS:
         for place, here in PLACES.items():
