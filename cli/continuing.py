@@ -102,7 +102,8 @@ class Continuing:
                 )
                 count.batch("" if graph_refusal(model) or not graph else "CUDA graphs")
                 for row, stream in zip(batch, streams, strict=True):
-                    yield row, until(tokenizer.decode_stream(count.tokens(stream)), stops)
+                    new, before = count.tokens(stream), row.tokens.tolist()
+                    yield row, until(tokenizer.decode_stream(new, before), stops)
                     stream.close()  # type: ignore[attr-defined]  # it may have met a stop
 
     def steps(self, rows: list[Row]) -> int:
@@ -136,22 +137,22 @@ def _train_length(trained: Trained) -> int:
 def _end(trained: Trained, config: dict[str, Any]) -> int | None:
     if not config["stop_at_separator"]:
         return None
-    end = getattr(trained.tokenizer, "separator", -1)
+    end = trained.tokenizer.separator
     if end < 0:
         raise ValueError(
             "stop_at_separator=true: the tokenizer has no token that ends a document; give stop="
         )
-    return int(end)
+    return end
 
 
 def encoded(trained: Trained, prompt: str, key: str) -> Tensor:
-    """The prompt in the model's tokens (S,), behind those that its contexts begin with.
+    """The prompt in the model's tokens (S,), with those that it puts before every text.
 
     ValueError where it cannot be.
     """
     try:
         ids = trained.tokenizer.encode(prompt).tolist()
-        return torch.tensor([*trained.beginning, *ids], dtype=torch.int64)
+        return torch.tensor([*trained.tokenizer.beginning, *ids])
     except (ValueError, UnicodeError) as error:
         raise ValueError(f"{key}={_shown(prompt)}: {error}") from error
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from model.transformer import Transformer
 
+MASKED = 1024  # tokens read at once with a mask, which attention makes of queries times keys
+
 
 def can_pad(model: Transformer) -> bool:
     """Whether rows of different lengths can be read together, filled up on the left.
@@ -38,7 +40,12 @@ class Reader:
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Logits (B, V) of the token after the last of `tokens` (B, S)."""
-        length = self.cache.length + tokens.shape[1]
-        mask = None if self.mask is None else self.mask[:, :length]
+        if self.mask is None:
+            return self._read(tokens, None)
+        for part in tokens.split(MASKED, dim=1):
+            logits = self._read(part, self.mask[:, : self.cache.length + part.shape[1]])
+        return logits
+
+    def _read(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         # Past a compiled __call__: the cache's length changes at every step.
         return self.model.forward(tokens, cache=self.cache, mask=mask, logits_to_keep=1)[:, -1]

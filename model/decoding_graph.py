@@ -13,6 +13,7 @@ V vocab_size.
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,10 @@ from model.window_cores import AlibiCore, WindowCore
 LEAST_EXTENT = 256  # slots; fewer are no quicker to attend to
 ALIGNED = 64  # slots; attention kernels want a mask of a multiple of 8
 ORDINARY = (PlainCore, WindowCore, AlibiCore, CappedCore)
+
+
+class NoGraph(UserWarning):
+    """A step could not be captured; it runs all the same, kernel by kernel."""
 
 
 def graph_refusal(model: Transformer) -> str | None:
@@ -106,7 +111,7 @@ class StaticCore(Core):
             precision = torch.promote_types(q.dtype, torch.float32)
             scores = queries.to(precision) @ k.mT.to(precision) / math.sqrt(head_dim)
             y = (capped(scores, self.cap) + bias).softmax(dim=-1).to(v.dtype) @ v
-        return y.view(batch, 1, -1, head_dim)
+        return y.reshape(batch, 1, -1, head_dim)
 
     def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """Not of a step."""
@@ -123,6 +128,7 @@ class GraphReader:
         self.model, self.mask, self.max_length = model, mask, max_length
         self.cache: KVCache | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
+        self.captures = True
         self.extent = 0
 
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -162,9 +168,17 @@ class GraphReader:
         self.extent = min(self.capacity, max(LEAST_EXTENT, _aligned(2 * self.longest)))
         for layer in self.layers:
             layer.extent = self.extent
-        if self.at.is_cuda:
+        if self.at.is_cuda and self.captures:
             self.graph = None  # its memory first
-            self._capture()
+            try:
+                self._capture()
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                torch.cuda.synchronize()
+                self.captures = False
+                reason = str(error).strip().splitlines()[0]
+                warnings.warn(f"decoding without CUDA graphs: {reason}", NoGraph, stacklevel=2)
 
     def _capture(self) -> None:
         stream = torch.cuda.Stream()
@@ -173,7 +187,7 @@ class GraphReader:
             self._step()  # compiles; a step may be repeated, for it writes what it wrote before
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.logits = self._step()
         self.graph = graph
 

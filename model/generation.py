@@ -79,9 +79,10 @@ def generate_batch(
         lines += problems({"seed": seed}, GENERATION)
     refuse(list(dict.fromkeys(lines + prompt_problems(model, prompts, max_new_tokens))))
 
+    known = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
     rows: list[Iterator[int]] = [iter(())] * len(prompts)
     for members in _together(model, prompts):
-        sampler = Sampler(how, [seeds[i] for i in members], vocab_size or model.config.vocab_size)
+        sampler = Sampler(how, [seeds[i] for i in members], known)
         steps = _steps(model, [prompts[i] for i in members], max_new_tokens, sampler, graph)
         batch = _Batch(steps, len(members), end)
         for row, i in enumerate(members):

@@ -8,6 +8,7 @@ from methods.apply import applied
 from methods.method import METHODS, parse_method
 from methods.registry import MAPS
 from model import ScalingConfig, Transformer, TransformerConfig, generate, generate_batch
+from model.decoding_graph import GraphReader, graph_refusal, static_refusal
 
 LENGTH, NEW = 6, 14
 NAMES = ["yarn", "self-extend+logn", "crop", "sinks", "dynamic"]
@@ -60,3 +61,24 @@ def test_crop_goes_past_the_positions_that_were_learned() -> None:
         generate(model, prompt, max_new_tokens=NEW)
     with applied(parse_method("crop"), model, context=4 + NEW, train_length=LENGTH) as ready:
         assert len(list(generate(ready, prompt, max_new_tokens=NEW))) == NEW
+
+
+@pytest.mark.parametrize("name", ["yarn", "ntk+logn"])
+def test_a_static_step_follows_a_scaling(name: str) -> None:
+    model, prompt = make(), torch.tensor([[3, 1, 4, 1]])
+    with applied(parse_method(name), model, context=4 + NEW, train_length=LENGTH), torch.no_grad():
+        assert static_refusal(model) is None
+        read, tokens = GraphReader(model, None, 1, 4 + NEW), prompt
+        for _ in range(NEW):
+            new = read(tokens).argmax(-1, keepdim=True)
+            prompt = torch.cat((prompt, new), dim=1)
+            tokens = new
+        assert torch.equal(prompt[:, 4:], model(prompt[:, :-1])[:, 3:].argmax(-1))
+
+
+def test_what_bends_or_crops_is_decoded_step_by_step() -> None:
+    model, lengths = make(), {"context": 4 + NEW, "train_length": LENGTH}
+    with applied(parse_method("rerope"), model, **lengths) as ready:
+        assert static_refusal(ready) == "a layer attends in a way of its own"
+    with applied(parse_method("crop"), model, **lengths) as ready:
+        assert graph_refusal(ready) == "the end of the text is read anew at every step"

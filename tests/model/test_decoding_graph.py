@@ -7,7 +7,7 @@ import model.decoding_graph
 from commands import some
 from model import ScalingConfig, Transformer, TransformerConfig, generate_batch
 from model.decoding import Reader
-from model.decoding_graph import GraphReader, graph_refusal, static_refusal
+from model.decoding_graph import GraphReader, NoGraph, graph_refusal, static_refusal
 
 VOCAB = 13
 PROMPTS = [torch.tensor(ids) for ids in ([1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2])]
@@ -69,6 +69,22 @@ def test_what_cannot_be_captured_says_why() -> None:
     assert graph_refusal(make()) == "the model is not on a GPU" and static_refusal(make()) is None
     dynamic = make(scaling=ScalingConfig("dynamic", 2.0, 8))
     assert static_refusal(dynamic) == "its frequencies follow the length"
+
+
+@pytest.mark.gpu
+def test_a_step_that_cannot_be_captured_runs_all_the_same(monkeypatch) -> None:
+    net = make("cuda", torch.float32)
+    plain = [list(row) for row in generate_batch(net, PROMPTS, max_new_tokens=9, temperature=0)]
+    forward = net.forward
+
+    def synchronising(tokens: torch.Tensor, *rest: object, **more: object) -> torch.Tensor:
+        assert int(tokens.min()) >= 0
+        return forward(tokens, *rest, **more)
+
+    monkeypatch.setattr(net, "forward", synchronising)
+    given = {"max_new_tokens": 9, "temperature": 0, "graph": True}
+    with pytest.warns(NoGraph, match="decoding without CUDA graphs: "):
+        assert [list(row) for row in generate_batch(net, PROMPTS, **given)] == plain
 
 
 @pytest.mark.gpu
