@@ -41,8 +41,8 @@ def model_card(trained: Trained, held: Held, dtype: str) -> str:
     count = trained.model.num_parameters()
     parts = [
         f"{_HEAD}\n# {name}",
-        f"A decoder-only transformer of {count:,} parameters, trained with Ropewalk and exported "
-        f"as {held.family.architecture} in {dtype}.",
+        f"A decoder-only transformer of {count:,} parameters, exported by Ropewalk as "
+        f"{held.family.architecture} in {dtype}.",
         _table([("", ""), ("", "")], _about(trained, results)),
         *(_reach(extrapolation) if extrapolation else []),
         *([] if results else [_NO_FIGURES]),
@@ -63,17 +63,16 @@ def _measured(trained: Trained) -> tuple[dict[str, Any] | None, dict[str, Any] |
 def _about(trained: Trained, results: dict[str, Any] | None) -> list[tuple[str, str]]:
     """What it was trained on, and how well it did."""
     config, data = trained.model.config, trained.config["data"]
-    text = str(data.get("corpus"))
-    if data.get("path"):
-        text += f", {PurePath(str(data['path'])).name}"  # not where it lies on this machine
     rows = [
-        ("text", text),
         ("tokenizer", f"{trained.tokenizer.name}, {trained.tokenizer.vocab_size:,} tokens"),
         ("position", config.position),
         ("scaling", config.scaling.method),
         ("training length", f"{config.train_length:,} tokens"),
-        ("step", f"{trained.step:,}"),
     ]
+    if data.get("corpus"):  # else the model was trained elsewhere
+        path = data.get("path")  # not where it lies on this machine
+        name = f", {PurePath(str(path)).name}" if path else ""
+        rows = [("text", f"{data['corpus']}{name}"), *rows, ("step", f"{trained.step:,}")]
     if results is not None:
         if results.get("tokens") is not None:
             rows.append(("tokens of the run", f"{results['tokens']:,}"))

@@ -82,6 +82,14 @@ def _layer_types(config: TransformerConfig) -> Raw:
     return {"layer_types": types, "sliding_window": config.window if any(windows) else None}
 
 
+def _check_divides(config: TransformerConfig) -> None:
+    """For families that transformers refuses otherwise, though they have a head_dim."""
+    if config.d_model % config.n_heads:
+        raise ValueError(
+            f"model.d_model={config.d_model} that model.n_heads={config.n_heads} does not divide"
+        )
+
+
 def _either_bias(config: TransformerConfig) -> bool:
     return config.qkv_bias or config.out_bias
 
@@ -90,10 +98,7 @@ def _either_bias(config: TransformerConfig) -> bool:
 
 
 def _llama(config: TransformerConfig, max_length: int) -> Raw:
-    if config.d_model % config.n_heads:
-        raise ValueError(
-            f"model.d_model={config.d_model} that model.n_heads={config.n_heads} does not divide"
-        )
+    _check_divides(config)
     biases = {"attention_bias": _either_bias(config), "mlp_bias": config.mlp_bias}
     return {**_rms(config, max_length), **biases, **_rope(config)}
 
@@ -140,6 +145,7 @@ def _phi3(config: TransformerConfig, max_length: int) -> Raw:
 
 
 def _arcee(config: TransformerConfig, max_length: int) -> Raw:
+    _check_divides(config)
     return {**_apertus(config, max_length), "mlp_bias": config.mlp_bias}
 
 
@@ -165,8 +171,10 @@ def _gemma(config: TransformerConfig, max_length: int) -> Raw:
 
 
 def _gemma2(config: TransformerConfig, max_length: int) -> Raw:
+    _check_divides(config)
     found = _gemma(config, max_length) | _layer_types(config)
     del found["hidden_act"]
+    found["sliding_window"] = config.window or max_length  # asked for even where no layer has one
     scale = config.attention_scale or config.head_width**-0.5
     return found | {
         "hidden_activation": _GATES.get(config.mlp, "gelu_pytorch_tanh"),

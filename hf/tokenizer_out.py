@@ -1,6 +1,7 @@
 """Tokenizers as the files that AutoTokenizer loads: tokenizer.json and tokenizer_config.json.
 
-Every text has the same ids there as here, and every list of ids the same text.
+Every text has the same ids there as here, and every list of ids the same text; those of subwords
+are written as they are, and so may begin a text with a token of their own there.
 """
 
 import json
@@ -20,29 +21,33 @@ def tokenizer_files(tokenizer: Tokenizer, max_length: int) -> dict[str, str]:
         "model_input_names": ["input_ids", "attention_mask"],  # else generate gets types as well
         "clean_up_tokenization_spaces": False,  # it would change the text
     }
-    if special := _separator(tokenizer):
-        config |= {f"{role}_token": special for role in ("bos", "eos", "pad")}
+    description = _description(tokenizer)
+    for role, number in special_ids(tokenizer).items():
+        config[f"{role}_token"] = _name(description, number)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    return {"tokenizer.json": _description(tokenizer), "tokenizer_config.json": text}
+    return {"tokenizer.json": description, "tokenizer_config.json": text}
 
 
-def separator_id(tokenizer: Tokenizer) -> int | None:
-    """The id of the token that stands between documents; None where there is no such token."""
-    token = _separator(tokenizer)
-    if token is None:
-        return None
-    if isinstance(tokenizer, ByteTokenizer | CharTokenizer):
-        return int(tokenizer.encode(token)[0])
-    return int(tokenizer.separator)
+def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    """The ids that begin a text, end it and pad: bos, eos and pad.
+
+    All of them are that of the separator, but for a tokenizer that begins every text with another
+    one by itself. None where nothing stands between documents.
+    """
+    separator = tokenizer.separator
+    if separator < 0:
+        return {}
+    beginning = [*tokenizer.beginning, separator]
+    return {"bos": beginning[0], "eos": separator, "pad": separator}
 
 
-def _separator(tokenizer: Tokenizer) -> str | None:
-    """The token that stands between documents."""
-    if isinstance(tokenizer, ByteTokenizer):
-        return SEPARATOR
-    if isinstance(tokenizer, CharTokenizer):
-        return SEPARATOR if SEPARATOR in tokenizer.characters else None
-    return tokenizer.state()["separator"] or None
+def _name(description: str, number: int) -> str:
+    """The token of an id."""
+    from tokenizers import Tokenizer as Fast
+
+    name = Fast.from_str(description).id_to_token(number)
+    assert name is not None, number
+    return name
 
 
 def _description(tokenizer: Tokenizer) -> str:

@@ -10,7 +10,7 @@ import torch
 from common.files import write_text
 from data import Tokenizer
 from hf.holding import Held
-from hf.tokenizer_out import separator_id, tokenizer_files
+from hf.tokenizer_out import special_ids, tokenizer_files
 from hf.weights_out import save, tensors
 from model import Transformer
 
@@ -28,11 +28,11 @@ def write(
     `dtype`: float32, bfloat16 or float16. `sampling`: the arguments of `model.generate` that
     generation_config.json is to say.
     """
-    separator = separator_id(tokenizer)
-    ids = {"bos_token_id": separator, "eos_token_id": separator}
-    # No pad_token_id: nn.Embedding would stop training the separator, which pads.
-    config = {**held.raw, **ids, "pad_token_id": None, "dtype": dtype}
-    generation = {**_generation(sampling), **ids, "pad_token_id": separator}
+    ids = special_ids(tokenizer)
+    ends = {f"{role}_token_id": ids.get(role) for role in ("bos", "eos")}
+    # No pad_token_id: nn.Embedding would no longer train the token, which ends texts as well.
+    config = {**held.raw, **ends, "pad_token_id": None, "dtype": dtype}
+    generation = {**_generation(sampling), **ends, "pad_token_id": ids.get("pad")}
     _write_json(directory / "config.json", config)
     _write_json(directory / "generation_config.json", generation)
     assert held.config.train_length is not None  # as the family reads it

@@ -75,7 +75,7 @@ def test_the_card_says_what_the_run_measured(tmp_path: Path) -> None:
         "| none | 2.5000 | 2.6000 | 2.7000 |",
         "| yarn | 1.2346 |  | 7.5000 |",
         "- `yarn`: by length",
-        "exported as LlamaForCausalLM in bfloat16",
+        "exported by Ropewalk as LlamaForCausalLM in bfloat16",
     ):
         assert row in card, card
     assert LENGTHS == [32, 64, 128] and "No figures" not in card

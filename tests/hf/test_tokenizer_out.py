@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import ByteTokenizer, CharTokenizer, Tokenizer
-from hf.tokenizer_out import separator_id, tokenizer_files
+from data.subwords import SubwordTokenizer
+from hf.tokenizer_out import special_ids, tokenizer_files
 
 CHARACTERS = "".join(map(chr, range(256))) + "Āé\u0301😀漢\u2028"
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -75,7 +76,7 @@ def test_the_separator_ends_begins_and_pads(of_bytes: Any, of_characters: Any) -
 def test_a_vocabulary_without_the_separator(tmp_path: Path) -> None:
     tokenizer = CharTokenizer("abc")
     found = auto(tmp_path, tokenizer)
-    assert found.eos_token is None and separator_id(tokenizer) is None
+    assert found.eos_token is None and special_ids(tokenizer) == {}
     assert found("cab")["input_ids"] == [2, 0, 1]
 
 
@@ -86,3 +87,41 @@ def test_of_every_family(model_type: str, tmp_path: Path) -> None:
     found = auto(tmp_path, ByteTokenizer(), model_type)
     assert found(text)["input_ids"] == list(text.encode())
     assert found.decode(list(text.encode())) == text
+
+
+@pytest.fixture(scope="module")
+def subwords() -> SubwordTokenizer:
+    """Trained on a line, with a separator that is not its first token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    fast = Tokenizer(models.BPE())
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=290,
+        special_tokens=["<first>", "<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    fast.train_from_iterator(["hello world, the hello of the world"] * 9, trainer)
+    return SubwordTokenizer(fast.to_str(), "<|end|>")
+
+
+def test_subwords_are_written_as_they_are(subwords: SubwordTokenizer, tmp_path: Path) -> None:
+    found, text = auto(tmp_path, subwords), "hello the wörld\n 😀"
+    ids = found(text)["input_ids"]
+    assert ids == subwords.encode(text).tolist() and len(ids) < len(text.encode())
+    assert found.decode(ids) == text
+    assert found.eos_token_id == found.bos_token_id == found.pad_token_id == 1
+    assert found.eos_token == "<|end|>"
+
+
+@pytest.mark.parametrize("text", ["hello wörld Ā\n", "\r\n\t é"])
+def test_what_is_written_is_read_here(text: str, tmp_path: Path) -> None:
+    """As of a model from elsewhere: the same ids, and bytes per token but the separator's."""
+    for name, own in (("a", ByteTokenizer()), ("b", CharTokenizer(CHARACTERS))):
+        (tmp_path / name).mkdir()
+        auto(tmp_path / name, own)
+        read = SubwordTokenizer.from_file(tmp_path / name)
+        assert (read.separator, read.vocab_size) == (0, own.vocab_size)
+        assert read.encode(text).tolist() == own.encode(text).tolist()
+        assert read.token_bytes[1:].tolist() == own.token_bytes[1:].tolist()
