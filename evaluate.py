@@ -19,7 +19,7 @@ SETTINGS = (
 def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
-    from cli.paths import column_problems, text_problems
+    from cli.paths import column_problems, scored_text_problems
     from data.corpora import origin_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
@@ -27,7 +27,7 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
     lines += origin_problems(other) if other else []
-    lines = lines or [*column_problems(config), *text_problems(config)]
+    lines = lines or [*column_problems(config), *scored_text_problems(config)]
     refuse(lines or unread(asked, overrides.typed))
 
     from cli.columns import check_kind, open_columns  # from here on torch is loaded

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from cli.identity import identity, sha256
+from cli.trained import beginning_of
 from common.figures import Formats
 from common.signals import Stopped
 from common.terminal import is_quiet
@@ -48,7 +49,7 @@ def extrapolate(run: Run) -> Extrapolation:
     """
     data, config = run.prepared.data, run.prepared.config
     settings = check_settings(config["data"]["seq_len"], **config["evaluation"])
-    subject = Subject.in_memory(run.best_network())
+    subject = Subject.in_memory(run.best_network(), beginning_of(data.tokenizer, config))
     known = identity(
         [{"sha256": sha256(find_checkpoint(run.directory))}],
         settings,

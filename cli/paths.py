@@ -31,7 +31,7 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     return lines
 
 
-def text_problems(config: dict[str, Any]) -> list[str]:
+def scored_text_problems(config: dict[str, Any]) -> list[str]:
     """A line where the text to score is missing, or would be the one of training.
 
     A model from elsewhere brings none of its own, and the whole of a text is scored only where no

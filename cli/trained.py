@@ -37,8 +37,8 @@ class Trained:
 
     @property
     def beginning(self) -> list[int]:
-        """The tokens that every context begins with, as those of a foreign model's training did."""
-        return getattr(self.tokenizer, "beginning", []) if self.is_foreign else []
+        """The tokens that its contexts begin with, as in the training that it had elsewhere."""
+        return beginning_of(self.tokenizer, self.config, elsewhere=self.is_foreign)
 
     @property
     def evaluations(self) -> Path:
@@ -62,6 +62,16 @@ class Trained:
         if parent.name == "checkpoints":
             return parent.parent
         return run_of(self.path) or parent
+
+
+def beginning_of(
+    tokenizer: Tokenizer, config: dict[str, Any], *, elsewhere: bool = False
+) -> list[int]:
+    """The tokens that a model's contexts begin with: none, where all of its training was here.
+
+    `config`: of its run, which says whether it went on from another model.
+    """
+    return tokenizer.beginning if elsewhere or config.get("init_from") else []
 
 
 def load_trained(path: str, device: torch.device) -> Trained:

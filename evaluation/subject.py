@@ -36,11 +36,12 @@ class Subject:
     is_foreign: bool = False
 
     @classmethod
-    def in_memory(cls, model: nn.Module) -> Subject:
+    def in_memory(cls, model: nn.Module, beginning: Sequence[int] = ()) -> Subject:
         """A model that is there already."""
         weight = next(model.parameters())
         precision = precision_of(weight.device.type, str(weight.dtype).removeprefix("torch."))
-        return cls("model", None, model.config, lambda: model, precision, describe(model))
+        about = describe(model)
+        return cls("model", None, model.config, lambda: model, precision, about, beginning)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
