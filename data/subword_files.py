@@ -40,7 +40,8 @@ def separator_of(description: str, named: str | None) -> str:
         added = [token["content"] for token in content["added_tokens"] if token["special"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""  # no description: whoever makes a tokenizer of it will say so
-    return next((token for token in (named, *ENDS, *BEGINNINGS) if token in added), "")
+    known = ([named] if named else []) + [*ENDS, *BEGINNINGS]
+    return next((token for token in known if token in added), "")
 
 
 def _missing(path: Path) -> str:
