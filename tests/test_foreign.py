@@ -33,7 +33,11 @@ def evaluated(home: Path, *arguments: str) -> tuple[str, dict]:
     return done.stdout, json.loads((directory / "extrapolation.json").read_text())
 
 
-def test_the_whole_of_a_text_is_scored_by_tokens_and_by_bytes(home: Path) -> None:
+def test_the_whole_of_a_text_is_scored_by_tokens_and_by_bytes(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("files.draw_all", "tensorboard.log_figures"):
+        monkeypatch.setattr(f"evaluation.report.{name}", lambda *_: None)
     before = sorted((home / "llama").iterdir())
     measures = ("measures=[loss,passkey]", "trials=11")
     out, result = evaluated(home, "checkpoint=llama", *TEXT, *FEW, *measures)
@@ -52,6 +56,7 @@ def test_the_whole_of_a_text_is_scored_by_tokens_and_by_bytes(home: Path) -> Non
     assert set(result["setting"]) == {"length", "best", "method", "rope_parameters"}
 
 
+@pytest.mark.slow
 def test_all_of_a_text_is_one_document_and_a_tenth_of_it_is_held_out(home: Path) -> None:
     save(home / "own", 0)
     few = ("passages=1", "target_tokens=8", "methods=[none]", "lengths=[7000]", *TEXT)
@@ -72,6 +77,7 @@ def test_it_is_known_by_its_config_and_its_weights(home: Path, tmp_path: Path) -
     assert sha256(other) != sha256(home / "llama")
 
 
+@pytest.mark.slow
 def test_it_is_trained_on_and_what_came_of_it_is_measured_beside_it(home: Path) -> None:
     tiny = [word for word in TINY if not word.startswith("model.")]
     few = ("trainer.max_steps=2", "callbacks=none", "logger=none", "data.path=text.txt")

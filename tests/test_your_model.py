@@ -70,7 +70,11 @@ def test_the_page_has_a_command_for_each_step() -> None:
     assert len(PYTHON) == 1
 
 
-def test_from_a_folder_to_a_table_text_and_an_export(tmp_path: Path) -> None:
+def test_from_a_folder_to_a_table_text_and_an_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("files.draw_all", "tensorboard.log_figures"):  # the slow one below has pictures
+        monkeypatch.setattr(f"evaluation.report.{name}", lambda *_: None)
     write_llama(tmp_path / PLACES["MODEL"])
     check(tmp_path, walk(tmp_path))
 
