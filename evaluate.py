@@ -20,13 +20,13 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
     from cli.paths import column_problems, scored_text_problems
-    from data.corpora import origin_problems
+    from data.mixes import text_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
     config = plain(composed)
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
-    lines += origin_problems(other) if other else []
+    lines += text_problems({**other, "weights": None}) if other else []
     lines = lines or [*column_problems(config), *scored_text_problems(config)]
     refuse(lines or unread(asked, overrides.typed))
 
@@ -80,8 +80,7 @@ def ignored(overrides: Overrides) -> list[str]:
 
     counting = [f"data.{key}" for key in KEYS]
     return [
-        f"{override}: the checkpoint decides that; only where the text comes from counts here: "
-        f"data, {', '.join(counting)}"
+        f"{override}: the checkpoint decides that; only where the text comes from counts here"
         for key, override in overrides.typed.items()
         if key.startswith("data.") and key not in counting
     ]

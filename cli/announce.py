@@ -10,6 +10,7 @@ from common.terminal import say
 from training import Run
 from training.ended import MAX_STEPS
 from training.phases import describe
+from training.prepare import Prepared
 
 
 def announce(run: Run) -> None:
@@ -23,7 +24,7 @@ def announce(run: Run) -> None:
         "run": run.directory,
         "model": f"{prepared.net.num_parameters():,} parameters, position={config['position']}",
         "rope": f"{prepared.backend} backend, asked for: {config['rope']['backend']}",
-        "data": f"{config['data']['corpus']}, {len(prepared.data.train_tokens):,} tokens",
+        "data": f"{_text(prepared)}, {prepared.data.fingerprint['n_train_tokens']:,} tokens",
         "train": f"{config['trainer']['max_steps']:,} steps, {tokens:,} tokens on {device}",
     }
     if run.tensorboards:
@@ -36,6 +37,14 @@ def announce(run: Run) -> None:
         rows["weights"] = f"those of {config['init_from']}, to begin with"
     for line in _lines(rows):
         say(line)
+
+
+def _text(prepared: Prepared) -> str:
+    """The corpus; of a mixture, what each gives of the training windows."""
+    shares = prepared.data.named_shares
+    if len(shares) == 1:
+        return str(prepared.config["data"]["corpus"])
+    return " + ".join(f"{share:.0%} {name}" for name, share in shares.items())
 
 
 def summarize(run: Run, results: dict[str, Any], page: Path) -> None:

@@ -9,6 +9,7 @@ from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
 from cli.parts import part_problems
 from data.settings import data_problems, task_problems
+from data.tokenizer_choice import expected_size
 from evaluation.settings import setting_problems, unread
 from methods.method import check_possible
 from model.config import RULES as MODEL
@@ -40,7 +41,8 @@ def check_values(config: dict[str, Any], overrides: Overrides) -> None:
     evaluation = setting_problems(asked, length, "evaluation.")
     evaluation = evaluation or unread(asked, overrides.typed, "evaluation.")
     ignored = [] if model else _ignored(config, overrides)
-    parts = [*trainer_problems(config["trainer"]), *part_problems(config)]
+    asked_of_data = [] if data or model else _batches(config, overrides)
+    parts = [*trainer_problems(config["trainer"]), *part_problems(config), *asked_of_data]
     keys = key_problems(config, TRAIN | extras.RULES)
     refuse([*keys, *model, *data, *evaluation, *parts, *ignored])
 
@@ -66,7 +68,7 @@ def _too_large(config: dict[str, Any]) -> list[str]:
 
 def model_config(config: dict[str, Any]) -> TransformerConfig:
     """The model's own; the real vocabulary size comes with the text."""
-    return TransformerConfig.from_config(config, vocab_size=256)
+    return TransformerConfig.from_config(config, expected_size(config["data"]))
 
 
 def _impossible_methods(config: dict[str, Any], overrides: Overrides) -> list[str]:
@@ -111,6 +113,29 @@ def _schedule_ignored(config: dict[str, Any], overrides: Overrides) -> list[str]
         f"{typed[-1]}: has no effect, since optimizer.warmup_steps={warmup} last as long as "
         f"trainer.max_steps={steps}; try optimizer.warmup_steps={steps // 10}"
     ]
+
+
+def _batches(config: dict[str, Any], overrides: Overrides) -> list[str]:
+    """What of the batches does not go with the model, or with the number of steps."""
+    data, steps = config["data"], config["trainer"]["max_steps"]
+    lines = [
+        f"data.document_mask=true: cannot go with model.{key}={value}, which reads windows as a "
+        f"whole; leave one of them out"
+        for key in ("crossbatch", "random_positions")
+        if data["document_mask"] and (value := config["model"][key]) is not None
+    ]
+    grows, growing = data["warmup_seq_len"] is not None, data["warmup_steps"]
+    if not grows:
+        lines += [
+            f"{override}: has no effect without data.warmup_seq_len; leave it out"
+            for override in overrides.of("data.warmup_steps")
+        ]
+    elif isinstance(steps, int) and growing >= steps:
+        lines.append(
+            f"data.warmup_steps={growing}: must be below trainer.max_steps={steps}, so that some "
+            f"windows are data.seq_len long; try data.warmup_steps={max(1, steps // 4)}"
+        )
+    return lines
 
 
 def _never_fused(config: dict[str, Any], overrides: Overrides) -> list[str]:

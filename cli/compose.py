@@ -34,6 +34,8 @@ def _at_home(key: str, value: Any) -> Any:
     """A shell leaves `~` as it is in `key=~/texts`: a path begins with the directory it means."""
     if key == "data" and value is not None:
         return {inner: _at_home(f"data.{inner}", of_it) for inner, of_it in value.items()}
+    if key == "data.sources" and isinstance(value, list):
+        return [_at_home("data.path", one) for one in value]
     if key not in PATHS or not isinstance(value, str):
         return value
     return os.path.expanduser(value)

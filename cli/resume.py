@@ -26,6 +26,7 @@ FREE = (
     *("trainer.", "evaluation.", "callbacks.", "checkpoints.", "logger.", "compile", "figures"),
     *("rope.backend", "rope.fused_projection", "data.num_workers", "data.path"),
 )
+SOURCES = "data.sources"  # corpora and paths
 FIXED = ("trainer.accumulate_grad_batches",)
 # They say where a run is or how it began, so they mean nothing for one that is named by its path.
 MEANINGLESS = ("run_dir", "name", "init_from")
@@ -43,6 +44,8 @@ def resumed_config(today: DictConfig, overrides: Overrides, run: Path) -> dict[s
         print(f"resume={run}: left out {', '.join(taken.left_out)}; type it again to have it")
     then, now, config = flatten(saved), flatten(own), taken.config
     for key in typed:
+        if key in (SOURCES, "data.tokenizer") and _same_places(now[key], then.get(key)):
+            continue  # the run's own are absolute
         if is_fixed(key) and now[key] != then.get(key):
             raise UserError(
                 f"{key}={now[key]}: the run began with {then.get(key)}, which cannot change "
@@ -71,9 +74,17 @@ def differs(then: dict[str, Any], now: dict[str, Any], typed: list[str], *, ende
     Of a run that has `ended` nothing may differ; what goes on may change what is free.
     """
     asked = [key for key in typed if ended or is_fixed(key)]
-    return any(now[key] != then.get(key) for key in asked if key != "data.path") or (
-        "data.path" in asked and not _same_place(now["data.path"], then.get("data.path"))
+    places = ("data.path", "data.tokenizer", SOURCES)
+    return any(now[key] != then.get(key) for key in asked if key not in places) or any(
+        not _same_places(now[key], then.get(key)) for key in places if key in asked
     )
+
+
+def _same_places(typed: Any, saved: Any) -> bool:
+    """Whether a path, or a list of them, that was typed is what a run has saved."""
+    if not isinstance(typed, list) or not isinstance(saved, list):
+        return _same_place(typed, saved)
+    return len(typed) == len(saved) and all(map(_same_place, typed, saved))
 
 
 def _same_place(typed: Any, saved: Any) -> bool:

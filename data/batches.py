@@ -3,6 +3,8 @@
 Shapes: B batch_size, S seq_len.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from data.tasks import Mixture
@@ -15,26 +17,45 @@ def batch(
     step: int,
     rank: int = 0,
     *,
-    tokens: np.ndarray,
+    tokens: np.ndarray | Sequence[np.ndarray],
     seq_len: int,
     batch_size: int,
+    shares: Sequence[float] = (1.0,),
     mixture: Mixture | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Micro-batch number `step` of `rank`: windows of `tokens` that start anywhere, uniformly.
 
-    With a `mixture` some of them hold a task besides (`data.tasks`).
-    Returns inputs and targets, int64 (B, S) each, targets one token ahead. Needs at least
-    seq_len + 1 tokens.
+    Of several texts each gives windows by its share, of sum 1. With a `mixture` some windows hold a
+    task besides (`data.tasks`).
+    Returns inputs and targets, int64 (B, S) each, targets one token ahead. Every text needs at
+    least seq_len + 1 tokens.
     """
+    texts = [tokens] if isinstance(tokens, np.ndarray) else tokens
     # Philox turns (key, counter) into random bits by itself, so step and rank simply stand in the
     # counter (its lowest word counts the draws). Raw bits, because numpy promises to keep those
     # alike in all versions, and nothing of what it derives from them; the modulo's bias is 2^-40.
     bits = np.random.Philox(key=seed, counter=[0, 0, rank, step]).random_raw(batch_size)
-    starts = (bits % np.uint64(len(tokens) - seq_len)).astype(np.int64)
-    windows = tokens[starts[:, None] + np.arange(seq_len + 1)].astype(np.int64)  # (B, S + 1)
+    source = chosen_sources(seed, step, rank, batch_size, shares)
+    windows = np.empty((batch_size, seq_len + 1), dtype=np.int64)
+    for i, text in enumerate(texts):
+        starts = (bits[source == i] % np.uint64(len(text) - seq_len)).astype(np.int64)
+        windows[source == i] = text[starts[:, None] + np.arange(seq_len + 1)]
     if mixture is not None:
         mixture.write(windows, seed, step, rank)
     return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
+
+
+def chosen_sources(
+    seed: int, step: int, rank: int, batch_size: int, shares: Sequence[float]
+) -> np.ndarray:
+    """Which of the texts, by their shares, each window of a micro-batch is from: int64 (B,)."""
+    if len(shares) == 1:
+        return np.zeros(batch_size, dtype=np.int64)
+    # Counters with a 0 in this place are those of the starts, with 1 and 2 those of the tasks.
+    words = np.random.Philox(key=seed, counter=[0, 3, rank, step]).random_raw(batch_size)
+    number = (words >> np.uint64(11)) * 2.0**-53  # uniform in [0, 1), exactly
+    # Without the last end, 1 but for rounding; a share of 0 has no room between two ends.
+    return np.searchsorted(np.cumsum(shares)[:-1], number, side="right")
 
 
 def validation_batch(

@@ -12,7 +12,8 @@ from common.terminal import say
 from data.cache import cache_folder, note, noted
 from data.progress import OnProgress, silent
 from data.subwords import SubwordTokenizer
-from data.texts import Text, watched
+from data.texts import SEPARATOR as NUL
+from data.texts import Text, joined
 
 SEPARATOR = "<|endoftext|>"
 DEFAULT_SIZE = 4096
@@ -75,9 +76,9 @@ def train_bpe(texts: Sequence[Text], vocab_size: int, on_progress: OnProgress = 
 
 
 def _pieces(texts: Sequence[Text], on_progress: OnProgress) -> Iterator[str]:
-    for blocks in watched(texts, "Counting words for the tokenizer", on_progress):
-        for block in blocks:
-            yield from (block[at : at + PIECE] for at in range(0, len(block), PIECE))
+    for block in joined(texts, "Counting words for the tokenizer", on_progress):
+        for part in block.split(NUL):
+            yield from (part[at : at + PIECE] for at in range(0, len(part), PIECE))
 
 
 def _recall(kept: object) -> str | None:

@@ -24,7 +24,7 @@ import numpy as np
 from common.files import replacing, write_json
 from data.progress import OnProgress, silent
 from data.stamps import stamp
-from data.texts import BLOCK, SEPARATOR
+from data.texts import BLOCK
 from data.token_ids import token_dtype
 from data.tokenizers import Tokenizer
 
@@ -78,21 +78,20 @@ def noted(path: Path) -> Any:
 
 
 def map_tokens(
-    documents: Callable[[], Iterable[Iterable[str]]],
+    blocks: Callable[[], Iterable[str]],
     sha256: str,
     tokenizer: Tokenizer,
     split: str,
     on_progress: OnProgress = silent,
 ) -> np.ndarray:
-    """The ids of documents, (tokens,), as a read-only memory map of a file in the cache folder.
+    """The ids of a text, (tokens,), as a read-only memory map of a file in the cache folder.
 
-    Between each two stands the tokenizer's separator. The file's name holds the hash of text and
-    tokenizer, so a changed text is another file. Where it is there and whole (see above), the text
-    is not read at all.
+    The file's name holds the hash of text and tokenizer, so a changed text is another file. Where
+    it is there and whole (see above), the text is not read at all.
 
     Args:
-        documents: gives the text, each document in blocks, when it has to be encoded.
-        sha256: the text's own, in UTF-8, with a SEPARATOR between each two documents.
+        blocks: gives the text, with a SEPARATOR between documents, when it has to be encoded.
+        sha256: the text's own, in UTF-8.
         on_progress: is told of the reading of a large file.
 
     Raises:
@@ -106,7 +105,7 @@ def map_tokens(
     if (tokens := _whole(path, dtype, on_progress)) is not None:
         return tokens
     with write_cached(path) as file:
-        _write(file, documents(), sha256, tokenizer)
+        _write(file, blocks(), sha256, tokenizer)
     tokens = _whole(path, dtype, on_progress)
     if tokens is None:
         raise OSError(errno.EIO, "what was written cannot be read back", str(path))
@@ -136,13 +135,17 @@ def _key(sha256: str, tokenizer: Tokenizer) -> str:
     return key.hexdigest()[:32]
 
 
-def _write(
-    file: BinaryIO, documents: Iterable[Iterable[str]], sha256: str, tokenizer: Tokenizer
-) -> None:
+def _write(file: BinaryIO, blocks: Iterable[str], sha256: str, tokenizer: Tokenizer) -> None:
     """Write a token file part by part. ValueError if the text is not that of the hash."""
     text, digest = hashlib.sha256(), hashlib.sha256()
     file.write(bytes(DIGEST_BYTES))  # filled in at the end
-    for ids in tokenizer.encode_documents(_hashed(documents, text)):
+
+    def read() -> Iterator[str]:
+        for block in blocks:
+            text.update(block.encode("utf-8"))
+            yield block
+
+    for ids in tokenizer.encode_blocks(read()):
         digest.update(ids.data)
         file.write(ids.data)
     if text.hexdigest() != sha256:
@@ -151,18 +154,6 @@ def _write(
         )
     file.seek(0)
     file.write(digest.digest())
-
-
-def _hashed(documents: Iterable[Iterable[str]], text: "hashlib._Hash") -> Iterator[Iterator[str]]:
-    """The documents, every block of which is added to a hash when it is taken."""
-
-    def of(number: int, document: Iterable[str]) -> Iterator[str]:
-        text.update(SEPARATOR.encode() if number else b"")
-        for block in document:
-            text.update(block.encode("utf-8"))
-            yield block
-
-    return (of(number, document) for number, document in enumerate(documents))
 
 
 def _whole(path: Path, dtype: np.dtype, on_progress: OnProgress) -> np.ndarray | None:

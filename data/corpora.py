@@ -5,6 +5,7 @@ shakespeare  tiny Shakespeare (a pinned download), split at 90 % of the characte
 books        seven public-domain novels (pinned downloads), split by novel
 text         the user's own file, folder or glob: texts and files of records (`data.recordfiles`)
 huggingface  a data set on this machine, or of the Hugging Face Hub (`data.huggingface`)
+mix          several of these, each split by itself (`data.sources`)
 
 No text but those of the pinned files and the standard library is ever in memory as a whole.
 """
@@ -28,6 +29,8 @@ from data.recordfiles import TEXT_KEY, RecordFile
 from data.textfiles import read_texts, text_files
 from data.texts import SEPARATOR, Text, rejoined
 from data.userfiles import UserFile, told_of_bytes, untold
+
+MIX = "mix"
 
 T = TypeVar("T", Text, str)  # what can be split: it has a length, and stretches
 
@@ -83,6 +86,17 @@ def corpus_problems(name: Any, path: Any) -> list[str]:
     return []
 
 
+def source_of(typed: str) -> tuple[str, str | None]:
+    """Corpus and path of one of `data.sources`.
+
+    It is a corpus's name, a path to the user's own text, or huggingface:PATH.
+    """
+    corpus, colon, path = typed.partition(":")
+    if colon and corpus == "huggingface":
+        return corpus, path
+    return (typed, None) if typed in CORPORA else ("text", typed)
+
+
 def _not_a_url(url: str) -> str:
     scheme, _, rest = url.partition("://")
     name = Path(re.split("[?#]", rest)[0]).name or "notes.txt"
@@ -101,7 +115,7 @@ def load_corpus(
 ) -> Corpus:
     """Load a corpus by its name; `on_progress` is told what takes long.
 
-    `path` is for `text` and `huggingface` alone, and so are `keys`, the others of a `Origin`.
+    `path` is for `text` and `huggingface` alone; `keys` are the others of an `Origin`.
 
     Raises:
         ValueError: unknown name, wrong path or key, unusable text, failed download.
@@ -204,6 +218,17 @@ def _python_source(file: Path) -> str:
     return "" if SEPARATOR in text else text
 
 
+def _mix(origin: Origin, on_progress: OnProgress) -> dict[str, list[Text]]:
+    """All splits of the sources, one source after the other."""
+    splits: dict[str, list[Text]] = {"train": [], "validation": [], "report": []}
+    for typed in origin.sources or ():
+        name, path = source_of(typed)
+        corpus = load_corpus(name, path=path, on_progress=on_progress)
+        for split, texts in splits.items():
+            texts += getattr(corpus, split)
+    return splits
+
+
 def _shakespeare(on_progress: OnProgress, **_: Any) -> dict[str, list[Text]]:
     """Tiny Shakespeare, one document; training on its first 90 % is nanoGPT's split."""
     (file,) = pinned_files("shakespeare")
@@ -271,4 +296,5 @@ CORPORA: dict[str, Callable[..., dict[str, list[Text]]]] = {
     "books": _books,
     "text": _text,
     "huggingface": _huggingface,
+    MIX: _mix,
 }

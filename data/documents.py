@@ -5,8 +5,9 @@ as they are needed, so that millions of them take no more memory than ten.
 """
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from typing import overload
 
 import numpy as np
@@ -94,6 +95,30 @@ class TokenDocuments(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return TokenDocuments(self._tokens, starts, ends)
         return self._tokens[starts:ends]
+
+
+class Chained(Sequence[np.ndarray]):
+    """The documents of several sequences, one sequence after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[np.ndarray]]) -> None:
+        """Nothing of the parts is copied."""
+        self._parts, self._ends = parts, [*accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[np.ndarray]: ...
+
+    def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
+        number = range(len(self))[index]
+        if isinstance(number, range):
+            return [self[i] for i in number]
+        part = bisect_right(self._ends, number)
+        return self._parts[part][number - self._ends[part]]
 
 
 def _is_for_validation(number: int) -> bool:

@@ -1,6 +1,6 @@
 """Where a text comes from: the keys under `data` that say so, and what they must be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +18,7 @@ class Origin:
     name: str | None = None  # what data=huggingface alone has: the configuration of the data set
     split: str | None = None  # one of its splits; None: train, or the only one
     documents: int | None = None  # no more than so many of them, from the first on
+    sources: Sequence[str] | None = None  # what data=mix alone has: corpora and paths
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Origin":

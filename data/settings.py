@@ -3,22 +3,36 @@
 from collections.abc import Mapping
 from typing import Any
 
-from common.rules import at_least, broken_keys, integer, optional, problems, unknown
-from data.corpora import origin_problems
-from data.origin import KEYS as SOURCE
+from common.rules import (
+    BOOLEAN,
+    at_least,
+    broken_keys,
+    integer,
+    optional,
+    problems,
+    unknown,
+)
+from data.mixes import text_problems
+from data.origin import KEYS as ORIGIN
 from data.tasks import KINDS, share_problems
-from data.tokenizers import TOKENIZER
+from data.tokenizer_choice import tokenizer_problems
+from data.warmup import growth_problems
 
 RULES = {
     "data.seq_len": at_least(1, 256),
     "data.batch_size": at_least(1, 8),
     "data.num_workers": integer(0, 256, 0),
     "data.val_tokens": optional(at_least(2, 65536)),
-    **TOKENIZER,
+    "data.document_mask": BOOLEAN,
+    "data.warmup_seq_len": optional(at_least(1, 64)),
+    "data.warmup_steps": at_least(1, 100),
     "seed": at_least(0, 0),
 }
 # Of the config group `data`, beside the shares of tasks
-KEYS = (*SOURCE, "tokenizer", "seq_len", "batch_size", "val_tokens", "num_workers")
+KEYS = (
+    *(*ORIGIN, "weights", "tokenizer", "vocab_size", "seq_len", "batch_size", "val_tokens"),
+    *("document_mask", "warmup_seq_len", "warmup_steps", "num_workers"),
+)
 
 
 def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
@@ -27,10 +41,12 @@ def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
     All of them are given, but for those of a source that not every corpus has.
     """
     values = {f"data.{key}": settings[key] for key in settings if key in KEYS} | {"seed": seed}
-    lines = problems(values, RULES)
+    lines = problems(values, RULES) + tokenizer_problems(settings)
     if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])
-    return lines + origin_problems(settings)
+    if not {"data.seq_len", "data.warmup_seq_len"} & broken_keys(values, RULES):
+        lines += growth_problems(settings)
+    return lines + text_problems(settings)
 
 
 def task_problems(settings: Mapping[str, Any]) -> list[str]:
@@ -45,7 +61,18 @@ def task_problems(settings: Mapping[str, Any]) -> list[str]:
     sizes = {f"data.{key}": settings[key] for key in ("seq_len", "batch_size")}
     if problems(sizes, RULES):
         return []  # the shares depend on them
-    return share_problems(shares, settings["seq_len"], settings["batch_size"])
+    lines = share_problems(shares, settings["seq_len"], settings["batch_size"])
+    return lines or _short_problems(shares, settings["warmup_seq_len"])
+
+
+def _short_problems(shares: Mapping[str, Any], shortest: int | None) -> list[str]:
+    """A line for each task that the first windows, which grow, have no room for."""
+    return [
+        f"data.warmup_seq_len={shortest}: must be at least {KINDS[key].least} with "
+        f"data.{key}={share}, whose task is that long; try data.warmup_seq_len=null"
+        for key, share in shares.items()
+        if share and shortest is not None and shortest < KINDS[key].least
+    ]
 
 
 def _length_problems(seq_len: int, val_tokens: int | None) -> list[str]:

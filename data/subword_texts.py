@@ -41,7 +41,7 @@ def texts_of_tokens(library: "LibraryTokenizer", vocab_size: int) -> list[bytes]
 
 def decoder_kinds(description: Mapping[str, Any]) -> set[str]:
     """The names of a tokenizer.json's decoders, those within a sequence too."""
-    return set(_kinds(description["decoder"]))
+    return set(_kinds(description.get("decoder")))
 
 
 def _kinds(decoder: Mapping[str, Any] | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ a user's file is encoded as the letters that it is made of.
 """
 
 import codecs
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data.subword_blocks import encode_documents
+from data.subword_blocks import documents_in, encode_documents
 from data.subword_files import read_files, separator_of
 from data.subword_texts import UNREADABLE, decoder_kinds, texts_of_tokens
 from data.token_ids import checked, token_dtype
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as LibraryTokenizer
 
 MOST_IDS = 2**32  # of the library's own kind
+# What normalizers are known to change, in letters, spaces and characters that few texts have
+PROBE = "\u00c4rger, THE na\u00efve \ufb01x:\n\n\tif x  == '1\u00bd':\r\n  \u20ac \U0001f600 "
 HIDDEN = "\ufdd0"  # no character of any text
 
 
@@ -46,7 +49,7 @@ class SubwordTokenizer:
             ValueError: no description that the library can use. `where` begins its text.
         """
         content = _parse(description, where)
-        self._json = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        self._json = json.dumps(content, separators=(",", ":"))
         self._whole = _library(self._json, where)
         self._encoder = _library(json.dumps(_for_text(content)), where)
         vocabulary = self._whole.get_vocab(with_added_tokens=True)
@@ -101,6 +104,11 @@ class SubwordTokenizer:
         return table
 
     @cached_property
+    def is_lossy(self) -> bool:
+        """Whether texts come back otherwise than they were: without case, accents or spaces."""
+        return self.decode(self.encode(PROBE)) != PROBE
+
+    @cached_property
     def beginning(self) -> list[int]:
         """The special tokens that the tokenizer itself puts before a text, such as Llama's <s>."""
         plain, whole = (
@@ -114,13 +122,13 @@ class SubwordTokenizer:
         (encoding,) = self._encode([text])
         return self._numbers[encoding.ids]
 
-    def encode_documents(self, documents: Iterable[Iterable[str]]) -> Iterator[np.ndarray]:
-        """The ids of each document, one after the other, with the separator between each two.
+    def encode_blocks(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """The ids of a text that comes in blocks, in parts; its documents one by one.
 
-        A document of any length takes no more memory than a few of its blocks.
+        It may have any length: no more than a few of its blocks are in memory.
         """
         ended = False
-        for ids in encode_documents(self._encode, documents):
+        for ids in encode_documents(self._encode, documents_in(blocks)):
             if ended:
                 yield self._of_separator()
             ended = not ids
@@ -177,20 +185,23 @@ class SubwordTokenizer:
         lost = inside.removesuffix(text)
         return text if lost.isspace() else inside
 
+    @property
+    def sha256(self) -> str:
+        """Of its state: which tokenizer it is."""
+        return hashlib.sha256(json.dumps(self.state(), sort_keys=True).encode()).hexdigest()
+
     def state(self) -> dict[str, str]:
         """The content of a tokenizer.json, and the separator's token."""
         return {"name": self.name, "json": self._json, "separator": self._separator}
 
 
 def _parse(description: str, where: str) -> dict[str, Any]:
-    """The content of a tokenizer.json in the library's own form, all of whose ids are the text's.
+    """The content of a tokenizer.json, all of whose ids are the text's. ValueError if damaged.
 
     The same text must always give the same ids: nothing is cut off, added or drawn at random.
     """
-    library = _library(description, where)
-    library.no_truncation()
-    library.no_padding()
-    content = json.loads(library.to_str())
+    _library(description, where)
+    content = json.loads(description) | {"truncation": None, "padding": None}
     if wrong := UNREADABLE & decoder_kinds(content):
         raise ValueError(f"{where}: its decoder {wrong.pop()} does not tell which text a token is")
     if content["model"].get("dropout"):
@@ -204,15 +215,15 @@ def _for_text(content: dict[str, Any]) -> dict[str, Any]:
     Without those that are added, also where the model itself has them among its words: there they
     get names that no text has. Without what is put around a text.
     """
-    added, model = content["added_tokens"], dict(content["model"])
-    special = {token["content"] for token in added if token["special"]}
+    added, model = content.get("added_tokens") or [], dict(content["model"])
+    special = {token["content"] for token in added if token.get("special")}
     special -= {model.get("unk_token")}
     words = model["vocab"]
-    if model["type"] == "Unigram":
+    if isinstance(words, list):  # Unigram's
         model["vocab"] = [[_hidden(word, special), score] for word, score in words]
-    elif model["type"] != "BPE":  # whose words are joined from letters, as merges say
+    elif "merges" not in model:  # as BPE has, whose words are joined from letters
         model["vocab"] = {_hidden(word, special): number for word, number in words.items()}
-    plain = [token for token in added if not token["special"]]
+    plain = [token for token in added if not token.get("special")]
     return content | {"added_tokens": plain, "model": model, "post_processor": None}
 
 

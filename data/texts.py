@@ -65,27 +65,12 @@ def joined(
 
     `on_progress` is told how many of their characters have been worked on, as `what`.
     """
-    for number, blocks in enumerate(watched(texts, what, on_progress)):
-        if number:
-            yield SEPARATOR
-        yield from blocks
-
-
-def watched(
-    texts: Iterable[Text], what: str, on_progress: OnProgress = silent
-) -> Iterator[Iterator[str]]:
-    """The blocks of each of `texts`, to be taken in order.
-
-    `on_progress` is told how many of their characters have been worked on, as `what`.
-    """
     texts = list(texts)
     done, total = 0, sum(map(len, texts))
-
-    def blocks(text: Text) -> Iterator[str]:
-        nonlocal done
+    for number, text in enumerate(texts):
+        if number:
+            yield SEPARATOR
         for block in text:
             yield block
             done += len(block)
             on_progress(what, done, total)
-
-    return map(blocks, texts)

@@ -5,9 +5,8 @@ text in blocks as it does the whole.
 """
 
 import codecs
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -46,10 +45,11 @@ class Tokenizer(Protocol):
         """Token ids of `text`, an unsigned integer array (tokens,), without special tokens."""
         ...
 
-    def encode_documents(self, documents: Iterable[Iterable[str]]) -> Iterator[np.ndarray]:
-        """The ids of documents that come in blocks, in parts, with a separator between each two.
+    def encode_blocks(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """The ids of a text that comes in blocks, in parts in `token_dtype`.
 
-        The ids of a document are those of `encode` of the whole of it, in `token_dtype`.
+        A SEPARATOR in the text ends a document: it becomes `separator`, and what is on either side
+        has the ids that `encode` gives for the whole of it.
         """
         ...
 
@@ -96,9 +96,9 @@ class ByteTokenizer:
                 "surrogate pair, which is no text by itself; the text must be valid Unicode"
             ) from error
 
-    def encode_documents(self, documents: Iterable[Iterable[str]]) -> Iterator[np.ndarray]:
-        """A part for each block, and for each separator."""
-        return _by_blocks(self.encode, documents)
+    def encode_blocks(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """A part for each block."""
+        return _by_blocks(self.encode, blocks)
 
     def decode(self, ids: ArrayLike) -> str:
         """Text of the bytes `ids`; bytes that are not UTF-8 become U+FFFD."""
@@ -174,9 +174,9 @@ class CharTokenizer:
             )
         return ids.astype(token_dtype(self.vocab_size))
 
-    def encode_documents(self, documents: Iterable[Iterable[str]]) -> Iterator[np.ndarray]:
-        """A part for each block, and for each separator."""
-        return _by_blocks(self.encode, documents)
+    def encode_blocks(self, blocks: Iterable[str]) -> Iterator[np.ndarray]:
+        """A part for each block."""
+        return _by_blocks(self.encode, blocks)
 
     def decode(self, ids: ArrayLike) -> str:
         """Text of `ids`; ValueError for an id outside the vocabulary."""
@@ -192,16 +192,15 @@ class CharTokenizer:
 
 
 TOKENIZERS = (ByteTokenizer.name, CharTokenizer.name)
-TOKENIZER = {"data.tokenizer": one_of(TOKENIZERS, "byte")}
 
 
 def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer `name` for these texts, all that it will have to encode.
+    """The tokenizer `name`, byte or char, for these texts, all that it will have to encode.
 
     Raises:
         ValueError: no such tokenizer, or texts that it cannot be built on.
     """
-    refuse(problems({"data.tokenizer": name}, TOKENIZER))
+    _check_name(name, TOKENIZERS)
     if name == ByteTokenizer.name:
         return ByteTokenizer()
     return CharTokenizer(set().union(*texts))
@@ -209,10 +208,7 @@ def build_tokenizer(name: str, texts: Iterable[str]) -> Tokenizer:
 
 def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
     """The tokenizer whose `state()` this is; ValueError for a name that there is not."""
-    names = (ByteTokenizer.name, CharTokenizer.name, SubwordTokenizer.name)
-    refuse(
-        problems({"data.tokenizer": state.get("name")}, {"data.tokenizer": one_of(names, "byte")})
-    )
+    _check_name(state.get("name"), (*TOKENIZERS, SubwordTokenizer.name))
     if state["name"] == ByteTokenizer.name:
         return ByteTokenizer()
     if state["name"] == SubwordTokenizer.name:
@@ -220,26 +216,29 @@ def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
     return CharTokenizer(state["characters"])
 
 
+def _check_name(name: object, names: Sequence[str]) -> None:
+    refuse(problems({"data.tokenizer": name}, {"data.tokenizer": one_of(names, "byte")}))
+
+
 def encode_whole(tokenizer: Tokenizer, blocks: Iterable[str]) -> np.ndarray:
     """All ids of a text that comes in blocks, (tokens,): in memory, and the text is not."""
     ids = bytearray()
-    for part in tokenizer.encode_documents([blocks]):
+    for part in tokenizer.encode_blocks(blocks):
         ids += part.data
     return np.frombuffer(ids, dtype=token_dtype(tokenizer.vocab_size))
 
 
 def _by_blocks(
-    encode: Callable[[str, int], np.ndarray], documents: Iterable[Iterable[str]]
+    encode: Callable[[str, int], np.ndarray], blocks: Iterable[str]
 ) -> Iterator[np.ndarray]:
-    """Where no token stands for more than a character, block by block as they come.
+    """Where no token stands for more than a character, the blocks as they come.
 
     `encode`: of a block, behind so many characters.
     """
     before = 0
-    for number, document in enumerate(documents):
-        for block in chain([SEPARATOR] if number else [], document):
-            yield np.ascontiguousarray(encode(block, before))
-            before += len(block)
+    for block in blocks:
+        yield np.ascontiguousarray(encode(block, before))
+        before += len(block)
 
 
 def code_points(text: str) -> np.ndarray:

@@ -45,13 +45,15 @@ class CrossBatchAttention(RoPEAttention):
         *,
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """(B, S, C) -> (B, S, C) as `RoPEAttention`; passages are read as one in training alone.
 
         Raises ValueError where B is no multiple of 2 G then.
         """
-        if not self.training or self.passages == 1 or mask is not None or cache is not None:
-            return super().forward(x, mask, positions=positions, cache=cache)
+        whole = mask is not None or cache is not None or cu_seqlens is not None
+        if not self.training or self.passages == 1 or whole:
+            return super().forward(x, mask, positions=positions, cache=cache, cu_seqlens=cu_seqlens)
         if x.shape[0] % (2 * self.passages):
             raise ValueError(
                 f"tokens: a batch in training must be a multiple of 2 x model.crossbatch="

@@ -19,6 +19,13 @@ from model.cores import Call, Core, PlainCore
 from model.frequencies import rope_frequencies
 from model.layers import EMBEDDED
 from model.norms import HeadNorm, relative_scale
+from model.packed_cores import (
+    attend_in_documents,
+    check_cu_seqlens,
+    keys_seen,
+    length_read,
+    positions_in,
+)
 from model.phases import WithPhases, follow_parameters
 from model.sharpening import ScalableSoftmax, log_n_scaled
 from model.window_cores import AlibiCore, WindowCore
@@ -148,6 +155,7 @@ class RoPEAttention(WithPhases):
         *,
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """Attend within x (B, S, C), and to what `cache` holds; returns (B, S, C).
 
@@ -155,6 +163,8 @@ class RoPEAttention(WithPhases):
         broadcasts to (B, H, S, T), so a padding mask (B, T) goes in as mask[:, None, None, :].
         Joined with `causal` by AND; a query that may attend to nothing gets zeros.
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
+        `cu_seqlens`: (documents + 1,) integers, for a batch of one packed row: where each document
+            begins, and their end. They are read as if each stood alone.
         Raises ValueError for an x or a mask of another shape.
         """
         if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != self.d_model:
@@ -162,6 +172,8 @@ class RoPEAttention(WithPhases):
             raise ValueError(f"x: must be (batch, seq_len, {self.d_model}); got {got}")
         if not (mask is None or isinstance(mask, Tensor)):
             raise ValueError(f"mask: must be a tensor or None; got {type(mask).__name__}")
+        if cu_seqlens is not None:
+            return self._packed(x, cu_seqlens, mask, positions, cache)
         past = 0 if cache is None else cache.length
         at = positions
         if past and positions is None:
@@ -174,8 +186,19 @@ class RoPEAttention(WithPhases):
         y = self.core(q, k, v, Call(mask, positions, cache, dropout))  # (B, S, H, D)
         return self.out(y.flatten(-2))
 
+    def _packed(self, x: Tensor, cu_seqlens: Tensor, *others: object) -> Tensor:
+        """`forward` of a packed row (1, T, C), which takes none of the other arguments."""
+        check_cu_seqlens(cu_seqlens, x)
+        if any(given is not None for given in others):
+            raise ValueError("cu_seqlens: are given without mask, positions and cache")
+        length = length_read(cu_seqlens, x.shape[1], self.by_length)
+        q, k, v = self._project(x, None, length, cu_seqlens)
+        q = self._sharpen(q, positions_in(cu_seqlens, x.shape[1]), 0, None, cu_seqlens)
+        dropout = self.dropout if self.training else 0.0
+        return self.out(attend_in_documents(self.core, q, k, v, cu_seqlens, dropout).flatten(-2))
+
     def _project(
-        self, x: Tensor, positions: Tensor | None, length: int
+        self, x: Tensor, positions: Tensor | None, length: int, cu_seqlens: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, D), k and v (B, S, Hk, D), normalised, and rotated if the core does not.
 
@@ -191,6 +214,7 @@ class RoPEAttention(WithPhases):
                 q,
                 k,
                 positions=positions,
+                cu_seqlens=cu_seqlens,
                 phases=phases,
                 interleaved=self.interleaved,
                 attention_factor=attention_factor,
@@ -202,6 +226,7 @@ class RoPEAttention(WithPhases):
             self.n_heads,
             self.n_kv_heads,
             positions=positions,
+            cu_seqlens=cu_seqlens,
             phases=phases,
             interleaved=self.interleaved,
             attention_factor=attention_factor,
@@ -227,14 +252,21 @@ class RoPEAttention(WithPhases):
         return q, k, v
 
     def _sharpen(
-        self, q: Tensor, positions: Tensor | None, past: int, mask: Tensor | None = None
+        self,
+        q: Tensor,
+        positions: Tensor | None,
+        past: int,
+        mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
         """q (B, S, H, D) with the layer's own scale, and scores that grow with the keys seen."""
         if self.relative_scale != 1:
             q = q * self.relative_scale
         if self.score_train_length is not None:
             q = log_n_scaled(q, positions, self.score_train_length)
-        if self.ssmax is not None:
+        if self.ssmax is not None and cu_seqlens is not None:
+            q = self.ssmax.scaled(q, keys_seen(cu_seqlens, q.shape[1], self.causal)[:, None])
+        elif self.ssmax is not None:
             q = self.ssmax(q, past, past + q.shape[1], self.causal, mask)
         return q
 

@@ -69,10 +69,13 @@ class Block(nn.Module):
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
         mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
     ) -> Tensor:
-        """(B, S, C) -> (B, S, C); `mask` as `RoPEAttention.forward` takes it."""
+        """(B, S, C) -> (B, S, C); the others as `RoPEAttention.forward` takes them."""
         before = x if self.kind == "post" else self.attention_norm(x)
-        attended = self.attention(before, mask, positions=positions, cache=cache)
+        attended = self.attention(
+            before, mask, positions=positions, cache=cache, cu_seqlens=cu_seqlens
+        )
         if self.kind.startswith("parallel"):
             beside = before if self.mlp_norm is None else self.mlp_norm(x)
             return x + self.dropout(attended) + self.dropout(self.mlp(beside))

@@ -37,6 +37,10 @@ class ScalableSoftmax(nn.Module):
         seen = (seen if causal else torch.full_like(seen, n_keys))[:, None]  # (S, 1)
         if mask is not None:
             seen = _allowed(mask, q, past, n_keys, causal)
+        return self.scaled(q, seen)
+
+    def scaled(self, q: Tensor, seen: Tensor) -> Tensor:
+        """q (B, S, H, D) times s · ln(n), n the keys that each query sees: (S, 1) or (B, S, 1)."""
         dtype = torch.promote_types(self.scale.dtype, torch.float32)  # bfloat16 counts to 256
         factor = seen.to(dtype).log() * self.scale.to(dtype)  # (S, H) or (B, S, H)
         return q * factor[..., None].to(q.dtype)

@@ -19,6 +19,7 @@ from model.cache import KVCache
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 from model.norms import capped, make_norm
+from model.packed_cores import check_cu_seqlens, positions_in
 from model.phases import WithPhases
 from model.positions import LearnedPositions, position_embedding
 from model.registry import check_registered, training_positions
@@ -97,6 +98,7 @@ class Transformer(nn.Module):
         cache: KVCache | None = None,
         *,
         mask: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
         logits_to_keep: int | None = None,
     ) -> Tensor:
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
@@ -105,6 +107,9 @@ class Transformer(nn.Module):
         what `cache` holds. With a cache, `tokens` are the new ones alone and are added to it.
         `mask` (B, T), T tokens so far with those in the cache: 0 where a token only fills its row
         up, as on the left of a shorter prompt; positions then count the others.
+        `cu_seqlens`: (documents + 1,) integers, for `tokens` (1, T) that pack several documents:
+        where each begins, and their end (`model/packed_cores.py`). Each is read as if it stood
+        alone, its positions counted from 0.
         `logits_to_keep`: of the last so many tokens alone; None: of all.
         Raises ValueError for a mask of another shape, and for a position that position=learned has
         no vector for.
@@ -118,15 +123,20 @@ class Transformer(nn.Module):
             if positions is None:
                 positions = (mask != 0).cumsum(-1)[:, past:].sub(1).clamp(min=0)  # (B, S)
             mask = mask[:, None, None, :]
-        positions = self._positions(tokens, positions, cache)
+        if cu_seqlens is None:
+            positions = self._positions(tokens, positions, cache)
+        else:
+            self._check_packed(tokens, cu_seqlens, mask, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
         if self.config.embedding_scale is not None:
             x = x * self.config.embedding_scale
         if self.position_embedding is not None:
-            x = self.position_embedding(x, positions)
+            at = positions if cu_seqlens is None else positions_in(cu_seqlens, tokens.shape[1])
+            x = self.position_embedding(x, at)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, positions, None if cache is None else cache.layers[i], mask)
+            layer_cache = None if cache is None else cache.layers[i]
+            x = block(x, positions, layer_cache, mask, cu_seqlens)
         assert logits_to_keep is None or logits_to_keep > 0, logits_to_keep
         return self._logits(x if logits_to_keep is None else x[:, -logits_to_keep:])
 
@@ -136,6 +146,17 @@ class Transformer(nn.Module):
         if self.config.logit_scale is not None:
             logits = logits * self.config.logit_scale
         return capped(logits, self.config.logit_softcap)
+
+    def _check_packed(self, tokens: Tensor, cu_seqlens: Tensor, *others: object) -> None:
+        """ValueError where the documents of a packed row (1, T) cannot be read."""
+        check_cu_seqlens(cu_seqlens, tokens)
+        if any(given is not None for given in others):
+            raise ValueError("cu_seqlens: are given without mask, positions and cache")
+        if self.training and self.config.random_positions is not None:
+            raise ValueError("cu_seqlens: count positions; train without model.random_positions")
+        learned = self.position_embedding
+        if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+            learned.check_length(int(cu_seqlens.diff().max()))
 
     def _positions(
         self, tokens: Tensor, positions: Tensor | None, cache: KVCache | None

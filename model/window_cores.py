@@ -71,7 +71,7 @@ class AlibiCore(Core):
             slopes = alibi_slopes(q.shape[2], q.device)
             return window_attention(q, k, v, self.window, slopes=slopes)
         rules = Rules.of(q, k, self.causal, self.window, call.mask)
-        return attend_in_blocks(q, k, v, rules, _bias(q, k, call), call.dropout)
+        return attend_in_blocks(q, k, v, rules, alibi_of(q, k, call), call.dropout)
 
     def scores(self, q: Tensor, k: Tensor, rows: Tensor, positions: Tensor | None) -> Tensor:
         """See `Core`."""
@@ -82,7 +82,7 @@ class AlibiCore(Core):
         return (dots(q, k) + bias).masked_fill(~seen, -torch.inf)
 
 
-def _bias(q: Tensor, k: Tensor, call: Call) -> Bias:
+def alibi_of(q: Tensor, k: Tensor, call: Call) -> Bias:
     """ALiBi's bias, by the positions of the queries and of all keys."""
     at = call.positions
     if at is None:
@@ -103,6 +103,7 @@ class Rules(NamedTuple):
     past: int
     window: int | None  # itself and window - 1 tokens before it (and after, if not causal)
     mask: Tensor | None  # booleans that broadcast to (B, H, S, T), joined by AND
+    documents: Tensor | None = None  # (T,) the document of each token; it sees no other's
 
     @classmethod
     def of(
@@ -124,11 +125,14 @@ class Rules(NamedTuple):
     def allowed(self, queries: slice, keys: slice, device: torch.device) -> Tensor | None:
         """Booleans that broadcast to (B, H, Q, K); None: all of `self.keys` for each of them."""
         allowed = None if self.mask is None else _part(self.mask, queries, keys)
-        if queries.stop - queries.start == 1:  # its keys are those that it may attend to
+        one = queries.stop - queries.start == 1 and self.documents is None
+        if one:  # its keys are those that it may attend to
             return allowed
         query = torch.arange(queries.start, queries.stop, device=device) + self.past
         key = torch.arange(keys.start, keys.stop, device=device)
         near = visible(query, key, causal=self.causal, window=self.window)  # (Q, K)
+        if self.documents is not None:
+            near = near & (self.documents[queries, None] == self.documents[keys])
         return near if allowed is None else allowed & near
 
 

@@ -34,7 +34,11 @@ def comparable(runs: Sequence[RunFiles]) -> Comparable:
     doubts = _old(runs)
     if reason := _other_text(runs):
         return Comparable(None, [reason], doubts, same_text=False)
-    tokenizers = _settings(runs, "tokenizer")
+    if len(weights := _settings(runs, "weights")) > 1:
+        shown = ", ".join(sorted(weights))
+        reason = f"Weights of the texts differ (data.weights: {shown}): no run is marked as best."
+        return Comparable(None, [reason], doubts)
+    tokenizers = {_tokenizer(run) for run in runs}
     counts = _settings(runs, "val_tokens")
     if len(tokenizers) == 1 and len(counts) == 1:
         return Comparable(LOSS, [], doubts)
@@ -72,11 +76,14 @@ def _other_text(runs: Sequence[RunFiles]) -> str | None:
 
 def _how_texts_differ(runs: Sequence[RunFiles]) -> str:
     corpora, paths = _settings(runs, "corpus"), _settings(runs, "path")
+    sources = _settings(runs, "sources")
     pythons = {str(run.environment.get("python")) for run in runs}
     if len(corpora) > 1:
         return f"data.corpus: {', '.join(sorted(corpora))}"
     if corpora == {"stdlib"} and len(pythons) > 1:
         return f"data=stdlib is the library of each Python: {', '.join(sorted(pythons))}"
+    if len(sources) > 1:
+        return f"data.sources: {', '.join(sorted(sources))}"
     if len(paths) > 1:
         return f"data.path: {', '.join(sorted(paths))}"
     changed = corpora if paths == {"None"} else paths
@@ -101,6 +108,13 @@ def _old(runs: Sequence[RunFiles]) -> list[str]:
         "Older runs do not say which text they read; it is taken for the same where its name is "
         "the same."
     ]
+
+
+def _tokenizer(run: RunFiles) -> str:
+    """Its name or path, and the size of one that was trained to a size."""
+    data = run.config.get("data") or {}
+    size = data.get("vocab_size")
+    return f"{data.get('tokenizer')}" + (f" of {size}" if size else "")
 
 
 def _settings(runs: Sequence[RunFiles], key: str) -> set[str]:

@@ -6,6 +6,7 @@ B batch, S sequence, V vocabulary.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -25,6 +26,12 @@ class LanguageModule(L.LightningModule):
 
     `token_bytes` (V,) holds the UTF-8 bytes of each token's text, for bits per byte. `identity` is
     plain data that every checkpoint carries: config, tokenizer, data fingerprint, vocabulary size.
+    `byte_scale`: the bytes of the validation text for each that its tokens stand for.
+    `shares`: of each of several texts, by its name; a validation has a loader for each, and its
+    loss is their mean by share. None: of one text.
+
+    A batch is inputs and targets (B, S); where documents are packed (`data.packing`), they are
+    (1, T), and cu_seqlens stands behind them.
     """
 
     token_bytes: Tensor
@@ -36,15 +43,19 @@ class LanguageModule(L.LightningModule):
         optimizer: OptimizerConfig,
         max_steps: int,
         token_bytes: Tensor,
+        byte_scale: float = 1.0,
         identity: dict[str, Any],
         seed: int,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
+        self.shares = shares or {"": 1.0}
         self.optimizer_config = optimizer
         self.max_steps = max_steps
         self.identity = identity
         self.seed = seed
+        self.byte_scale = byte_scale
         self.register_buffer("token_bytes", token_bytes, persistent=False)
         self.training_loss = mean_nll  # of logits and targets; `compile_training` compiles it
         self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
@@ -81,10 +92,10 @@ class LanguageModule(L.LightningModule):
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.step_losses = []
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Mean negative log likelihood of the batch, in nats per token."""
-        inputs, targets = batch
-        loss = self.training_loss(self.net(inputs), targets)
+        inputs, targets, *packing = batch
+        loss = self.training_loss(self.net(inputs, **_packed(packing)), targets)
         self.step_losses.append(loss.detach())
         return loss
 
@@ -106,26 +117,37 @@ class LanguageModule(L.LightningModule):
         self.watch.before_step(self.trainer.global_step + 1, self.step_losses, norm, optimizer)
 
     def on_validation_epoch_start(self) -> None:
-        """Sums over the whole validation set: nats, scored tokens and their bytes."""
+        """Sums over the whole validation set of each text: nats, scored tokens and their bytes."""
         self.watch.settle()
-        self.totals = torch.zeros(3, dtype=torch.float64, device=self._sum_device())
+        shape = (len(self.shares), 3)
+        self.totals = torch.zeros(shape, dtype=torch.float64, device=self._sum_device())
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(
+        self, batch: tuple[Tensor, ...], batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Add one batch of windows to the sums, each target token once."""
-        inputs, targets = batch
+        inputs, targets, *packing = batch
         # `forward`, not the compiled call: another shape and mode are not worth a compilation.
-        nats = nll(self.net.forward(inputs), targets, reduction="sum")
+        nats = nll(self.net.forward(inputs, **_packed(packing)), targets, reduction="sum")
         scored = targets != IGNORED
         counted = self.token_bytes[targets.clamp_min(0)] * scored
         for i, value in enumerate((nats, scored.sum(), counted.sum())):
-            self.totals[i] += value.to(self.totals.device)
+            self.totals[dataloader_idx, i] += value.to(self.totals.device)
 
     def on_validation_epoch_end(self) -> None:
         """Loss in nats per token and bits per byte of the original text."""
         totals = self.all_gather(self.totals)  # of every rank
         assert isinstance(totals, Tensor)
-        nats, tokens, text_bytes = totals.reshape(-1, 3).sum(0)
+        totals = totals.reshape(-1, len(self.shares), 3).sum(0)
+        # The texts as if their tokens were as many as their shares; of one text exactly its own.
+        shares = totals.new_tensor([*self.shares.values()])
+        scale = shares * (totals[0, 1] / totals[:, 1])
+        nats, tokens, text_bytes = (totals * scale[:, None]).sum(0)
+        text_bytes *= self.byte_scale
         metrics = {"val/loss": nats / tokens, "val/bpb": nats / math.log(2) / text_bytes}
+        if len(self.shares) > 1:
+            losses = totals[:, 0] / totals[:, 1]
+            metrics |= {f"val/loss/{name}": losses[i] for i, name in enumerate(self.shares)}
         check_validation(float(metrics["val/loss"]), self.trainer.global_step, self.seed, self.hint)
         self.log_dict({name: value.float() for name, value in metrics.items()}, logger=False)
 
@@ -137,6 +159,11 @@ class LanguageModule(L.LightningModule):
     def _sum_device(self) -> torch.device:
         # Apple's GPUs have no float64.
         return torch.device("cpu") if self.device.type == "mps" else self.device
+
+
+def _packed(packing: list[Tensor]) -> dict[str, Tensor]:
+    """What a network is given beside its inputs: where packed documents begin, if they are."""
+    return {"cu_seqlens": packing[0]} if packing else {}
 
 
 def mean_nll(logits: Tensor, targets: Tensor) -> Tensor:

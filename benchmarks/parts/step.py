@@ -78,7 +78,7 @@ class PeerAttention(RoPEAttention):
         self.heads_first = peer.layout == "BHSD view"
 
     def _project(
-        self, x: Tensor, positions: Tensor | None, length: int
+        self, x: Tensor, positions: Tensor | None, length: int, cu_seqlens: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         heads = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # (B, S, 3 H, D)
         q, k, v = heads.chunk(3, dim=2)

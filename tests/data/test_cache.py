@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def map_tokens(text: str, tokenizer: Tokenizer, split: str) -> np.ndarray:
     """The ids of a text that is in memory."""
     sha256 = hashlib.sha256(text.encode()).hexdigest()
-    return data.cache.map_tokens(lambda: [[text]], sha256, tokenizer, split)
+    return data.cache.map_tokens(lambda: [text], sha256, tokenizer, split)
 
 
 def token_file(cache: Path) -> Path:
@@ -101,7 +101,7 @@ def test_writers_at_the_same_time_do_not_clash(cache: Path) -> None:
         "from data.tokenizers import ByteTokenizer;"
         "text = 'spun yarn ' * 1_000_000; sha256 = hashlib.sha256(text.encode()).hexdigest();"
         "sys.stdin.readline();"
-        "tokens = map_tokens(lambda: [[text]], sha256, ByteTokenizer(), 'train');"
+        "tokens = map_tokens(lambda: [text], sha256, ByteTokenizer(), 'train');"
         "print(hashlib.sha256(tokens).hexdigest())"
     )
     writers = [

@@ -315,7 +315,7 @@ def test_lightning_resumes_at_the_next_batch(text_file: Path, tmp_path: Path) ->
         ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char"),
         (
             {"corpus": "book"},
-            "data.corpus=book: must be one of books, huggingface, shakespeare, stdlib, text; "
+            "data.corpus=book: must be one of books, huggingface, mix, shakespeare, stdlib, text; "
             "try data.corpus=books",
         ),
         ({"corpus": "text"}, "data.path=null: "),

@@ -69,7 +69,9 @@ class Metrics(L.Callback):
         """Log a full validation."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        metrics = {name: float(trainer.callback_metrics[name]) for name in ("val/loss", "val/bpb")}
+        logged = trainer.callback_metrics
+        names = ["val/loss", "val/bpb", *(name for name in logged if name.startswith("val/loss/"))]
+        metrics = {name: float(logged[name]) for name in names}
         metrics[LOWEST] = min(self.best.best_loss, metrics["val/loss"])  # never NaN, in this order
         self._write(trainer, metrics, trainer.global_step)
 
