@@ -58,7 +58,7 @@ EVALUATE = {
     "checkpoint": _CHECKPOINT,
     "as": one_of(("mean", "columns"), "columns"),
     "output_dir": optional(text("my-evaluation")),
-    "split": one_of(("validation", "report"), "validation"),
+    "split": optional(one_of(("validation", "report", "all"), "validation")),
     "accelerator": one_of(("auto", "cpu", "gpu"), "auto"),
     "figures": FIGURES,
 }

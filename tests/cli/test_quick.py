@@ -106,7 +106,7 @@ def test_wrong_values_need_no_torch(mistakes: list[tuple[list[str], ...]], tmp_p
 def test_the_question_is_right(tmp_path: Path) -> None:
     """Negative control: what only torch can tell is told with torch."""
     ((status, message, torch),) = ask([["generate.py", f"checkpoint={tmp_path}"]], tmp_path)
-    assert status == 2 and "no best.ckpt in there" in message and torch
+    assert status == 2 and "no checkpoints/best.ckpt" in message and torch
 
 
 def test_an_answer_takes_a_second_or_two(tmp_path: Path) -> None:
