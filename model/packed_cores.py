@@ -10,7 +10,6 @@ D head_dim.
 
 import inspect
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -94,12 +93,10 @@ def attend_in_documents(
         return _flash(core, q, k, v, cu_seqlens)
     if torch.compiler.is_compiling():
         return _masked(core, q, k, v, cu_seqlens, dropout)
-    call = Call(dropout=dropout)
-    parts = [
-        core(q[:, start:end], k[:, start:end], v[:, start:end], call)
-        for start, end in pairwise(cu_seqlens.tolist())
-        if start < end
-    ]
+    call, lengths = Call(dropout=dropout), cu_seqlens.diff().tolist()
+    # Not slices: the backward of each would fill a whole row with zeros.
+    documents = zip(*(x.split(lengths, dim=1) for x in (q, k, v)), strict=True)
+    parts = [core(q, k, v, call) for q, k, v in documents if q.shape[1]]
     return torch.cat(parts, dim=1)
 
 
