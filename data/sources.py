@@ -20,8 +20,9 @@ from data.huggingface import located
 from data.known import Facts, facts_of
 from data.origin import Origin
 from data.progress import OnProgress
-from data.texts import SEPARATOR, joined
-from data.tokenizers import Tokenizer
+from data.texts import BLOCK, joined
+from data.tokenizer_choice import chosen_tokenizer, kind_of
+from data.tokenizers import SubwordTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,43 @@ class Reading:
             split,
             self.on_progress,
         )
+
+
+def tokenizer_of(
+    read: Sequence[Reading], name: str, vocab_size: int | None, on_progress: OnProgress
+) -> Tokenizer:
+    """The one tokenizer of all sources that `data.tokenizer` and `data.vocab_size` mean."""
+    digests = [one.facts.train for one in read]
+    return chosen_tokenizer(
+        name,
+        vocab_size,
+        [one.facts.characters for one in read],
+        lambda: [text for one in read for text in one.load().train],
+        digests[0] if len(digests) == 1 else _joint(digests),
+        on_progress,
+    )
+
+
+def _joint(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def byte_scale(sources: Sequence[MappedText], tokenizer: Tokenizer) -> float:
+    """The bytes of the validation texts for each one that their tokens stand for.
+
+    1 where the tokens stand for every byte of a text and for no others. Subwords may stand for a
+    space at the beginning of a document, that it has not, or in normal forms of characters.
+    """
+    if kind_of(tokenizer.name) != SubwordTokenizer.name:
+        return 1.0
+    counted = sum(_bytes_of(source.validation, tokenizer) for source in sources)
+    there = sum(source.facts.validation_bytes for source in sources)
+    return there / counted if there and counted else 1.0
+
+
+def _bytes_of(tokens: np.ndarray, tokenizer: Tokenizer) -> int:
+    sizes = tokenizer.token_bytes
+    return sum(int(sizes[tokens[at : at + BLOCK]].sum()) for at in range(0, len(tokens), BLOCK))
 
 
 def named_sources(origin: Origin) -> list[Named]:
@@ -124,7 +162,7 @@ def fingerprint_of(sources: Sequence[MappedText], shares: Sequence[float]) -> di
         for source, share in zip(sources, shares, strict=True)
     }
     digests = [source.facts.sha256 for source in sources]
-    return {"sha256": hashlib.sha256("".join(digests).encode()).hexdigest(), "sources": each}
+    return {"sha256": _joint(digests), "sources": each}
 
 
 def split_documents(
@@ -133,5 +171,4 @@ def split_documents(
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
-    (separator,) = tokenizer.encode(SEPARATOR)
-    return TokenDocuments.between(separator, tokens)
+    return TokenDocuments.between(tokenizer.separator, tokens)
