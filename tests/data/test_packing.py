@@ -134,11 +134,11 @@ def test_a_single_document_is_refused(folder: Path, tokenizer: str) -> None:
 
 
 def test_subwords_are_told_apart_by_their_own_separator(folder: Path) -> None:
-    module = module_of(folder, document_mask=True, tokenizer="bpe", vocab_size=270, seq_len=8)
+    module = module_of(folder, document_mask=True, tokenizer="bpe", vocab_size=270, batch_size=16)
     windows, _, cu_seqlens = next(iter(module.train_dataloader()))
     separator = module.tokenizer.separator
     assert module.separator == separator
     starts = [int(a) for a, b in pairwise(cu_seqlens) if a < b]
     row = windows.flatten()
-    assert starts == [i for i in range(len(row)) if i % 8 == 0 or row[i] == separator]
+    assert starts == [i for i in range(len(row)) if i % 16 == 0 or row[i] == separator]
     assert len(starts) > len(windows)
