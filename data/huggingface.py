@@ -37,7 +37,9 @@ def path_problems(path: Any) -> list[str]:
             "Hub, e.g. data=huggingface data.path=roneneldan/TinyStories"
         ]
     if page := HUB_PAGE.fullmatch(str(path)):
-        return [f"data.path={path}: must be a name of the Hub, not its page; try {page[1]}"]
+        return [
+            f"data.path={path}: must be a name of the Hub, not its page; try data.path={page[1]}"
+        ]
     if os.path.isfile(str(path)):
         return [f"data.path={path}: is a file; use data=text data.path={path}"]
     if not os.path.isdir(str(path)) and not HUB_NAME.fullmatch(str(path)):
