@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cli.held_out import held_out_documents
+from cli.resume import differs
 from data import ByteTokenizer, TextDataModule, load_corpus
 from data.corpora import lasting_path
 from data.documents import by_document
@@ -225,6 +226,13 @@ def test_a_new_revision_is_another_text(hub: Hub) -> None:
     hub.texts, hub.commit = [*TEXTS, "more\n"], "b" * 40
     assert prepared("owner/name", name="en").fingerprint != first.fingerprint
     assert prepared(kept, name="en").fingerprint == first.fingerprint  # a run goes on with its own
+
+
+def test_a_sweep_goes_on_with_its_own_revision() -> None:
+    """The path that was typed names it no less."""
+    then = {"data.path": "owner/name@" + "a" * 40}
+    for typed, differs_now in (("owner/name", False), ("owner/names", True), ("name", True)):
+        assert differs(then, {"data.path": typed}, ["data.path"], ended=True) == differs_now
 
 
 def test_nothing_of_it_half_streamed(hub: Hub, cache: Path) -> None:
