@@ -9,6 +9,7 @@ from cli.keys import TRAIN, key_problems
 from cli.overrides import Overrides
 from cli.parts import part_problems
 from data.settings import data_problems, task_problems
+from data.tokenizer_choice import expected_size
 from evaluation.settings import setting_problems, unread
 from methods.method import check_possible
 from model.config import RULES as MODEL
@@ -67,7 +68,7 @@ def _too_large(config: dict[str, Any]) -> list[str]:
 
 def model_config(config: dict[str, Any]) -> TransformerConfig:
     """The model's own; the real vocabulary size comes with the text."""
-    return TransformerConfig.from_config(config, vocab_size=256)
+    return TransformerConfig.from_config(config, expected_size(config["data"]))
 
 
 def _impossible_methods(config: dict[str, Any], overrides: Overrides) -> list[str]:

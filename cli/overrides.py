@@ -123,11 +123,17 @@ def _is_path(argument: str) -> bool:
 def _quote_verbatim(argument: str) -> str:
     """`prompt=To be, or not` in quotes for Hydra's grammar; null and quoted values stay."""
     key, equals, value = argument.partition("=")
-    if key not in VERBATIM or not equals or value == "null":
+    if not _is_verbatim(key, value) or not equals or value == "null":
         return argument
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         value = value[1:-1]
     return f"{key}={quoted(value)}"
+
+
+def _is_verbatim(key: str, value: str) -> bool:
+    """Whether a value is text as it stands; `data.tokenizer`, where it is a path and no name."""
+    is_path = os.sep in value or value.endswith(".json")
+    return key in VERBATIM or (key == "data.tokenizer" and is_path)
 
 
 def quoted(text: str) -> str:
@@ -140,7 +146,9 @@ def quoted(text: str) -> str:
 def _as_typed(override: Override) -> str:
     """An override without the quotes that we put around it."""
     key, value = override.key_or_group, override.value()
-    return f"{key}={value}" if key in VERBATIM and value is not None else str(override.input_line)
+    if isinstance(value, str) and _is_verbatim(key, value):
+        return f"{key}={value}"
+    return str(override.input_line)
 
 
 def _check_integers(override: Override) -> None:

@@ -44,7 +44,7 @@ def resumed_config(today: DictConfig, overrides: Overrides, run: Path) -> dict[s
         print(f"resume={run}: left out {', '.join(taken.left_out)}; type it again to have it")
     then, now, config = flatten(saved), flatten(own), taken.config
     for key in typed:
-        if key == SOURCES and _same_places(now[key], then.get(key)):
+        if key in (SOURCES, "data.tokenizer") and _same_places(now[key], then.get(key)):
             continue  # the run's own are absolute
         if is_fixed(key) and now[key] != then.get(key):
             raise UserError(
@@ -74,7 +74,7 @@ def differs(then: dict[str, Any], now: dict[str, Any], typed: list[str], *, ende
     Of a run that has `ended` nothing may differ; what goes on may change what is free.
     """
     asked = [key for key in typed if ended or is_fixed(key)]
-    places = ("data.path", SOURCES)
+    places = ("data.path", "data.tokenizer", SOURCES)
     return any(now[key] != then.get(key) for key in asked if key not in places) or any(
         not _same_places(now[key], then.get(key)) for key in places if key in asked
     )

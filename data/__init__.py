@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from common.lazy import importing
 from data.corpora import CORPORA, Corpus, load_corpus
+from data.subwords import SubwordTokenizer
 from data.texts import SEPARATOR, Text
 from data.tokenizers import (
     TOKENIZERS,
@@ -29,6 +30,7 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Corpus",
+    "SubwordTokenizer",
     "Text",
     "TextDataModule",
     "Tokenizer",

@@ -25,7 +25,8 @@ from common.files import replacing, write_json
 from data.progress import OnProgress, silent
 from data.stamps import stamp
 from data.texts import BLOCK
-from data.tokenizers import Tokenizer, encode_blocks, token_dtype
+from data.token_ids import token_dtype
+from data.tokenizers import Tokenizer
 
 DIGEST_BYTES = 32  # the sha256 at the head of a token file
 ABANDONED = 3600  # seconds without a byte, after which an unfinished file has no writer any more
@@ -89,7 +90,7 @@ def map_tokens(
     it is there and whole (see above), the text is not read at all.
 
     Args:
-        blocks: gives the text, when it has to be encoded.
+        blocks: gives the text, with a SEPARATOR between documents, when it has to be encoded.
         sha256: the text's own, in UTF-8.
         on_progress: is told of the reading of a large file.
 
@@ -135,11 +136,16 @@ def _key(sha256: str, tokenizer: Tokenizer) -> str:
 
 
 def _write(file: BinaryIO, blocks: Iterable[str], sha256: str, tokenizer: Tokenizer) -> None:
-    """Write a token file block by block. ValueError if the text is not that of the hash."""
+    """Write a token file part by part. ValueError if the text is not that of the hash."""
     text, digest = hashlib.sha256(), hashlib.sha256()
     file.write(bytes(DIGEST_BYTES))  # filled in at the end
-    for block, ids in encode_blocks(tokenizer, blocks):
-        text.update(block.encode("utf-8"))
+
+    def read() -> Iterator[str]:
+        for block in blocks:
+            text.update(block.encode("utf-8"))
+            yield block
+
+    for ids in tokenizer.encode_blocks(read()):
         digest.update(ids.data)
         file.write(ids.data)
     if text.hexdigest() != sha256:

@@ -82,7 +82,13 @@ def corpus_problems(name: Any, path: Any) -> list[str]:
 
 
 def source_of(typed: str) -> tuple[str, str | None]:
-    """Corpus and path of one of `data.sources`: a corpus's name, or a path to the user's own."""
+    """Corpus and path of one of `data.sources`.
+
+    It is a corpus's name, a path to the user's own text, or huggingface:PATH.
+    """
+    corpus, colon, path = typed.partition(":")
+    if colon and corpus == "huggingface":
+        return corpus, path
     return (typed, None) if typed in CORPORA else ("text", typed)
 
 

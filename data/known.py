@@ -22,7 +22,7 @@ from data.origin import Origin
 from data.progress import OnProgress, silent
 from data.textfiles import TextFile
 from data.texts import SEPARATOR, joined
-from data.tokenizers import ByteTokenizer, code_points
+from data.tokenizers import CharTokenizer, code_points
 
 # To be raised when the same files, or records, are to be split or read in another way.
 VERSION = 1
@@ -38,7 +38,8 @@ class Facts:
     train: str  # sha256 of each
     validation: str
     validation_documents: int
-    characters: str  # all of both splits, in code point order; "" for a tokenizer of bytes
+    characters: str  # all of both splits, in code point order; "" but for a tokenizer of those
+    validation_bytes: int = 0  # of UTF-8, less the separators; 0: kept before it was counted
 
 
 def facts_of(
@@ -47,7 +48,7 @@ def facts_of(
     load: Callable[[], Corpus],
     on_progress: OnProgress = silent,
 ) -> Facts:
-    """The facts of the corpus that `load` gives, for the tokenizer of that name.
+    """The facts of the corpus that `load` gives, for a tokenizer of that kind.
 
     Where they are known of the files that `origin` names (some corpora have none), nothing is
     loaded.
@@ -75,16 +76,17 @@ def facts_of(
 
 
 def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) -> Facts:
-    """Read a corpus for its facts, for the tokenizer of that name."""
-    whole, splits, separators = hashlib.sha256(), {}, 0
-    seen = np.zeros(0x110000 if tokenizer != ByteTokenizer.name else 0, dtype=bool)
+    """Read a corpus for its facts, for a tokenizer of that kind."""
+    whole, splits, separators, size = hashlib.sha256(), {}, 0, 0
+    seen = np.zeros(0x110000 if tokenizer == CharTokenizer.name else 0, dtype=bool)
     for split, texts in (("train", corpus.train), ("validation", corpus.validation)):
-        digest, separators = hashlib.sha256(), 0
+        digest, separators, size = hashlib.sha256(), 0, 0
         for block in joined(texts, f"Examining the {split} text", on_progress):
             encoded = block.encode("utf-8")
             whole.update(encoded)
             digest.update(encoded)
             separators += block.count(SEPARATOR)
+            size += len(encoded)
             if len(seen):
                 seen[code_points(block)] = True
         splits[split] = digest.hexdigest()
@@ -94,6 +96,7 @@ def measure(corpus: Corpus, tokenizer: str, on_progress: OnProgress = silent) ->
         **splits,
         validation_documents=separators + 1,
         characters=characters,
+        validation_bytes=size - separators,
     )
 
 

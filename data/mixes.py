@@ -47,13 +47,13 @@ def mix_problems(settings: Mapping[str, Any]) -> list[str]:
 def _source_problems(typed: str) -> list[str]:
     """A line where one of the sources is no text that there is."""
     name, path = source_of(typed)
-    if path is None and name in (MIX, "text"):
-        return [f"data.sources: {name} is no text; give corpora or paths, e.g. {EXAMPLE}"]
+    if path is None and name in (MIX, "text", "huggingface"):
+        return [f"data.sources: {name} names no text; give corpora and paths, e.g. {EXAMPLE}"]
     if lines := corpus_problems(name, path):
         return [line.replace("data.path=", "data.sources: ", 1) for line in lines]
-    if path is None or os.path.exists(path) or glob.glob(path, recursive=True):
+    if name != "text" or path is None or os.path.exists(path) or glob.glob(path, recursive=True):
         return []
-    corpora = sorted(CORPORA.keys() - {MIX, "text"})
+    corpora = [*sorted(CORPORA.keys() - {MIX, "text", "huggingface"}), "huggingface:OWNER/NAME"]
     return [
         f"data.sources: {typed} is no corpus, and no file, folder or glob that is there; "
         f"{among(typed, corpora)}"

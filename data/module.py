@@ -17,10 +17,18 @@ from data.packing import holds, packed
 from data.progress import OnProgress, WorkProgress
 from data.recordfiles import TEXT_KEY
 from data.settings import data_problems, task_problems
-from data.sources import MappedText, Reading, fingerprint_of, named_sources, shares_of
+from data.sources import (
+    MappedText,
+    Reading,
+    byte_scale,
+    fingerprint_of,
+    named_sources,
+    shares_of,
+    tokenizer_of,
+)
 from data.tasks import Mixture
-from data.texts import SEPARATOR
-from data.tokenizers import Tokenizer, build_tokenizer
+from data.tokenizer_choice import kind_of, mark_of
+from data.tokenizers import Tokenizer
 from data.warmup import Growth
 
 ENDLESS = 2**40  # micro-batches, where no trainer says how many
@@ -93,6 +101,7 @@ class TextDataModule(L.LightningDataModule):
 
     After `prepare()` it has:
         tokenizer, vocab_size
+        byte_scale: the bytes of the validation text for each that its tokens stand for; mostly 1
         origin: where the text comes from, of a data set of the Hub with its revision
         fingerprint: what was read, as a plain dict (corpus, sha256, tokenizer, token counts, of a
             mixture its sources, and the shares of tasks in training, if there are any)
@@ -115,6 +124,7 @@ class TextDataModule(L.LightningDataModule):
         val_tokens: int | None = None,
         num_workers: int = 0,
         *,
+        vocab_size: int | None = None,
         text_key: str = TEXT_KEY,
         name: str | None = None,
         split: str | None = None,
@@ -138,12 +148,13 @@ class TextDataModule(L.LightningDataModule):
         super().__init__()
         self.origin = Origin(corpus, path, text_key, name, split, documents, sources)
         settings: dict[str, Any] = {**vars(self.origin), "tokenizer": tokenizer}
-        settings |= {"weights": weights, "document_mask": document_mask}
+        settings |= {"vocab_size": vocab_size, "weights": weights, "document_mask": document_mask}
         settings |= {"seq_len": seq_len, "batch_size": batch_size, "val_tokens": val_tokens}
         settings |= {"warmup_seq_len": warmup_seq_len, "warmup_steps": warmup_steps}
         settings |= {"num_workers": num_workers, **tasks}
         refuse(data_problems(settings, seed) + task_problems(settings))
-        self.corpus, self.tokenizer_name = corpus, tokenizer
+        self.corpus, self.tokenizer_name, self.asked_size = corpus, tokenizer, vocab_size
+        self.given: Tokenizer | None = None  # in the place of the one that these keys mean
         self.named, self.weights = named_sources(self.origin), weights
         self.growth = Growth(seq_len, batch_size, warmup_seq_len, warmup_steps)
         self.seq_len, self.batch_size, self.val_tokens = seq_len, batch_size, val_tokens
@@ -165,8 +176,11 @@ class TextDataModule(L.LightningDataModule):
 
     def _read(self, on_progress: OnProgress) -> None:
         """The facts of every source, known or found out; then its tokens, mapped or made."""
-        read = [Reading(named, self.tokenizer_name, on_progress) for named in self.named]
-        tokenizer = build_tokenizer(self.tokenizer_name, [one.facts.characters for one in read])
+        kind = kind_of(self.tokenizer_name)
+        read = [Reading(named, kind, on_progress) for named in self.named]
+        tokenizer = self.given or tokenizer_of(
+            read, self.tokenizer_name, self.asked_size, on_progress
+        )
         sources = [one.mapped(tokenizer) for one in read]
         for source in sources:
             self._check_length(source)
@@ -178,10 +192,11 @@ class TextDataModule(L.LightningDataModule):
         self.sources, self.shares = sources, shares_of(sources, self.weights)
         self.val_documents = Chained([source.documents for source in sources])
         self.vocab_size = tokenizer.vocab_size
+        self.byte_scale = byte_scale(sources, tokenizer)
         self.fingerprint: dict[str, Any] = {
             "corpus": self.corpus,
             **fingerprint_of(sources, self.shares),
-            "tokenizer": self.tokenizer_name,
+            **mark_of(tokenizer),
             "n_train_tokens": sum(len(source.train) for source in sources),
             "n_val_tokens": sum(map(len, self._validated(sources))),
         }
@@ -211,12 +226,8 @@ class TextDataModule(L.LightningDataModule):
     def _separator(self, sources: Sequence[MappedText], tokenizer: Tokenizer) -> int:
         """The token that begins a document. ValueError where no text has two documents."""
         several = [source for source in sources if source.facts.validation_documents > 1]
-        try:
-            (separator,) = tokenizer.encode(SEPARATOR).tolist()
-        except ValueError:  # no character of the text's
-            several, separator = [], -1
-        if several or any(holds(source.train, separator) for source in sources):
-            return separator
+        if several or any(holds(source.train, tokenizer.separator) for source in sources):
+            return tokenizer.separator
         raise ValueError(
             f"data.document_mask=true: {sources[0].named.key} is a single document, so that there "
             "is nothing to mask; use data.document_mask=false"

@@ -60,14 +60,19 @@ def statements(names: np.ndarray, keys: np.ndarray) -> np.ndarray:
 def character_ids(tokenizer: Tokenizer) -> np.ndarray:
     """The token of every character that the task is written in: int64 (128,), by ASCII code.
 
-    Raises ValueError where the tokenizer has no token for one of them.
+    Raises ValueError where the tokenizer has no token for one of them, and that alone: one with a
+    space before the character is another.
     """
     ids = np.full(128, -1, dtype=np.int64)
     missing = []
     for character in sorted({*TEMPLATE, *string.ascii_lowercase, *string.digits}):
         try:
-            (ids[ord(character)],) = tokenizer.encode(character)
+            (number,) = tokenizer.encode(character)
         except ValueError:  # not in the vocabulary, or more than one token
+            missing.append(character)
+            continue
+        ids[ord(character)] = number
+        if tokenizer.token_bytes[number] != 1:
             missing.append(character)
     if missing:
         raise ValueError(

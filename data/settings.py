@@ -15,7 +15,7 @@ from common.rules import (
 from data.mixes import text_problems
 from data.origin import KEYS as ORIGIN
 from data.tasks import KINDS, share_problems
-from data.tokenizers import TOKENIZER
+from data.tokenizer_choice import tokenizer_problems
 from data.warmup import growth_problems
 
 RULES = {
@@ -26,12 +26,11 @@ RULES = {
     "data.document_mask": BOOLEAN,
     "data.warmup_seq_len": optional(at_least(1, 64)),
     "data.warmup_steps": at_least(1, 100),
-    **TOKENIZER,
     "seed": at_least(0, 0),
 }
 # Of the config group `data`, beside the shares of tasks
 KEYS = (
-    *(*ORIGIN, "weights", "tokenizer", "seq_len", "batch_size", "val_tokens"),
+    *(*ORIGIN, "weights", "tokenizer", "vocab_size", "seq_len", "batch_size", "val_tokens"),
     *("document_mask", "warmup_seq_len", "warmup_steps", "num_workers"),
 )
 
@@ -42,7 +41,7 @@ def data_problems(settings: Mapping[str, Any], seed: object = 0) -> list[str]:
     All of them are given, but for those of a source that not every corpus has.
     """
     values = {f"data.{key}": settings[key] for key in settings if key in KEYS} | {"seed": seed}
-    lines = problems(values, RULES)
+    lines = problems(values, RULES) + tokenizer_problems(settings)
     if not {"data.seq_len", "data.val_tokens"} & broken_keys(values, RULES):
         lines += _length_problems(settings["seq_len"], settings["val_tokens"])
     if not {"data.seq_len", "data.warmup_seq_len"} & broken_keys(values, RULES):

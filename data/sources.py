@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from data.cache import map_tokens
-from data.corpora import MIX, Corpus, load_corpus, source_of
+from data.corpora import MIX, Corpus, lasting_path, load_corpus, source_of
 from data.documents import TokenDocuments
 from data.huggingface import located
 from data.known import Facts, facts_of
 from data.origin import Origin
 from data.progress import OnProgress
-from data.texts import SEPARATOR, joined
-from data.tokenizers import Tokenizer
+from data.texts import BLOCK, joined
+from data.tokenizer_choice import chosen_tokenizer, kind_of
+from data.tokenizers import SubwordTokenizer, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,43 @@ class Reading:
         )
 
 
+def tokenizer_of(
+    read: Sequence[Reading], name: str, vocab_size: int | None, on_progress: OnProgress
+) -> Tokenizer:
+    """The one tokenizer of all sources that `data.tokenizer` and `data.vocab_size` mean."""
+    digests = [one.facts.train for one in read]
+    return chosen_tokenizer(
+        name,
+        vocab_size,
+        [one.facts.characters for one in read],
+        lambda: [text for one in read for text in one.load().train],
+        digests[0] if len(digests) == 1 else _joint(digests),
+        on_progress,
+    )
+
+
+def _joint(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def byte_scale(sources: Sequence[MappedText], tokenizer: Tokenizer) -> float:
+    """The bytes of the validation texts for each one that their tokens stand for.
+
+    1 where the tokens stand for every byte of a text and for no others. Subwords may stand for a
+    space at the beginning of a document, that it has not, or in normal forms of characters.
+    """
+    if kind_of(tokenizer.name) != SubwordTokenizer.name:
+        return 1.0
+    counted = sum(_bytes_of(source.validation, tokenizer) for source in sources)
+    there = sum(source.facts.validation_bytes for source in sources)
+    return there / counted if there and counted else 1.0
+
+
+def _bytes_of(tokens: np.ndarray, tokenizer: Tokenizer) -> int:
+    sizes = tokenizer.token_bytes
+    return sum(int(sizes[tokens[at : at + BLOCK]].sum()) for at in range(0, len(tokens), BLOCK))
+
+
 def named_sources(origin: Origin) -> list[Named]:
     """The sources of a corpus: itself, or those that `mix` mixes, each by a name of its own."""
     if origin.corpus != MIX:
@@ -82,17 +120,31 @@ def named_sources(origin: Origin) -> list[Named]:
     made: list[Named] = []
     for typed in origin.sources or ():
         name, where = source_of(typed)
-        own = name if where is None else Path(where).stem.strip("*?[]") or name
         taken = {one.name for one in made}
-        names = _numbered(own.replace("/", "_"))
-        own = next(one for one in names if one not in taken)
+        own = next(n for n in _numbered(_called(name, where)) if n not in taken)
         made.append(Named(own, Origin(name, where), f"data.sources: {typed}"))
     return made
+
+
+def _called(corpus: str, path: str | None) -> str:
+    """A corpus's name, or that of a file, or of the folder that a glob begins with."""
+    parts = [part for part in Path(path or corpus).parts if not set(part) & set("*?[/")]
+    return Path(parts[-1].partition("@")[0]).stem if parts else corpus  # @: a Hub's revision
 
 
 def _numbered(name: str) -> Iterator[str]:
     yield name
     yield from (f"{name}-{n}" for n in range(2, 1000))
+
+
+def lasting_sources(sources: Sequence[MappedText]) -> list[str]:
+    """`data.sources` as they lead to the same texts from any folder, and at any time."""
+    lasting = []
+    for source in sources:
+        origin = source.named.origin
+        path, prefix = lasting_path(origin), "huggingface:" * (origin.corpus == "huggingface")
+        lasting.append(origin.corpus if path is None else f"{prefix}{path}")
+    return lasting
 
 
 def shares_of(sources: Sequence[MappedText], weights: Sequence[float] | None) -> list[float]:
@@ -110,7 +162,7 @@ def fingerprint_of(sources: Sequence[MappedText], shares: Sequence[float]) -> di
         for source, share in zip(sources, shares, strict=True)
     }
     digests = [source.facts.sha256 for source in sources]
-    return {"sha256": hashlib.sha256("".join(digests).encode()).hexdigest(), "sources": each}
+    return {"sha256": _joint(digests), "sources": each}
 
 
 def split_documents(
@@ -119,5 +171,4 @@ def split_documents(
     """Views of the documents in `tokens`, without the separators between them."""
     if documents == 1:
         return [tokens]
-    (separator,) = tokenizer.encode(SEPARATOR)
-    return TokenDocuments.between(separator, tokens)
+    return TokenDocuments.between(tokenizer.separator, tokens)

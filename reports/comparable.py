@@ -38,7 +38,7 @@ def comparable(runs: Sequence[RunFiles]) -> Comparable:
         shown = ", ".join(sorted(weights))
         reason = f"Weights of the texts differ (data.weights: {shown}): no run is marked as best."
         return Comparable(None, [reason], doubts)
-    tokenizers = _settings(runs, "tokenizer")
+    tokenizers = {_tokenizer(run) for run in runs}
     counts = _settings(runs, "val_tokens")
     if len(tokenizers) == 1 and len(counts) == 1:
         return Comparable(LOSS, [], doubts)
@@ -108,6 +108,13 @@ def _old(runs: Sequence[RunFiles]) -> list[str]:
         "Older runs do not say which text they read; it is taken for the same where its name is "
         "the same."
     ]
+
+
+def _tokenizer(run: RunFiles) -> str:
+    """Its name or path, and the size of one that was trained to a size."""
+    data = run.config.get("data") or {}
+    size = data.get("vocab_size")
+    return f"{data.get('tokenizer')}" + (f" of {size}" if size else "")
 
 
 def _settings(runs: Sequence[RunFiles], key: str) -> set[str]:

@@ -30,8 +30,9 @@ def memory_problems(
             f"{_size(weights)} to train, of {_size(memory)} on this device; try model=nano"
         )
     data = config["data"]
-    # Tokens and targets as int64, and for each layer's backward at least one 16-bit activation
-    per_token = 16 + 2 * model.d_model * model.n_layers
+    # Tokens and targets as int64, and in 16 bits the logits and, for each layer's backward, at
+    # least one activation
+    per_token = 16 + 2 * model.d_model * model.n_layers + 2 * model.vocab_size
     batch = data["batch_size"] * data["seq_len"] * per_token
     if batch > memory:
         lines.append(

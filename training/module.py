@@ -26,6 +26,7 @@ class LanguageModule(L.LightningModule):
 
     `token_bytes` (V,) holds the UTF-8 bytes of each token's text, for bits per byte. `identity` is
     plain data that every checkpoint carries: config, tokenizer, data fingerprint, vocabulary size.
+    `byte_scale`: the bytes of the validation text for each that its tokens stand for.
     `shares`: of each of several texts, by its name; a validation has a loader for each, and its
     loss is their mean by share. None: of one text.
 
@@ -42,6 +43,7 @@ class LanguageModule(L.LightningModule):
         optimizer: OptimizerConfig,
         max_steps: int,
         token_bytes: Tensor,
+        byte_scale: float = 1.0,
         identity: dict[str, Any],
         seed: int,
         shares: Mapping[str, float] | None = None,
@@ -53,6 +55,7 @@ class LanguageModule(L.LightningModule):
         self.max_steps = max_steps
         self.identity = identity
         self.seed = seed
+        self.byte_scale = byte_scale
         self.register_buffer("token_bytes", token_bytes, persistent=False)
         self.training_loss = mean_nll  # of logits and targets; `compile_training` compiles it
         self.step_losses: list[Tensor] = []  # of this optimizer step's micro-batches
@@ -140,6 +143,7 @@ class LanguageModule(L.LightningModule):
         shares = totals.new_tensor([*self.shares.values()])
         scale = shares * (totals[0, 1] / totals[:, 1])
         nats, tokens, text_bytes = (totals * scale[:, None]).sum(0)
+        text_bytes *= self.byte_scale
         metrics = {"val/loss": nats / tokens, "val/bpb": nats / math.log(2) / text_bytes}
         if len(self.shares) > 1:
             losses = totals[:, 0] / totals[:, 1]

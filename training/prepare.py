@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from data.corpora import lasting_path, source_of
+from data.corpora import lasting_path
 from data.module import TextDataModule
+from data.sources import lasting_sources
+from data.tokenizers import SubwordTokenizer, Tokenizer, tokenizer_from_state
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
@@ -65,13 +68,15 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     backend = resolve_backend(config["rope"]["backend"], device)
     callbacks = list(build_callbacks(config["callbacks"] or {}).values())
     data = TextDataModule(**config["data"], seed=config["seed"])
+    if checkpoint:
+        data.given = _tokenizer_of(checkpoint)
     data.prepare()
     if config["data"]["path"] is not None:  # so that it is found again from anywhere
         config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     if config["data"]["sources"] is not None:
-        typed = config["data"]["sources"]
-        sources = [one if source_of(one)[1] is None else str(Path(one).absolute()) for one in typed]
-        config = config | {"data": config["data"] | {"sources": sources}}
+        config = config | {"data": config["data"] | {"sources": lasting_sources(data.sources)}}
+    if os.path.exists(tokenizer := config["data"]["tokenizer"]):
+        config = config | {"data": config["data"] | {"tokenizer": os.path.abspath(tokenizer)}}
     model_config = TransformerConfig.from_config(config, data.vocab_size)
     if checkpoint:
         check_same_run(checkpoint, data, model_config)
@@ -80,6 +85,12 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     if config["init_from"] is not None and checkpoint is None:
         load_weights(net, config["init_from"], data)
     return Prepared(config, data, net, model_config, device, backend, callbacks)
+
+
+def _tokenizer_of(checkpoint: Path) -> Tokenizer | None:
+    """The subword tokenizer that a run began with: its file may have moved, or be another now."""
+    state = read_checkpoint(checkpoint, "resume")["ropewalk"]["tokenizer"]
+    return tokenizer_from_state(state) if state["name"] == SubwordTokenizer.name else None
 
 
 def check_same_run(checkpoint: Path, data: TextDataModule, model: TransformerConfig) -> None:

@@ -9,8 +9,10 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from common.files import write_json
+from common.files import write_json, write_text
 from common.signals import Request, Stopped
+from data.subword_files import DESCRIPTION
+from data.subwords import SubwordTokenizer
 from model import Transformer, TransformerConfig
 from training.callbacks.checkpoints import BestAndLast
 from training.callbacks.ending import Ending, limits_of
@@ -118,10 +120,17 @@ class Run:
         values, tags = row(self.prepared), curves(self.prepared.config)
         before = [logged_columns(Path(logger.log_dir)) for logger in self.tensorboards]
         self._take_back()
+        self._keep_tokenizer()
         for logger, known in zip(self.tensorboards, before, strict=True):
             began = {key: first for key, first in known.items() if key in values}
             log_row(logger, values, began or columns(values, self.swept), tags)
         log_config(self.trainer.loggers, self.prepared.config)
+
+    def _keep_tokenizer(self) -> None:
+        """Leave one that is a file in the run's directory, which then is a `data.tokenizer`."""
+        tokenizer = self.prepared.data.tokenizer
+        if isinstance(tokenizer, SubwordTokenizer) and self.trainer.is_global_zero:
+            write_text(self.directory / DESCRIPTION, tokenizer.state()["json"])
 
     def _take_back(self) -> None:
         """Whatever the run wrote after its checkpoint, it will write again."""
@@ -184,6 +193,7 @@ def _build_module(prepared: Prepared) -> LanguageModule:
         optimizer=OptimizerConfig(**config["optimizer"]),
         max_steps=config["trainer"]["max_steps"],
         token_bytes=torch.from_numpy(prepared.data.tokenizer.token_bytes).long(),
+        byte_scale=prepared.data.byte_scale,
         identity=prepared.identity(),
         seed=config["seed"],
         shares=prepared.data.named_shares,

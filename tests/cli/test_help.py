@@ -38,7 +38,7 @@ def test_comments_are_those_of_the_files_that_were_chosen() -> None:
     assert "  d_model: 384 # width of the residual stream" in lines  # from nano, for mini
     assert "    beta_fast: 32.0 # pairs that turn as often within train_length are kept" in lines
     at = lines.index(
-        "data: # stdlib, shakespeare, books, text, huggingface, mixture (books and retrieval tasks)"
+        "data: # stdlib, shakespeare, books, text, huggingface, mix, mixture (with tasks)"
     )
     assert lines[at - 1].startswith("# Public-domain novels")
     assert (

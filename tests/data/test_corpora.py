@@ -234,12 +234,12 @@ def test_paths_that_lead_nowhere(
         (
             "stlib",
             None,
-            "one of books, huggingface, mix, shakespeare, stdlib, text; try data.corpus=stdlib",
+            "must be one of books, huggingface, mix, shakespeare, stdlib, text; try data.corpus=",
         ),
         (
             None,
             None,
-            "data.corpus=null: must be one of books, huggingface, mix, shakespeare, stdlib, text",
+            "data.corpus=null: must be one of books, huggingface, mix, shakespeare, stdlib, text;",
         ),
         (["text"], None, "data.corpus=[text]: must be one of"),
         ("stdlib", "x.txt", "data.path=x.txt: data.corpus=stdlib reads no path; use data=text"),
