@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from common.terminal import say
 from data.cache import cache_folder
 from data.documents import Read, share_out, whole
 from data.hub import hub_files, pinned
@@ -84,6 +85,7 @@ def dataset_texts(origin: Origin, on_progress: OnProgress) -> dict[str, list[Tex
         reads = {split: partial(_of_file, file) for split, file in files.items()}
     if len(reads) == 1:
         return share_out(reads[TRAIN])
+    say(f"data.path={origin.path}: validated on its own split for that")
     return {split: whole(read) for split, read in reads.items()}
 
 

@@ -61,9 +61,10 @@ def test_a_saved_data_set(tmp_path: Path) -> None:
     assert strings(tmp_path / "a", documents=22)[1] == TEXTS[9:20:10]  # two of them are empty
 
 
-def test_its_own_validation_split(tmp_path: Path) -> None:
+def test_its_own_validation_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = saved(tmp_path / "a", train=TEXTS, validation=OWN, test=TEXTS)
     assert strings(path) == (TEXTS, OWN)
+    assert capsys.readouterr().out == f"data.path={path}: validated on its own split for that\n"
     assert strings(path, documents=20) == (TEXTS[:20], OWN[:2])
     assert strings(path, split="test") == SHARED  # which it does not belong to
 
