@@ -131,3 +131,14 @@ def test_a_single_document_is_refused(folder: Path, tokenizer: str) -> None:
         f"data.document_mask=true: data.path={path} is a single document, so that there is "
         "nothing to mask; use data.document_mask=false"
     )
+
+
+def test_subwords_are_told_apart_by_their_own_separator(folder: Path) -> None:
+    module = module_of(folder, document_mask=True, tokenizer="bpe", vocab_size=270, batch_size=16)
+    windows, _, cu_seqlens = next(iter(module.train_dataloader()))
+    separator = module.tokenizer.separator
+    assert module.separator == separator
+    starts = [int(a) for a, b in pairwise(cu_seqlens) if a < b]
+    row = windows.flatten()
+    assert starts == [i for i in range(len(row)) if i % 16 == 0 or row[i] == separator]
+    assert len(starts) > len(windows)

@@ -248,8 +248,8 @@ def test_compiled_on_a_gpu(options: dict) -> None:
     model.compile(fullgraph=True)
     compiled = model(tokens, cu_seqlens=ends)
     compiled.float().sum().backward()
-    scale = float(eager.abs().max())
-    torch.testing.assert_close(compiled, eager, rtol=0, atol=0.05 * scale)
+    both = (x.double().flatten() for x in (compiled, eager))
+    assert torch.nn.functional.cosine_similarity(*both, dim=0) > 0.99
 
 
 # Refused
