@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from bad_input import save_checkpoint
+from cli.model_card import model_card
 from cli.trained import load_trained
-from commands import command_here, refused
+from commands import command_here, refused, some
 from disk import file_size_limit
 from exported import loaded, logits
 from fake_runs import LENGTHS, write_json, write_run
+from hf.holding import hold
 
 SMALL = ("model.d_model=32", "model.n_heads=4", "model.n_layers=2", "model.mlp_hidden=48")
 FILES = {
@@ -38,9 +40,10 @@ def export(home: Path, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("preset", "family"), [("nano", "llama"), ("mini", "qwen3"), ("gpt2", "arcee")]
+    "case", some([("nano", "llama"), ("mini", "qwen3"), ("gpt2", "arcee")], default=1)
 )
-def test_every_preset_is_loaded_by_transformers(preset: str, family: str, tmp_path: Path) -> None:
+def test_every_preset_is_loaded_by_transformers(case: tuple[str, str], tmp_path: Path) -> None:
+    preset, family = case
     make_run(tmp_path, f"model={preset}", *SMALL)
     said = export(tmp_path, "checkpoint=run", "output_dir=a/b/out")
     assert said.startswith(f"family: {family}, ") and said.endswith("model: a/b/out\n")
@@ -56,14 +59,29 @@ def test_every_preset_is_loaded_by_transformers(preset: str, family: str, tmp_pa
     assert config["max_position_embeddings"] == 32 and config["dtype"] == "float32"
 
 
-def test_the_card_says_what_the_run_measured(tmp_path: Path) -> None:
-    run = make_run(tmp_path, *SMALL)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run`, and what the command makes of it in `out`, a link to the empty directory `real`."""
+    home = tmp_path_factory.mktemp("home")
+    run = make_run(home, *SMALL)
     found = json.loads((run / "extrapolation.json").read_text())
     found["methods"]["yarn"] = {"bpb": [1.23456, None, 7.5]}
     found["protocol"]["methods"] = {"none": "as trained", "yarn": "by length"}
     write_json(run / "extrapolation.json", found)
-    export(tmp_path, "checkpoint=run", "output_dir=out", "dtype=bfloat16")
-    card = (tmp_path / "out/README.md").read_text()
+    (home / "real").mkdir()
+    (home / "out").symlink_to("real")
+    export(home, "checkpoint=run", "output_dir=out", "dtype=bfloat16")
+    return home
+
+
+def test_an_empty_directory_is_filled_and_others_can_read(home: Path) -> None:
+    files = list((home / "real").iterdir())
+    assert (home / "out").is_symlink() and {path.name for path in files} == FILES
+    assert len({path.stat().st_mode for path in files}) == 1
+
+
+def test_the_card_says_what_the_run_measured(home: Path) -> None:
+    card = (home / "out/README.md").read_text()
     for row in (
         "| val/loss | 2.5000 nats per token |",
         "| val/bpb | 3.6067 bits per byte |",
@@ -81,26 +99,8 @@ def test_the_card_says_what_the_run_measured(tmp_path: Path) -> None:
     assert LENGTHS == [32, 64, 128] and "No figures" not in card
 
 
-@pytest.mark.parametrize("case", ["another step", "no run", "unfinished"])
-def test_a_card_without_figures(case: str, tmp_path: Path) -> None:
-    """They are not this checkpoint's, or there are none."""
-    run = make_run(tmp_path, *SMALL, best_step=7 if case == "another step" else 5)
-    if case == "no run":
-        shutil.copy(run / "checkpoints/best.ckpt", tmp_path / "alone.ckpt")
-        shutil.rmtree(run)
-        shutil.move(tmp_path / "alone.ckpt", run)
-    elif case == "unfinished":
-        (run / "results.json").unlink()
-    export(tmp_path, "checkpoint=run", "output_dir=out")
-    card = (tmp_path / "out/README.md").read_text()
-    assert "No figures were measured" in card
-    assert "val/" not in card and "bits" not in card.lower()
-
-
-def test_what_the_card_shows_runs(tmp_path: Path, monkeypatch, capsys) -> None:
-    make_run(tmp_path, *SMALL)
-    export(tmp_path, "checkpoint=run", "output_dir=out")
-    monkeypatch.chdir(tmp_path / "out")
+def test_what_the_card_shows_runs(home: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(home / "out")
     (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
     torch.manual_seed(0)
     exec(code.replace("**prompt", "**prompt, max_new_tokens=3"), {})
@@ -108,24 +108,27 @@ def test_what_the_card_shows_runs(tmp_path: Path, monkeypatch, capsys) -> None:
     assert out.startswith("\n") and len(out) > 2
 
 
-def test_generation_is_that_of_generate_py(tmp_path: Path) -> None:
+def test_generation_is_that_of_generate_py(home: Path) -> None:
     from transformers import GenerationConfig
 
-    make_run(tmp_path, *SMALL)
-    export(tmp_path, "checkpoint=run", "output_dir=out")
-    found = GenerationConfig.from_pretrained(tmp_path / "out")
+    found = GenerationConfig.from_pretrained(home / "out")
     assert (found.do_sample, found.temperature, found.max_new_tokens) == (True, 0.8, 400)
     assert not found.top_k and found.eos_token_id == found.pad_token_id == 0
 
 
-def test_an_empty_directory_is_filled_and_others_can_read(tmp_path: Path) -> None:
-    make_run(tmp_path, *SMALL)
-    (tmp_path / "real").mkdir()
-    (tmp_path / "out").symlink_to("real")
-    export(tmp_path, "checkpoint=run", "output_dir=out")
-    files = list((tmp_path / "real").iterdir())
-    assert {path.name for path in files} == FILES
-    assert len({path.stat().st_mode for path in files}) == 1
+@pytest.mark.parametrize("case", ["another step", "no run", "unfinished"])
+def test_a_card_without_figures(case: str, tmp_path: Path) -> None:
+    """They are not this checkpoint's, or there are none."""
+    run = make_run(tmp_path, *SMALL, best_step=7 if case == "another step" else 5)
+    file = run / "checkpoints/best.ckpt"
+    if case == "no run":
+        file = Path(shutil.copy(file, tmp_path))
+    elif case == "unfinished":
+        (run / "results.json").unlink()
+    trained = load_trained(str(file), torch.device("cpu"))
+    card = model_card(trained, hold(trained.model.config, None, ""), "float32")
+    assert "No figures were measured" in card
+    assert "val/" not in card and "bits" not in card.lower()
 
 
 def test_nothing_is_left_of_a_model_that_no_family_holds(
