@@ -310,9 +310,9 @@ def test_lightning_resumes_at_the_next_batch(text_file: Path, tmp_path: Path) ->
         ({"val_tokens": float("nan")}, "data.val_tokens=nan: "),
         (
             {"tokenizer": "bit"},
-            "data.tokenizer=bit: must be one of byte, char; try data.tokenizer=byte",
+            "data.tokenizer=bit: must be one of byte, char, bpe, or the path of ",
         ),
-        ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char"),
+        ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char, bpe, or the path of "),
         (
             {"corpus": "book"},
             "data.corpus=book: must be one of books, huggingface, mix, shakespeare, stdlib, text; "
