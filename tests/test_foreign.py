@@ -10,10 +10,11 @@ import torch
 from cli.identity import sha256
 from cli.trained import load_trained
 from commands import TINY, command_here, write_text
-from foreign_folder import LENGTH, write_llama
+from foreign_folder import LENGTH, write_llama, write_model
 from saved_models import save
 
 TEXT = ("data=text", "data.path=text.txt")
+GPT2 = {"position": "learned", "norm": "layer", "mlp": "gelu-tanh"}
 FEW = ("passages=6", "target_tokens=8", "lengths=[32,128]", "methods=[none,yarn,rerope,crop]")
 
 
@@ -109,6 +110,24 @@ def test_it_is_trained_on_and_what_came_of_it_is_measured_beside_it(home: Path) 
     )
     assert done.returncode == 0, done.stderr
     assert list(json.loads((home / "both/models.json").read_text())) == ["llama", "longer"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "typed", "message"),
+    [
+        (GPT2, "data.seq_len=16", "give data.seq_len=32"),
+        ({"tied_head": False}, "model.tied_head=true", "give model.tied_head=false"),
+    ],
+)
+def test_what_init_from_cannot_load_is_said_with_what_works(
+    fields: dict, typed: str, message: str, home: Path, tmp_path: Path
+) -> None:
+    write_model(tmp_path / "model", **fields)
+    (tmp_path / "text.txt").symlink_to(home / "text.txt")
+    few = ("data.path=text.txt", "data.seq_len=32", "trainer.accelerator=cpu", typed)
+    done = command_here("train.py", "init_from=model", "data=text", *few, cwd=tmp_path)
+    assert done.returncode == 2 and message in done.stderr, done
+    assert not (tmp_path / "runs").exists()
 
 
 def test_it_continues_a_prompt(home: Path) -> None:

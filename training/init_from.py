@@ -68,10 +68,21 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
         if key.endswith(POSITIONAL) and "absent" in (theirs, ours):
             say(f"init_from={path}: {key} is {theirs} there and {ours} here")
         elif theirs != ours:
+            same = f"data.seq_len={theirs[0]}" if key in POSITIONAL else "the same model="
             raise ValueError(
-                f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
+                f"init_from={path}: {key} is {theirs} there and {ours} here; give {same}"
             )
+    _check_head(net, weights, path)
     net.load_state_dict(own | {key: value for key, value in weights.items() if key in own})
+
+
+def _check_head(net: Any, weights: Mapping[str, Tensor], path: str) -> None:
+    """ValueError where the head is the embedding here, and a matrix of its own there."""
+    head, embedding = weights.get("head.weight"), weights["embedding.weight"]
+    if net.config.tied_head and head is not None and not head.equal(embedding):
+        raise ValueError(
+            f"init_from={path}: its head is not its embedding; give model.tied_head=false"
+        )
 
 
 def vocab_size_of(path: str) -> int:

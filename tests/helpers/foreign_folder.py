@@ -54,12 +54,24 @@ def _tokenizer() -> SubwordTokenizer:
 
 def write_llama(folder: Path, seed: int = 0, dtype: str = "float32", **fields: Any) -> Path:
     """A random Llama, of two small layers; its vocabulary is larger than its tokenizer's."""
+    halves = {"n_kv_heads": 2, "interleaved": False, "norm_eps": 1e-5}
+    return write_model(folder, seed, dtype, "llama", **(halves | fields))
+
+
+def write_model(
+    folder: Path,
+    seed: int = 0,
+    dtype: str = "float32",
+    family: str | None = None,
+    **fields: Any,
+) -> Path:
+    """A random model in the first family that holds it, or in `family`."""
     tokenizer = _tokenizer()
     shape: dict[str, Any] = {"vocab_size": tokenizer.vocab_size + 8, "n_layers": 2, "d_model": 32}
-    shape |= {"n_heads": 4, "n_kv_heads": 2, "mlp_hidden": 48, "train_length": LENGTH}
+    shape |= {"n_heads": 4, "mlp_hidden": 48, "train_length": LENGTH}
     torch.manual_seed(seed)
-    config = TransformerConfig(**(shape | fields), interleaved=False, norm_eps=1e-5)
+    config = TransformerConfig(**(shape | fields))
     folder.mkdir(parents=True)
-    held = hold(config, "llama", "a test's model")
+    held = hold(config, family, "a test's model")
     write(folder, Transformer(config), tokenizer, held, dtype, SAMPLING)
     return folder
