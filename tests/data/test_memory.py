@@ -138,6 +138,17 @@ def test_two_gigabytes(tmp_path: Path, tokenizer: str) -> None:
     assert second[0] < 2 and second[3] == first[3]
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_subwords_of_a_longer_text_take_no_more(tmp_path: Path) -> None:
+    """The whole process, as the library's memory is none of Python's."""
+    files = [written(tmp_path / f"{size}.txt", size * 2**20) for size in (12, 60)]
+    small, large = (two_gigabytes(file, "bpe")[1] for file in files)
+    print(small, large)
+    assert large < 250 * 10**6
+    assert large - small < 30 * 10**6
+
+
 def two_gigabytes(file: Path, tokenizer: str) -> list:
     """Seconds and bytes of a start, bytes that batches took, and what was read."""
     command = [sys.executable, "-c", TWICE, str(file), tokenizer]
