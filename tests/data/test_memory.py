@@ -153,4 +153,4 @@ def two_gigabytes(file: Path, tokenizer: str) -> list:
     """Seconds and bytes of a start, bytes that batches took, and what was read."""
     command = [sys.executable, "-c", TWICE, str(file), tokenizer]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout)
+    return json.loads(ended.stdout.splitlines()[-1])
