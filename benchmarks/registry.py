@@ -15,6 +15,7 @@ from common.rules import Rule, integer, list_of, one_of, shown
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
 
+_LISTS = ("parts", "cells", "peers", "step_variants", "decode_variants")
 NO_GPU = "not measured: it needs a CUDA GPU, and there is none here"
 
 
@@ -32,6 +33,9 @@ PARTS: dict[str, Part] = {
     "segments": Part(("rounds",), needs_gpu=True),
     "projection": Part(("rounds",), needs_gpu=True),
     "remap": Part(("rounds",), needs_gpu=True),
+    "decode": Part(
+        ("decode_batches", "decode_tokens", "decode_variants", "decode_rounds"), needs_gpu=True
+    ),
     "length": Part(("lengths", "peers", "rounds", "figures")),
     "accuracy": Part(("figures",)),
 }
@@ -51,7 +55,7 @@ def part_module(name: str) -> ModuleType:
 
 def rules(choices: Mapping[str, Any]) -> dict[str, Rule]:
     """The rule of every key. `choices`: the default config, whose lists hold all there is."""
-    names = {key: tuple(choices[key]) for key in ("parts", "cells", "peers", "step_variants")}
+    names = {key: tuple(choices[key]) for key in _LISTS}
     return {key: list_of(one_of(all_, all_[0])) for key, all_ in names.items()} | {
         "lengths": list_of(integer(1, 2**20, 512)),
         "rounds": integer(1, 10_000, 50),
@@ -59,6 +63,9 @@ def rules(choices: Mapping[str, Any]) -> dict[str, Rule]:
         "step_batch": integer(1, 65_536, 64),
         "step_repeats": integer(1, 10_000, 10),
         "step_rounds": integer(1, 10_000, 5),
+        "decode_batches": list_of(integer(1, 65_536, 8)),
+        "decode_tokens": integer(1, 1_000_000, 256),
+        "decode_rounds": integer(1, 10_000, 5),
     }
 
 

@@ -9,7 +9,18 @@ from typing import Any
 from cli.compose import flatten
 from cli.paths import path_problems
 from common.figures import RULE as FIGURES
-from common.rules import Rule, at_least, integer, list_of, of, one_of, optional, problems, text
+from common.rules import (
+    BOOLEAN,
+    Rule,
+    at_least,
+    integer,
+    list_of,
+    of,
+    one_of,
+    optional,
+    problems,
+    text,
+)
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
 
@@ -26,6 +37,7 @@ _COMPILE = of(
     lambda v: v is True or v is False or v in ("reduce-overhead", "max-autotune"),
     "true",
 )
+_CUDA_GRAPH = of("auto, true or false", lambda v: v is True or v is False or v == "auto", "auto")
 _SEED = integer(0, 2**32 - 1, 0)
 _CHECKPOINT = text("runs/NAME/TIMESTAMP")
 
@@ -53,8 +65,13 @@ GENERATE = {
     "checkpoint": _CHECKPOINT,
     "prompt": of("text", lambda v: isinstance(v, str) and v != "", "def"),
     "prompt_file": optional(text("prompt.txt")),
+    "prompts": optional(text("prompts.txt")),
+    "output": optional(text("continued.jsonl")),
     "stop": optional(list_of(of("text", lambda v: isinstance(v, str) and v != "", "END"))),
+    "stop_at_separator": BOOLEAN,
     "samples": integer(1, 1000, 3),
+    "batch_size": integer(1, 65_536, 16),
+    "cuda_graph": _CUDA_GRAPH,
     **GENERATION,
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,

@@ -1,27 +1,59 @@
-"""The text around generation: the prompt, and where a stream of text ends."""
+"""The texts around generation: prompts, and where a stream of text ends."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
-def prompt_of(prompt: str, prompt_file: str | None) -> str:
-    """The prompt, or the text of the file that holds it. ValueError where that cannot be read."""
-    if prompt_file is None:
-        return prompt
+def prompts_of(config: dict[str, Any]) -> list[str]:
+    """The texts to be continued, by the keys prompts, prompt_file and prompt of generate.py.
+
+    ValueError where a file cannot be read, or where there is no prompt in it.
+    """
+    if config["prompts"] is not None:
+        return _listed(config["prompts"])
+    if config["prompt_file"] is None:
+        return [config["prompt"]]
+    text = _read("prompt_file", config["prompt_file"])
+    if not text:
+        raise ValueError(f"prompt_file={config['prompt_file']}: is empty; give a text, or prompt=")
+    return [text]
+
+
+def _read(key: str, path: str) -> str:
     try:
-        text = Path(prompt_file).read_bytes().decode("utf-8")
+        return Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise ValueError(
-            f"prompt_file={prompt_file}: cannot be read ({error.strerror}); give a text file"
+            f"{key}={path}: cannot be read ({error.strerror}); give a text file"
         ) from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"prompt_file={prompt_file}: not UTF-8 text (offset {error.start}); convert it with "
-            "iconv -t UTF-8"
+            f"{key}={path}: not UTF-8 text (offset {error.start}); convert it with iconv -t UTF-8"
         ) from error
-    if not text:
-        raise ValueError(f"prompt_file={prompt_file}: is empty; give a text, or prompt=")
-    return text
+
+
+def _listed(path: str) -> list[str]:
+    """A prompt from each line that is not blank: the line, or of a .jsonl its "prompt"."""
+    as_json = Path(path).suffix.lower() in (".jsonl", ".ndjson")
+    numbered = enumerate(_read("prompts", path).split("\n"), 1)
+    lines = [(number, line.removesuffix("\r")) for number, line in numbered if line.strip()]
+    if not lines:
+        raise ValueError(f"prompts={path}: holds no prompt; give a file with one on each line")
+    return [_field(line, f"prompts={path}, line {n}") if as_json else line for n, line in lines]
+
+
+def _field(line: str, where: str) -> str:
+    example = 'each line must be like {"prompt": "To be"}'
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"{where}: is no JSON ({error}); {example}") from error
+    prompt = row.get("prompt") if isinstance(row, dict) else None
+    if not isinstance(prompt, str) or not prompt:
+        raise ValueError(f'{where}: has no text in "prompt"; {example}')
+    return prompt
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:

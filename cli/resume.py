@@ -89,7 +89,9 @@ def _same_places(typed: Any, saved: Any) -> bool:
 
 def _same_place(typed: Any, saved: Any) -> bool:
     """Whether a path that was typed is the one that a run has saved, which is absolute."""
-    return typed == saved or (bool(typed) and str(saved).endswith(str(typed).lstrip("~./")))
+    if typed == saved or str(saved).startswith(f"{typed}@"):  # a data set and its revision
+        return True
+    return bool(typed) and str(saved).endswith(str(typed).lstrip("~./"))
 
 
 def check_meaningful(resume: str, overrides: Overrides) -> None:

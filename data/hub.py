@@ -70,12 +70,16 @@ def _commit(name: str, revision: str | None) -> str:
     """The commit of a data set's revision. ValueError if there is none, ConnectionError offline."""
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.errors import (
+            HFValidationError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
     except ImportError as error:
         raise ValueError("data.corpus=huggingface: pip install '.[hf]'") from error
     try:
         return str(HfApi().dataset_info(name, revision=revision, timeout=20).sha)
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ValueError(
             f"data.path={name}{f'@{revision}' if revision else ''}: no such folder here, and no "
             "such data set on the Hugging Face Hub, or none that you may read; "

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from common.terminal import say
 from data.cache import cache_folder
 from data.documents import Read, share_out, whole
 from data.hub import hub_files, pinned
@@ -37,7 +38,9 @@ def path_problems(path: Any) -> list[str]:
             "Hub, e.g. data=huggingface data.path=roneneldan/TinyStories"
         ]
     if page := HUB_PAGE.fullmatch(str(path)):
-        return [f"data.path={path}: must be a name of the Hub, not its page; try {page[1]}"]
+        return [
+            f"data.path={path}: must be a name of the Hub, not its page; try data.path={page[1]}"
+        ]
     if os.path.isfile(str(path)):
         return [f"data.path={path}: is a file; use data=text data.path={path}"]
     if not os.path.isdir(str(path)) and not HUB_NAME.fullmatch(str(path)):
@@ -82,6 +85,7 @@ def dataset_texts(origin: Origin, on_progress: OnProgress) -> dict[str, list[Tex
         reads = {split: partial(_of_file, file) for split, file in files.items()}
     if len(reads) == 1:
         return share_out(reads[TRAIN])
+    say(f"data.path={origin.path}: validated on its own split for that")
     return {split: whole(read) for split, read in reads.items()}
 
 

@@ -97,7 +97,7 @@ class ValidationBatches:
 class TextDataModule(L.LightningDataModule):
     """Token windows of a corpus, as (inputs, targets) int64 (batch_size, seq_len).
 
-    With `document_mask` they are packed: (1, T) each and cu_seqlens (`data.packing`).
+    With `document_mask` cu_seqlens stand behind them (`data.packing`).
 
     After `prepare()` it has:
         tokenizer, vocab_size

@@ -3,7 +3,7 @@
 A document is its separator and the tokens behind it: the separator begins it, and its first token
 is predicted from that alone. A window begins one too, wherever it is cut out.
 
-Shapes: B batch_size, S seq_len, T = B S tokens of the packed row, N documents.
+Shapes: B batch_size, S seq_len, N documents of the B windows, one after the other.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ from data.batches import IGNORED
 def packed(
     inputs: np.ndarray, targets: np.ndarray, separator: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Windows, int64 (B, S) each, as one row, and where its documents begin and the last ends.
+    """Windows, int64 (B, S) each, and where documents begin in their row, and the last ends.
 
-    Returns inputs and targets, int64 (1, T), and cu_seqlens, int32 (size + 1,) with N <= size. The
+    Returns inputs and targets as they are, and cu_seqlens, int32 (size + 1,) with N <= size. The
     end is repeated as often as is missing, which means empty documents: `size` is 2 B, 4 B, 8 B, …,
     so that a compiled network sees few shapes.
     """
@@ -28,7 +28,7 @@ def packed(
         size *= 2
     cu_seqlens = np.full(size + 1, inputs.size, dtype=np.int32)
     cu_seqlens[: len(starts)] = starts
-    return inputs.reshape(1, -1), targets.reshape(1, -1), cu_seqlens
+    return inputs, targets, cu_seqlens
 
 
 def holds(tokens: np.ndarray, token: int, block: int = 1 << 24) -> bool:

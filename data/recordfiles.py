@@ -91,7 +91,8 @@ class RecordFile(UserFile):
         """The number of each row, from 1, and its value in the column."""
         pyarrow = pyarrow_for(self.path)
         try:
-            table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20)  # pages as they come
+            # Pages as they come, and not a column of a whole row group, which may be all there is
+            table = pyarrow.parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
             check_column(table.schema_arrow, key, str(self.path))
             number = 0
             for batch in table.iter_batches(batch_size=ROWS, columns=[key]):

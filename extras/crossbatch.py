@@ -46,6 +46,7 @@ class CrossBatchAttention(RoPEAttention):
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
         cu_seqlens: Tensor | None = None,
+        max_seqlen: int | None = None,
     ) -> Tensor:
         """(B, S, C) -> (B, S, C) as `RoPEAttention`; passages are read as one in training alone.
 
@@ -53,7 +54,14 @@ class CrossBatchAttention(RoPEAttention):
         """
         whole = mask is not None or cache is not None or cu_seqlens is not None
         if not self.training or self.passages == 1 or whole:
-            return super().forward(x, mask, positions=positions, cache=cache, cu_seqlens=cu_seqlens)
+            return super().forward(
+                x,
+                mask,
+                positions=positions,
+                cache=cache,
+                cu_seqlens=cu_seqlens,
+                max_seqlen=max_seqlen,
+            )
         if x.shape[0] % (2 * self.passages):
             raise ValueError(
                 f"tokens: a batch in training must be a multiple of 2 x model.crossbatch="

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from model.attention import RoPEAttention
     from model.config import ScalingConfig, TransformerConfig
     from model.frequencies import rope_frequencies
-    from model.generation import generate
+    from model.generation import generate, generate_batch
     from model.transformer import Transformer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Transformer",
     "TransformerConfig",
     "generate",
+    "generate_batch",
     "rope_frequencies",
 ]
 
@@ -29,7 +30,7 @@ __getattr__ = importing(
         "model.attention": ["RoPEAttention"],
         "model.config": ["ScalingConfig", "TransformerConfig"],
         "model.frequencies": ["rope_frequencies"],
-        "model.generation": ["generate"],
+        "model.generation": ["generate", "generate_batch"],
         "model.transformer": ["Transformer"],
     },
 )

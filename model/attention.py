@@ -156,6 +156,7 @@ class RoPEAttention(WithPhases):
         positions: Tensor | None = None,
         cache: LayerCache | None = None,
         cu_seqlens: Tensor | None = None,
+        max_seqlen: int | None = None,
     ) -> Tensor:
         """Attend within x (B, S, C), and to what `cache` holds; returns (B, S, C).
 
@@ -164,7 +165,8 @@ class RoPEAttention(WithPhases):
         Joined with `causal` by AND; a query that may attend to nothing gets zeros.
         `positions`: (S,) or (B, S) integers; None counts on from the cache's length, or from 0.
         `cu_seqlens`: (documents + 1,) integers, for a batch of one packed row: where each document
-            begins, and their end. They are read as if each stood alone.
+            begins, and their end. They are read as if each stood alone. `max_seqlen`: none has more
+            tokens.
         Raises ValueError for an x or a mask of another shape.
         """
         if not isinstance(x, Tensor) or x.ndim != 3 or x.shape[-1] != self.d_model:
@@ -173,7 +175,7 @@ class RoPEAttention(WithPhases):
         if not (mask is None or isinstance(mask, Tensor)):
             raise ValueError(f"mask: must be a tensor or None; got {type(mask).__name__}")
         if cu_seqlens is not None:
-            return self._packed(x, cu_seqlens, mask, positions, cache)
+            return self._packed(x, cu_seqlens, max_seqlen, mask, positions, cache)
         past = 0 if cache is None else cache.length
         at = positions
         if past and positions is None:
@@ -186,16 +188,19 @@ class RoPEAttention(WithPhases):
         y = self.core(q, k, v, Call(mask, positions, cache, dropout))  # (B, S, H, D)
         return self.out(y.flatten(-2))
 
-    def _packed(self, x: Tensor, cu_seqlens: Tensor, *others: object) -> Tensor:
+    def _packed(
+        self, x: Tensor, cu_seqlens: Tensor, max_seqlen: int | None, *others: object
+    ) -> Tensor:
         """`forward` of a packed row (1, T, C), which takes none of the other arguments."""
-        check_cu_seqlens(cu_seqlens, x)
+        most = check_cu_seqlens(cu_seqlens, max_seqlen, x)
         if any(given is not None for given in others):
             raise ValueError("cu_seqlens: are given without mask, positions and cache")
-        length = length_read(cu_seqlens, x.shape[1], self.by_length)
+        length = length_read(cu_seqlens, most, self.by_length)
         q, k, v = self._project(x, None, length, cu_seqlens)
         q = self._sharpen(q, positions_in(cu_seqlens, x.shape[1]), 0, None, cu_seqlens)
         dropout = self.dropout if self.training else 0.0
-        return self.out(attend_in_documents(self.core, q, k, v, cu_seqlens, dropout).flatten(-2))
+        y = attend_in_documents(self.core, q, k, v, cu_seqlens, most, dropout)  # (1, T, H, D)
+        return self.out(y.flatten(-2))
 
     def _project(
         self, x: Tensor, positions: Tensor | None, length: int, cu_seqlens: Tensor | None = None

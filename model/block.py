@@ -70,11 +70,17 @@ class Block(nn.Module):
         cache: LayerCache | None = None,
         mask: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
+        max_seqlen: int | None = None,
     ) -> Tensor:
         """(B, S, C) -> (B, S, C); the others as `RoPEAttention.forward` takes them."""
         before = x if self.kind == "post" else self.attention_norm(x)
         attended = self.attention(
-            before, mask, positions=positions, cache=cache, cu_seqlens=cu_seqlens
+            before,
+            mask,
+            positions=positions,
+            cache=cache,
+            cu_seqlens=cu_seqlens,
+            max_seqlen=max_seqlen,
         )
         if self.kind.startswith("parallel"):
             beside = before if self.mlp_norm is None else self.mlp_norm(x)

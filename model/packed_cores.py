@@ -10,7 +10,6 @@ D head_dim.
 
 import inspect
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,9 +20,10 @@ from model.cores import Call, Core, PlainCore
 from model.window_cores import AlibiCore, Rules, WindowCore, alibi_of, attend_in_blocks
 
 
-def check_cu_seqlens(cu_seqlens: Tensor, x: Tensor) -> None:
+def check_cu_seqlens(cu_seqlens: Tensor, max_seqlen: int | None, x: Tensor) -> int:
     """ValueError where `cu_seqlens` cannot be that of the packed row x (1, T, …).
 
+    Returns how many tokens a document has at most: `max_seqlen`, or those of the row.
     Values are read on a CPU alone: a GPU would have to be waited for.
     """
     if not isinstance(cu_seqlens, Tensor):
@@ -43,6 +43,10 @@ def check_cu_seqlens(cu_seqlens: Tensor, x: Tensor) -> None:
             raise ValueError(
                 f"cu_seqlens: must rise from 0 to the {x.shape[1]} tokens of the row; got {ends}"
             )
+        longest = int(cu_seqlens.diff().max())
+        if max_seqlen is not None and longest > max_seqlen:
+            raise ValueError(f"max_seqlen={max_seqlen}: a document has {longest} tokens")
+    return x.shape[1] if max_seqlen is None else max_seqlen
 
 
 def document_of(cu_seqlens: Tensor, n_tokens: int) -> Tensor:
@@ -64,14 +68,14 @@ def keys_seen(cu_seqlens: Tensor, n_tokens: int, causal: bool) -> Tensor:
     return cu_seqlens.long().diff()[document_of(cu_seqlens, n_tokens)]
 
 
-def length_read(cu_seqlens: Tensor, n_tokens: int, by_length: ByLength | None) -> int:
+def length_read(cu_seqlens: Tensor, max_seqlen: int, by_length: ByLength | None) -> int:
     """The number of tokens that a layer's frequencies are to be those of.
 
     ValueError where they would differ between documents. A compiled graph cannot tell: there,
     documents must be no longer than the scaling's train_length.
     """
-    most = n_tokens if by_length is None else by_length.train_length
-    if n_tokens <= most or torch.compiler.is_compiling():
+    most = max_seqlen if by_length is None else by_length.train_length
+    if max_seqlen <= most or torch.compiler.is_compiling():
         return most
     if (longest := int(cu_seqlens.diff().max())) > most:
         raise ValueError(
@@ -82,7 +86,13 @@ def length_read(cu_seqlens: Tensor, n_tokens: int, by_length: ByLength | None) -
 
 
 def attend_in_documents(
-    core: Core, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, dropout: float
+    core: Core,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int,
+    dropout: float,
 ) -> Tensor:
     """What `core` reads of every document by itself: (1, T, H, D).
 
@@ -91,15 +101,13 @@ def attend_in_documents(
     grows with the square of T.
     """
     if can_flash(core, q, dropout):
-        return _flash(core, q, k, v, cu_seqlens)
+        return _flash(core, q, k, v, cu_seqlens, max_seqlen)
     if torch.compiler.is_compiling():
         return _masked(core, q, k, v, cu_seqlens, dropout)
-    call = Call(dropout=dropout)
-    parts = [
-        core(q[:, start:end], k[:, start:end], v[:, start:end], call)
-        for start, end in pairwise(cu_seqlens.tolist())
-        if start < end
-    ]
+    call, lengths = Call(dropout=dropout), cu_seqlens.diff().tolist()
+    # Not slices: the backward of each would fill a whole row with zeros.
+    documents = zip(*(x.split(lengths, dim=1) for x in (q, k, v)), strict=True)
+    parts = [core(q, k, v, call) for q, k, v in documents if q.shape[1]]
     return torch.cat(parts, dim=1)
 
 
@@ -150,10 +158,12 @@ def can_flash(core: Core, q: Tensor, dropout: float) -> bool:
     )
 
 
-def _flash(core: Core, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor:
-    """The longest document is not known here: the row's length is no less."""
+def _flash(
+    core: Core, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, max_seqlen: int
+) -> Tensor:
+    """Its grid of blocks is as large as if all documents were as long as the longest may be."""
     assert VARLEN is not None and isinstance(core, (PlainCore, WindowCore))
-    ends, length = cu_seqlens.to(torch.int32).contiguous(), q.shape[1]
+    ends = cu_seqlens.to(torch.int32).contiguous()
     k, v = k.to(q.dtype), v.to(q.dtype)
     reach = core.window - 1 if isinstance(core, WindowCore) else -1  # -1: any
     options: dict[str, object] = {"window_size": (reach, 0 if core.causal else reach)}
@@ -161,4 +171,4 @@ def _flash(core: Core, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> T
         options["enable_gqa"] = q.shape[2] != k.shape[2]
     elif q.shape[2] != k.shape[2]:
         k, v = (x.repeat_interleave(q.shape[2] // k.shape[2], dim=2) for x in (k, v))
-    return VARLEN(q[0], k[0], v[0], ends, ends, length, length, **options)[None]
+    return VARLEN(q[0], k[0], v[0], ends, ends, max_seqlen, max_seqlen, **options)[None]

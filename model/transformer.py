@@ -99,6 +99,7 @@ class Transformer(nn.Module):
         *,
         mask: Tensor | None = None,
         cu_seqlens: Tensor | None = None,
+        max_seqlen: int | None = None,
         logits_to_keep: int | None = None,
     ) -> Tensor:
         """Logits (B, S, V) of the token after each of `tokens` (B, S) integers.
@@ -109,7 +110,8 @@ class Transformer(nn.Module):
         up, as on the left of a shorter prompt; positions then count the others.
         `cu_seqlens`: (documents + 1,) integers, for `tokens` (1, T) that pack several documents:
         where each begins, and their end (`model/packed_cores.py`). Each is read as if it stood
-        alone, its positions counted from 0.
+        alone, its positions counted from 0. `max_seqlen`: no document has more tokens; that makes
+        attention on a GPU quicker, which cannot read it from them.
         `logits_to_keep`: of the last so many tokens alone; None: of all.
         Raises ValueError for a mask of another shape, and for a position that position=learned has
         no vector for.
@@ -126,7 +128,7 @@ class Transformer(nn.Module):
         if cu_seqlens is None:
             positions = self._positions(tokens, positions, cache)
         else:
-            self._check_packed(tokens, cu_seqlens, mask, positions, cache)
+            self._check_packed(tokens, cu_seqlens, max_seqlen, mask, positions, cache)
         x = self.embedding(tokens)  # (B, S, C)
         if self.config.embedding_scale is not None:
             x = x * self.config.embedding_scale
@@ -136,7 +138,7 @@ class Transformer(nn.Module):
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             layer_cache = None if cache is None else cache.layers[i]
-            x = block(x, positions, layer_cache, mask, cu_seqlens)
+            x = block(x, positions, layer_cache, mask, cu_seqlens, max_seqlen)
         assert logits_to_keep is None or logits_to_keep > 0, logits_to_keep
         return self._logits(x if logits_to_keep is None else x[:, -logits_to_keep:])
 
@@ -147,15 +149,19 @@ class Transformer(nn.Module):
             logits = logits * self.config.logit_scale
         return capped(logits, self.config.logit_softcap)
 
-    def _check_packed(self, tokens: Tensor, cu_seqlens: Tensor, *others: object) -> None:
+    def _check_packed(
+        self, tokens: Tensor, cu_seqlens: Tensor, max_seqlen: int | None, *others: object
+    ) -> None:
         """ValueError where the documents of a packed row (1, T) cannot be read."""
-        check_cu_seqlens(cu_seqlens, tokens)
+        most = check_cu_seqlens(cu_seqlens, max_seqlen, tokens)
         if any(given is not None for given in others):
             raise ValueError("cu_seqlens: are given without mask, positions and cache")
         if self.training and self.config.random_positions is not None:
             raise ValueError("cu_seqlens: count positions; train without model.random_positions")
         learned = self.position_embedding
-        if isinstance(learned, LearnedPositions) and not torch.compiler.is_compiling():
+        if not isinstance(learned, LearnedPositions) or torch.compiler.is_compiling():
+            return
+        if most > learned.max_length:
             learned.check_length(int(cu_seqlens.diff().max()))
 
     def _positions(

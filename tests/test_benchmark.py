@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from benchmarks import PARTS
+from benchmarks.parts.decode import VARIANTS as DECODE
 from benchmarks.parts.step import VARIANTS
 from benchmarks.peers import PEERS
 from benchmarks.shapes import SHAPES
@@ -32,7 +33,7 @@ def test_command_on_a_cpu(tmp_path: Path, monkeypatch) -> None:
     assert list(report["parts"]) == list(PARTS)
     assert report["environment"]["command"].startswith("python ")
     assert report["environment"]["versions"]["torch"] == torch.__version__
-    for part in ("host", "step", "segments", "projection", "remap"):
+    for part in ("host", "step", "segments", "projection", "remap", "decode"):
         assert "CUDA GPU" in report["parts"][part]["skipped"]
     small, large = report["parts"]["grid"]["cells"].values()
     assert "elements" in large["skipped"]
@@ -67,6 +68,7 @@ MISTAKES = [
     (["step_variants=null"], "step_variants=null", "step_variants=[nope]"),
     (["rounds=0"], "rounds=0", "from 1 to 10000"),
     (["host_calls=many"], "host_calls=many", "integer"),
+    (["decode_batches=8", "decode_tokens=0"], "try decode_batches=[8]", "decode_tokens=0"),
     (["step_batch=-1"], "step_batch=-1", "step_batch=64"),
     (["seed=x"], "seed=x", "integer"),
     (["parts=[accuracy]", "rounds=5"], "rounds=5", "parts=grid/segments/projection/remap/length"),
@@ -94,6 +96,7 @@ def test_config_lists_all_there_is() -> None:
     assert list(CONFIG.cells) == list(SHAPES)
     assert list(CONFIG.peers) == list(PEERS)
     assert list(CONFIG.step_variants) == list(VARIANTS)
+    assert list(CONFIG.decode_variants) == list(DECODE)
     assert {key for part in PARTS.values() for key in part.reads} <= set(CONFIG)
 
 
@@ -102,8 +105,9 @@ def test_every_part_on_a_gpu(tmp_path: Path) -> None:
     settings = ("rounds=3", "lengths=[512,1024]", "host_calls=100", "output_dir=out")
     cells = "cells=[4x512x8x8x64-fp32,8x4096x16x2x256-bf16-rotary64,64x1x32x8x128-bf16]"
     steps = ("step_batch=2", "step_variants=[ropewalk]", "step_repeats=2", "step_rounds=2")
+    decoding = ("decode_batches=[2]", "decode_tokens=8", "decode_rounds=1")
     peers = "peers=[copy,ropewalk,ropewalk-half-split,table,table-compiled,seed]"
-    done = command("benchmark.py", *settings, cells, peers, *steps, cwd=tmp_path)
+    done = command("benchmark.py", *settings, cells, peers, *steps, *decoding, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     parts = json.loads((tmp_path / "out" / "benchmark.json").read_text())["parts"]
     for cell in parts["grid"]["cells"].values():
@@ -121,4 +125,6 @@ def test_every_part_on_a_gpu(tmp_path: Path) -> None:
     for cell in parts["remap"]["lengths"].values():
         assert {"plain causal", "ReRoPE", "SDPA causal"} <= set(cell["ways"])
         assert all(way["peak_memory_bytes"] > 0 for way in cell["ways"].values())
+    decoded = parts["decode"]["batches"]["2"]
+    assert {"ropewalk", "ropewalk-graph"} <= set(decoded["variants"]), decoded["reasons"]
     assert (tmp_path / "out" / "length-copy.png").stat().st_size < 300_000

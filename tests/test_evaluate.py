@@ -1,6 +1,7 @@
 """evaluate.py with several checkpoints, stores and splits, run in this process."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,30 @@ def test_generate_takes_a_file_and_ends_its_samples_at_a_stop(home: Path) -> Non
     stop = next(character for character in whole[4:] if character.isalnum())
     cut = command_here(*one, "prompt=line", "seed=2", f"stop=['{stop}']", cwd=home).stdout
     assert cut == whole[: whole.index(stop, 4)] + "\n"
+
+
+def test_prompts_of_a_file_are_continued_together_as_each_alone(home: Path) -> None:
+    """In three batches, under a method that follows the length past training; and into a file."""
+    prompts = ["line", "one", "two and", "tree"]
+    (home / "prompts.txt").write_text("\n".join(prompts))
+    one = ("generate.py", "checkpoint=a", "max_new_tokens=40", "method=yarn", "stop=[e]")
+    given = (*one, "prompts=prompts.txt", "batch_size=2", "samples=2")
+    done = command_here(*given, cwd=home)
+    assert done.returncode == 0, done
+    alone = [
+        command_here(*one, f"prompt={prompt}", f"seed={seed}", cwd=home).stdout
+        for prompt in prompts[:2]
+        for seed in (0, 1)
+    ]
+    texts = re.split(r"--- prompt \d of 4, sample \d of 2 ---\n", done.stdout)
+    assert texts[1:5] == alone and len(texts) == 9
+    done = command_here(*given, "output=texts.jsonl", cwd=home)
+    assert done.stdout == "texts: texts.jsonl\n" and done.stderr == "", done
+    rows = list(map(json.loads, (home / "texts.jsonl").read_bytes().splitlines()))
+    assert [row["prompt"] + row["text"] + "\n" for row in rows] == texts[1:]
+    assert [(row["sample"], row["seed"]) for row in rows] == [(1, 0), (2, 1)] * 4
+    again = command_here(*given, "output=texts.jsonl", cwd=home)
+    assert again.returncode == 2 and "is there already" in again.stderr
 
 
 @pytest.mark.parametrize(

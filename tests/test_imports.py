@@ -13,7 +13,7 @@ from commands import ROOT
 # From the top down; a room may import itself and those below it.
 ROOMS = (
     *("cli", "reports", "extras", "evaluation", "training", "benchmarks"),
-    *("methods", "model", "data", "kernels", "common"),
+    *("hf", "methods", "model", "data", "kernels", "common"),
 )
 COMMANDS = {path.stem for path in ROOT.glob("*.py")}
 # What the rooms at the bottom may import beside the standard library, and what only in functions.

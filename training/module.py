@@ -6,7 +6,7 @@ B batch, S sequence, V vocabulary.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
@@ -30,8 +30,8 @@ class LanguageModule(L.LightningModule):
     `shares`: of each of several texts, by its name; a validation has a loader for each, and its
     loss is their mean by share. None: of one text.
 
-    A batch is inputs and targets (B, S); where documents are packed (`data.packing`), they are
-    (1, T), and cu_seqlens stands behind them.
+    A batch is inputs and targets (B, S), and where documents are told apart, cu_seqlens of all its
+    windows in a row (`data.packing`).
     """
 
     token_bytes: Tensor
@@ -94,8 +94,8 @@ class LanguageModule(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
         """Mean negative log likelihood of the batch, in nats per token."""
-        inputs, targets, *packing = batch
-        loss = self.training_loss(self.net(inputs, **_packed(packing)), targets)
+        logits = read(self.net, *batch)
+        loss = self.training_loss(logits, batch[1])
         self.step_losses.append(loss.detach())
         return loss
 
@@ -126,9 +126,9 @@ class LanguageModule(L.LightningModule):
         self, batch: tuple[Tensor, ...], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Add one batch of windows to the sums, each target token once."""
-        inputs, targets, *packing = batch
+        targets = batch[1]
         # `forward`, not the compiled call: another shape and mode are not worth a compilation.
-        nats = nll(self.net.forward(inputs, **_packed(packing)), targets, reduction="sum")
+        nats = nll(read(self.net.forward, *batch), targets, reduction="sum")
         scored = targets != IGNORED
         counted = self.token_bytes[targets.clamp_min(0)] * scored
         for i, value in enumerate((nats, scored.sum(), counted.sum())):
@@ -161,9 +161,13 @@ class LanguageModule(L.LightningModule):
         return torch.device("cpu") if self.device.type == "mps" else self.device
 
 
-def _packed(packing: list[Tensor]) -> dict[str, Tensor]:
-    """What a network is given beside its inputs: where packed documents begin, if they are."""
-    return {"cu_seqlens": packing[0]} if packing else {}
+def read(
+    net: Callable[..., Tensor], inputs: Tensor, _: Tensor, cu_seqlens: Tensor | None = None
+) -> Tensor:
+    """Logits of a batch: (B, S, V), or (1, B S, V) where its documents are packed into a row."""
+    if cu_seqlens is None:
+        return net(inputs)
+    return net(inputs.view(1, -1), cu_seqlens=cu_seqlens, max_seqlen=inputs.shape[1])
 
 
 def mean_nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -172,6 +176,9 @@ def mean_nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def nll(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    """Negative log likelihood in nats of targets (B, S) under logits (B, S, V), in float32."""
+    """Negative log likelihood in nats of targets (B, S) under logits (B, S, V), in float32.
+
+    The logits may be those of all windows in a row, (1, B S, V).
+    """
     flat = logits.flatten(0, 1).float()
     return F.cross_entropy(flat, targets.flatten(), ignore_index=IGNORED, reduction=reduction)

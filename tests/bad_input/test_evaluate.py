@@ -94,6 +94,8 @@ TABLE = [
     ("data=text data.path=text.txt data.seq_len=64", "the checkpoint decides"),
     ("data=text data.path=text.txt data.tokenizer=char", "the checkpoint decides"),
     ("data=text data.path=text.txt data.corpus=books", "data.path=text.txt", "reads no path"),
+    ("data=text data.path=records.jsonl data.text_key=body", "no such field", "text_key=text"),
+    ("data=huggingface data.path=text.txt", "is a file", "data=text data.path=text.txt"),
     ("data={corpus:text}", "the name of one of"),
     ("data.path=text.txt", "no such key"),
     ("checkpoint=", "must be text", "runs/"),

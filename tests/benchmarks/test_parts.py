@@ -9,6 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
+import benchmarks.parts.decode
 import benchmarks.parts.host
 import benchmarks.parts.remap
 import benchmarks.parts.segments
@@ -213,6 +214,29 @@ def test_liger_takes_the_place_of_the_rotation(monkeypatch) -> None:
     x = torch.randn(2, 10, 128)
     torch.testing.assert_close(theirs(x), ours(x), atol=5e-3, rtol=0)
     assert calls == [(2, 2, 10, 64)]
+
+
+@pytest.mark.slow
+def test_decode_on_a_cpu(monkeypatch) -> None:
+    """Both continue alike, so it is one model; what is not there leaves its reason."""
+    small = {"vocab_size": 64, "n_layers": 2, "d_model": 32, "n_heads": 2, "n_kv_heads": 1}
+    size = small | {"mlp_hidden": 48}
+    monkeypatch.setattr(benchmarks.parts.decode, "SIZE", size)
+    settings = {"decode_batches": [1, 2], "decode_tokens": 6, "decode_rounds": 2}
+    settings["decode_variants"] = ["ropewalk", "ropewalk-graph", "transformers"]
+    result = benchmarks.parts.decode.decode(settings, bench_on_cpu())
+    for cell in result["batches"].values():
+        assert cell["reasons"] == {"ropewalk-graph": "the model is not on a GPU"}
+        ours, theirs = cell["variants"]["ropewalk"], cell["variants"]["transformers"]
+        assert theirs["same_tokens"] == ours["same_tokens"] == 6
+        assert theirs["of_transformers"] == 1 and len(ours["rounds_seconds"]) == 2
+        assert ours["tokens_per_second"] > 0
+    assert "2 prompts of 32" in printed("decode", result)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = benchmarks.parts.decode.decode(settings, bench_on_cpu())
+    assert "not installed" in result["batches"]["1"]["reasons"]["transformers"]
+    assert list(result["batches"]["1"]["variants"]) == ["ropewalk"]
 
 
 def test_pictures_and_tables_of_what_was_measured() -> None:

@@ -59,6 +59,33 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, tokenizer: str) -> N
     assert peak(lambda: [next(loader) for _ in range(20)]) < 2**20
 
 
+def records(path: Path, count: int) -> Path:
+    """So many short records, as JSON Lines or Parquet by the suffix."""
+    if path.suffix == ".parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+        pyarrow = pytest.importorskip("pyarrow")
+        schema = pyarrow.schema([("text", pyarrow.string())])
+        with parquet.ParquetWriter(path, schema) as writer:
+            for start in range(0, count, 10**6):
+                part = [f"{i} {LINE}" for i in range(start, min(start + 10**6, count))]
+                writer.write_table(pyarrow.table({"text": part}), row_group_size=len(part))
+        return path
+    with open(path, "w") as file:
+        file.writelines(f'{{"text": "{i} {LINE}"}}\n' for i in range(count))
+    return path
+
+
+def test_memory_does_not_grow_with_the_number_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All there may be of each is where it begins and ends in the validation split."""
+    for module in ("cache", "documents"):
+        monkeypatch.setattr(f"data.{module}.BLOCK", 1 << 14)
+    files = [records(tmp_path / f"{count}.jsonl", count) for count in (1_000, 7_000)]
+    small, large = (peak(TextDataModule("text", str(file)).prepare) for file in files)
+    assert (large - small) / 6_000 < 8  # bytes
+
+
 def test_the_text_at_once_would_not_pass(tmp_path: Path) -> None:
     """The control: what the bound is held against."""
     file = written(tmp_path / "text", 20 * 2**20)
@@ -119,38 +146,51 @@ print(json.dumps([seconds, grown, status("RssAnon") - own, module.fingerprint]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("tokenizer", ["byte", "char"])
-def test_two_gigabytes(tmp_path: Path, tokenizer: str) -> None:
+def test_subwords_of_a_longer_text_take_no_more(tmp_path: Path) -> None:
+    """The whole process, as the library's memory is none of Python's."""
+    files = [written(tmp_path / f"{size}.txt", size * 2**20) for size in (12, 60)]
+    small, large = (peak_of_process(file, "bpe")[1] for file in files)
+    print(small, large)
+    assert large < 250 * 10**6
+    assert large - small < 30 * 10**6
+
+
+def peak_of_process(file: Path, tokenizer: str) -> list:
+    """Seconds and bytes of a start, bytes that batches took, and what was read."""
+    command = [sys.executable, "-c", TWICE, str(file), tokenizer]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def check_two_starts(file: Path, tokenizer: str, bound: float) -> None:
     """The peak of the whole process, and a second start that reads nothing."""
-    if shutil.disk_usage(tmp_path).free < 6 * 10**9:
-        pytest.skip("needs 6 GB of disk")
-    file = written(tmp_path / "big.txt", 2 * 10**9)
     os.utime(file, (1_700_000_000, 1_700_000_000))
     try:
-        first, second = (two_gigabytes(file, tokenizer) for _ in range(2))
+        first, second = (peak_of_process(file, tokenizer) for _ in range(2))
     finally:
         file.unlink()
-        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-    print(tokenizer, first, second)
+        shutil.rmtree(file.parent / "cache", ignore_errors=True)
+    print(file.name, tokenizer, first, second)
     for _, grown, own, _ in (first, second):
-        assert grown < 64 * 10**6
+        assert grown < bound
         assert own < 4 * 10**6
     assert second[0] < 2 and second[3] == first[3]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
-def test_subwords_of_a_longer_text_take_no_more(tmp_path: Path) -> None:
-    """The whole process, as the library's memory is none of Python's."""
-    files = [written(tmp_path / f"{size}.txt", size * 2**20) for size in (12, 60)]
-    small, large = (two_gigabytes(file, "bpe")[1] for file in files)
-    print(small, large)
-    assert large < 250 * 10**6
-    assert large - small < 30 * 10**6
+@pytest.mark.parametrize("tokenizer", ["byte", "char"])
+def test_two_gigabytes(tmp_path: Path, tokenizer: str) -> None:
+    if shutil.disk_usage(tmp_path).free < 6 * 10**9:
+        pytest.skip("needs 6 GB of disk")
+    check_two_starts(written(tmp_path / "big.txt", 2 * 10**9), tokenizer, 64e6)
 
 
-def two_gigabytes(file: Path, tokenizer: str) -> list:
-    """Seconds and bytes of a start, bytes that batches took, and what was read."""
-    command = [sys.executable, "-c", TWICE, str(file), tokenizer]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout.splitlines()[-1])
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("name", ["big.jsonl", "big.parquet"])
+def test_millions_of_records(tmp_path: Path, name: str) -> None:
+    """270 MB of text; pyarrow by itself takes some memory."""
+    if shutil.disk_usage(tmp_path).free < 3 * 10**9:
+        pytest.skip("needs 3 GB of disk")
+    check_two_starts(records(tmp_path / name, 5 * 10**6), "byte", 144e6)

@@ -36,10 +36,9 @@ def module_of(folder: Path, **options: object) -> TextDataModule:
 def test_a_separator_begins_the_document_that_follows_it() -> None:
     inputs = np.array([[7, 7, 0, 8], [0, 9, 9, 0]])
     row, targets, cu_seqlens = packed(inputs, inputs + 1, SEPARATOR)
-    assert row.tolist() == [[7, 7, 0, 8, 0, 9, 9, 0]]
-    assert targets.tolist() == [[8, 8, 1, 9, 1, 10, 10, 1]]
+    assert row is inputs and targets.tolist() == [[8, 8, 1, 9], [1, 10, 10, 1]]
     assert cu_seqlens.tolist() == [0, 2, 4, 7, 8]
-    assert cu_seqlens.dtype == np.int32 and row.dtype == inputs.dtype
+    assert cu_seqlens.dtype == np.int32
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,12 +48,13 @@ def test_documents_are_those_between_separators_and_borders(
 ) -> None:
     draw = np.random.default_rng(seed)
     inputs = np.where(draw.random((batch_size, seq_len)) < density, SEPARATOR, 5)
-    row, _, cu_seqlens = packed(inputs, inputs, SEPARATOR)
+    _, _, cu_seqlens = packed(inputs, inputs, SEPARATOR)
+    row = inputs.reshape(-1)
     bounds = [(a, b) for a, b in pairwise(cu_seqlens.tolist()) if a < b]
     expected = []
     for start in range(0, row.size, seq_len):
         for at in range(start, start + seq_len):
-            if at == start or row[0, at] == SEPARATOR:
+            if at == start or row[at] == SEPARATOR:
                 expected.append(at)
     assert [a for a, _ in bounds] == expected and bounds[-1][1] == row.size
     times, rest = divmod(len(cu_seqlens) - 1, 2 * batch_size)
@@ -84,8 +84,7 @@ def test_windows_are_the_same_tokens_as_without(folder: Path) -> None:
     for loader in ("train_dataloader", "val_dataloader"):
         pairs = zip(getattr(plain, loader)(), getattr(masked, loader)(), strict=True)
         for (inputs, targets), (row, scored, cu_seqlens) in pairs:
-            assert torch.equal(inputs.flatten(), row[0])
-            assert torch.equal(targets.flatten(), scored[0])
+            assert torch.equal(inputs, row) and torch.equal(targets, scored)
             assert cu_seqlens.dtype == torch.int32 and cu_seqlens[-1] == row.numel()
             documents += int((cu_seqlens.diff() > 0).sum()) - len(inputs)
     assert documents > 10  # more than windows
@@ -108,7 +107,8 @@ def test_packed_batches_are_pure_functions(folder: Path, num_workers: int) -> No
 def test_nothing_of_another_document_is_read(folder: Path) -> None:
     """Through the model: what stands before a separator changes nothing behind it."""
     module = module_of(folder, document_mask=True, seq_len=64, batch_size=2)
-    row, _, cu_seqlens = next(iter(module.train_dataloader()))
+    windows, _, cu_seqlens = next(iter(module.train_dataloader()))
+    row = windows.view(1, -1)
     net = Transformer(TransformerConfig(vocab_size=256, n_layers=2, d_model=16, n_heads=2)).eval()
     bounds = pairwise(cu_seqlens.tolist())
     start, end = next((a, b) for a, b in bounds if a and b - a > 2 and row[0, a] == SEPARATOR)
@@ -131,3 +131,14 @@ def test_a_single_document_is_refused(folder: Path, tokenizer: str) -> None:
         f"data.document_mask=true: data.path={path} is a single document, so that there is "
         "nothing to mask; use data.document_mask=false"
     )
+
+
+def test_subwords_are_told_apart_by_their_own_separator(folder: Path) -> None:
+    module = module_of(folder, document_mask=True, tokenizer="bpe", vocab_size=270, batch_size=16)
+    windows, _, cu_seqlens = next(iter(module.train_dataloader()))
+    separator = module.tokenizer.separator
+    assert module.separator == separator
+    starts = [int(a) for a, b in pairwise(cu_seqlens) if a < b]
+    row = windows.flatten()
+    assert starts == [i for i in range(len(row)) if i % 16 == 0 or row[i] == separator]
+    assert len(starts) > len(windows)

@@ -4,6 +4,7 @@ A row is what a user types behind the command, as in a shell, and what the answe
 the last word's key: the rule, and a value that works.
 """
 
+import gzip
 import os
 import shlex
 from collections.abc import Sequence
@@ -92,6 +93,10 @@ def make_home(folder: Path) -> Path:
 
 TEXTS = {
     "empty.txt": b"",
+    "records.jsonl": b'{"id": 1, "text": "a record"}\n' * 99,
+    "broken.jsonl": b'{"text": "a record"}\n{"text": "cut',
+    "cut.jsonl.gz": gzip.compress(b'{"text": "a record"}\n' * 99)[:-9],
+    "no.parquet": b"no Parquet file",
     "one.txt": b"a",
     "short.txt": b"too short\n",
     "random.txt": bytes(range(256)) * 20,

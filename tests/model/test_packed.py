@@ -112,6 +112,15 @@ def test_one_document_is_the_whole_row() -> None:
     assert torch.equal(model(tokens, cu_seqlens=ends.long()), model(tokens))
 
 
+def test_the_longest_document_may_be_known() -> None:
+    model, (tokens, ends) = make(position="learned", train_length=12), packed(*LENGTHS)
+    for most in (12, 13, 1000):
+        given = model(tokens, cu_seqlens=ends, max_seqlen=most)
+        assert torch.equal(given, model(tokens, cu_seqlens=ends))
+    with pytest.raises(ValueError, match=r"^max_seqlen=11: a document has 12 tokens"):
+        model(tokens, cu_seqlens=ends, max_seqlen=11)
+
+
 def test_places_in_documents() -> None:
     ends = torch.tensor([0, 3, 3, 7], dtype=torch.int32)
     assert document_of(ends, 7).tolist() == [0, 0, 0, 2, 2, 2, 2]
@@ -211,6 +220,7 @@ def test_on_a_gpu(options: dict, dtype: torch.dtype) -> None:
     model = model.to("cuda", dtype)
     tokens, ends = tokens.cuda(), ends.cuda()
     together, alone = model(tokens, cu_seqlens=ends), one_by_one(model, tokens, ends)
+    torch.testing.assert_close(model(tokens, cu_seqlens=ends, max_seqlen=300), together)
     off = float((alone.double().cpu() - right).abs().max())
     assert float((together.double().cpu() - right).abs().max()) <= 2 * off + 1e-4
     both = gradients(model, together), gradients(model, alone)
@@ -238,8 +248,8 @@ def test_compiled_on_a_gpu(options: dict) -> None:
     model.compile(fullgraph=True)
     compiled = model(tokens, cu_seqlens=ends)
     compiled.float().sum().backward()
-    scale = float(eager.abs().max())
-    torch.testing.assert_close(compiled, eager, rtol=0, atol=0.05 * scale)
+    both = (x.double().flatten() for x in (compiled, eager))
+    assert torch.nn.functional.cosine_similarity(*both, dim=0) > 0.99
 
 
 # Refused

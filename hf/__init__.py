@@ -1,0 +1,32 @@
+"""Models in Hugging Face's layout: a folder with config.json, safetensors and tokenizer.json.
+
+In reading order: `hub.py` finds the folder of a name; `description.py` reads its config.json, by
+`families/` (a file for each kind of family, of which `families/family.py` says what it is),
+`keys.py`, which leaves no key unread, and `scaling_in.py` for the rotary positions; `weights.py`
+opens the files, `families/weight.py` says how their tensors become ours, and `loading.py` builds
+the model; `tokenizer_in.py` reads its tokenizer.
+
+Nothing of a folder is executed, and no pickle is read.
+"""
+
+from typing import TYPE_CHECKING
+
+from common.lazy import importing
+
+if TYPE_CHECKING:
+    from hf.description import Description, read
+    from hf.hub import find, is_directory, is_name
+    from hf.loading import load
+    from hf.tokenizer_in import load_tokenizer
+
+__all__ = ["Description", "find", "is_directory", "is_name", "load", "load_tokenizer", "read"]
+
+__getattr__ = importing(
+    __name__,
+    {
+        "hf.description": ["Description", "read"],
+        "hf.hub": ["find", "is_directory", "is_name"],
+        "hf.loading": ["load"],
+        "hf.tokenizer_in": ["load_tokenizer"],
+    },
+)
