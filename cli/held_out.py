@@ -7,7 +7,7 @@ import numpy as np
 
 from cli.overrides import Overrides
 from cli.subjects import Subjects
-from data import Text, Tokenizer, encode_whole, load_corpus
+from data import SubwordTokenizer, Text, Tokenizer, encode_whole, load_corpus
 from data.documents import TokenDocuments, by_document
 from data.origin import Origin
 from data.progress import WorkProgress
@@ -29,6 +29,11 @@ def held_out_documents(
         raise ValueError(
             f"split=report: data.corpus={origin.corpus} keeps no text for it, data=books does; "
             "use split=validation"
+        )
+    if isinstance(tokenizer, SubwordTokenizer) and tokenizer.is_lossy:
+        print(
+            "bits per byte: of what the model's tokenizer keeps of the text; case, spaces or "
+            "characters are lost, so they compare with no other tokenizer's"
         )
     return TokenDocuments.of(
         encode_whole(tokenizer, document) for text in texts for document in by_document(text)

@@ -46,7 +46,7 @@ def decoder_kinds(description: Mapping[str, Any]) -> set[str]:
 
 def _kinds(decoder: Mapping[str, Any] | None) -> Iterator[str]:
     if decoder is not None:
-        yield decoder["type"]
+        yield str(decoder.get("type"))
         for inner in decoder.get("decoders", ()):
             yield from _kinds(inner)
 

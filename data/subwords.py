@@ -151,6 +151,10 @@ class SubwordTokenizer:
                 "the text holds half of a surrogate pair, which is no text by itself; the text "
                 "must be valid Unicode"
             ) from error
+        except Exception as error:  # the library raises nothing more exact
+            raise ValueError(
+                f"the tokenizer has no token for something in the text ({error}); take another one"
+            ) from error
 
     def decode(self, ids: ArrayLike) -> str:
         """Text of `ids`; bytes that are not UTF-8 become U+FFFD, special tokens their names.

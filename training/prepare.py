@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from data.corpora import lasting_path
 from data.module import TextDataModule
 from data.sources import lasting_sources
+from data.tokenizer_choice import NAMES
 from data.tokenizers import SubwordTokenizer, Tokenizer, tokenizer_from_state
 from kernels import resolve_backend
 from model import Transformer, TransformerConfig
@@ -75,8 +75,9 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
         config = config | {"data": config["data"] | {"path": lasting_path(data.origin)}}
     if config["data"]["sources"] is not None:
         config = config | {"data": config["data"] | {"sources": lasting_sources(data.sources)}}
-    if os.path.exists(tokenizer := config["data"]["tokenizer"]):
-        config = config | {"data": config["data"] | {"tokenizer": os.path.abspath(tokenizer)}}
+    if (tokenizer := config["data"]["tokenizer"]) not in NAMES:
+        path = str(Path(tokenizer).expanduser().absolute())
+        config = config | {"data": config["data"] | {"tokenizer": path}}
     model_config = TransformerConfig.from_config(config, _vocab_size(config, data, checkpoint))
     if checkpoint:
         check_same_run(checkpoint, data, model_config)

@@ -46,6 +46,19 @@ def test_verbatim_keys_are_taken_as_they_are(typed: str, meant: str | None) -> N
     assert values_of(Overrides([line]).parsed[0]) == [meant]
 
 
+@pytest.mark.parametrize("path", ["my models/llama, 2/", "a=b (1).json", "x/[1]/tokenizer.json"])
+def test_a_tokenizers_path_is_verbatim_too(path: str) -> None:
+    (line,), _ = split_arguments([f"data.tokenizer={path}"])
+    overrides = Overrides([line])
+    assert values_of(overrides.parsed[0]) == [path]
+    assert overrides.of("data.tokenizer") == [f"data.tokenizer={path}"]
+
+
+def test_names_of_tokenizers_are_swept() -> None:
+    (line,), _ = split_arguments(["data.tokenizer=byte,char"])
+    assert values_of(Overrides([line]).parsed[0]) == ["byte", "char"]
+
+
 def test_a_sweep_has_several_values() -> None:
     assert values_of(Overrides(["rope=pytorch,triton"]).parsed[0]) == ["pytorch", "triton"]
 

@@ -144,11 +144,22 @@ print(json.dumps([seconds, grown, status("RssAnon") - own, module.fingerprint]))
 """
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
+def test_subwords_of_a_longer_text_take_no_more(tmp_path: Path) -> None:
+    """The whole process, as the library's memory is none of Python's."""
+    files = [written(tmp_path / f"{size}.txt", size * 2**20) for size in (12, 60)]
+    small, large = (peak_of_process(file, "bpe")[1] for file in files)
+    print(small, large)
+    assert large < 250 * 10**6
+    assert large - small < 30 * 10**6
+
+
 def peak_of_process(file: Path, tokenizer: str) -> list:
     """Seconds and bytes of a start, bytes that batches took, and what was read."""
     command = [sys.executable, "-c", TWICE, str(file), tokenizer]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout)
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def check_two_starts(file: Path, tokenizer: str, bound: float) -> None:

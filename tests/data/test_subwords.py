@@ -17,7 +17,7 @@ from data import SubwordTokenizer, encode_whole, tokenizer_from_state
 from data.passkey import character_ids
 from data.subword_blocks import agreed
 from data.subword_files import separator_of
-from subword_models import KINDS, TEXT, byte_fallback, byte_level
+from subword_models import KINDS, TEXT, byte_fallback, byte_level, unigram
 
 ALL = pytest.mark.parametrize("kind", KINDS)
 LOSSLESS = pytest.mark.parametrize("kind", ["byte-level", "byte-fallback"])
@@ -225,6 +225,13 @@ def test_documents_need_a_separator() -> None:
 def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         tokenizer("byte-level").encode("a\ud800")
+
+
+def test_a_text_that_has_no_tokens_is_refused() -> None:
+    content = json.loads(unigram())
+    content["model"]["unk_id"] = None
+    with pytest.raises(ValueError, match="has no token for something in the text"):
+        SubwordTokenizer(json.dumps(content)).encode("日本")
 
 
 # States and files

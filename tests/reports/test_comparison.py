@@ -102,6 +102,7 @@ def test_seeds_alone_are_one_setup_without_a_best(tmp_path: Path) -> None:
             "data.path: a.txt, b.txt",
         ),
         ({"data__val_tokens": 64}, {}, "Validation sets differ (data.val_tokens: 4096, 64)"),
+        ({"data__vocab_size": 900}, {}, "Tokenizers differ (byte, byte of 900)"),
         ({"data__tokenizer": "char"}, {}, "with data.val_tokens=null bits per byte can"),
     ],
 )

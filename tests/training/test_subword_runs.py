@@ -82,6 +82,9 @@ def test_bits_per_byte_are_of_the_texts_own_bytes(
         run = fit(home, "run-bpe", "data.val_tokens=null", *BPE, "trainer.max_steps=2")
     measured = float(run.trainer.callback_metrics["val/bpb"])
     assert measured == pytest.approx(counted_bpb(run, held_out(home)), rel=1e-4)
+    if tokenizer != "bpe":
+        kept = checkpoint(run.directory)["ropewalk"]["config"]["data"]["tokenizer"]
+        assert kept == str(home / tokenizer)
     said = "gives texts back otherwise than they were" in capsys.readouterr().out
     assert said == (tokenizer == "bert.json")
     assert (run.prepared.data.byte_scale == 1) == (tokenizer == "bpe")
