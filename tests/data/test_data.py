@@ -310,8 +310,8 @@ def test_lightning_resumes_at_the_next_batch(text_file: Path, tmp_path: Path) ->
         ({"val_tokens": float("nan")}, "data.val_tokens=nan: "),
         (
             {"tokenizer": "bit"},
-            "data.tokenizer=bit: must be one of byte, char, bpe, or the path of a tokenizer.json or "
-            "of a folder with one; try data.tokenizer=byte",
+            "data.tokenizer=bit: must be one of byte, char, bpe, or the path of a tokenizer.json "
+            "or of a folder with one; try data.tokenizer=byte",
         ),
         ({"vocab_size": 300}, "data.vocab_size=300: data.tokenizer=byte has a size of its own"),
         ({"tokenizer": []}, "data.tokenizer=[]: must be one of byte, char"),
