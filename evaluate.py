@@ -19,7 +19,7 @@ SETTINGS = (
 def main(composed: DictConfig, overrides: Overrides) -> None:
     """Measure checkpoints and leave the results beside the first one's run, or in `output_dir`."""
     from cli.keys import EVALUATE, key_problems
-    from cli.paths import column_problems
+    from cli.paths import column_problems, scored_text_problems
     from data.mixes import text_problems
     from evaluation import check_lengths_fit, check_settings, setting_problems, unread
 
@@ -27,7 +27,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
     asked, other = {key: config[key] for key in SETTINGS}, config.get("data")
     lines = [*key_problems(config, EVALUATE), *setting_problems(asked), *ignored(overrides)]
     lines += text_problems({**other, "weights": None}) if other else []
-    refuse(lines or [*column_problems(config), *unread(asked, overrides.typed)])
+    lines = lines or [*column_problems(config), *scored_text_problems(config)]
+    refuse(lines or unread(asked, overrides.typed))
 
     from cli.columns import check_kind, open_columns  # from here on torch is loaded
     from cli.extrapolate import extrapolate_all, extrapolate_columns
@@ -44,11 +45,12 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         chosen = Subjects(paths, device, same_corpus=other is None, same_model=kind == "mean")
         settings = check_settings(min(chosen.train_lengths), **asked)
         text = other or chosen.first.config["data"]
-        source = {**text, "split": config["split"]}
-        documents = held_out_documents(chosen.first.tokenizer, text, config["split"])
+        split = config["split"] or ("all" if chosen.any_foreign else "validation")
+        source = {**text, "split": split}
+        documents = held_out_documents(chosen.first.tokenizer, text, split)
         check_lengths_fit(config["lengths"], documents)
         check_typed(overrides, settings, chosen, documents)
-        directory = evaluation_directory(chosen.first.run, config["output_dir"])
+        directory = evaluation_directory(chosen.first.evaluations, config["output_dir"])
         check_kind(directory, kind)
         measure: Callable[..., Any]  # of text, tokenizer, and where to leave what is found
         if kind == "columns":
@@ -63,7 +65,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
                 extrapolate_all, chosen.subjects, settings, cells, tensorboards=curves
             )
     for name, known in zip(names, chosen.identities, strict=True):
-        say(f"{name}{known['path']} at step {known['step']}")
+        step = "" if known["step"] is None else f" at step {known['step']}"
+        say(f"{name}{known['path']}{step}")
     if found := sum(map(len, stores)):
         say(f"{found} finished cells found in {directory}")
     how = f"go on with the same command and {shlex.quote(f'output_dir={directory}')}"

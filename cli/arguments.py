@@ -120,7 +120,7 @@ def _not_an_override(argument: str, arguments: Sequence[str], config_name: str) 
         default = flatten(composed(config_name))[argument]
         return f"{said} {argument}={'…' if isinstance(default, Mapping) else shown(default)}"
     path = os.path.exists(argument)
-    if config_name == "evaluate" or (config_name == "generate" and path):
+    if config_name in ("evaluate", "export") or (config_name == "generate" and path):
         return f"{said} checkpoint={argument}"
     if config_name == "generate":
         words = [a for a in arguments if "=" not in a and not a.startswith("-")]

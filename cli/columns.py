@@ -40,7 +40,9 @@ def open_columns(
     `settings`: with the shortest training length; the lengths and the targets that follow from it
     are those of all. ValueError where `directory` holds an evaluation of anything else.
     """
-    labels = _claim(directory, labels_of(chosen.configs, chosen.runs), chosen.identities)
+    # A model from elsewhere is known by its name, of which its config says nothing.
+    configs = [{} for _ in chosen.configs] if chosen.any_foreign else chosen.configs
+    labels = _claim(directory, labels_of(configs, chosen.runs), chosen.identities)
     columns = []
     for number, label in enumerate(labels):
         own = replace(settings, train_length=chosen.train_lengths[number])

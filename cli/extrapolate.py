@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from cli.identity import identity, sha256
+from cli.trained import beginning_of
 from common.figures import Formats
 from common.signals import Stopped
 from common.terminal import is_quiet
@@ -29,6 +31,8 @@ from evaluation import (
     log_tensorboard,
     measure_checkpoints,
     measure_columns,
+    setting_json,
+    setting_words,
     tables,
     write_columns,
     write_report,
@@ -45,7 +49,7 @@ def extrapolate(run: Run) -> Extrapolation:
     """
     data, config = run.prepared.data, run.prepared.config
     settings = check_settings(config["data"]["seq_len"], **config["evaluation"])
-    subject = Subject.in_memory(run.best_network())
+    subject = Subject.in_memory(run.best_network(), beginning_of(data.tokenizer, config))
     known = identity(
         [{"sha256": sha256(find_checkpoint(run.directory))}],
         settings,
@@ -163,8 +167,12 @@ def _cells(path: Path, known: dict[str, Any]) -> Cells:
 
 
 def show(result: Extrapolation) -> None:
-    """Print the tables, and a line on each method."""
+    """Print the tables, a line on each method, and the setting to paste into a config.json."""
     console = Console()
     for table in tables(result):
         console.print(table, "")
     console.print(legend(result))
+    if words := setting_words(result):
+        console.print("", Text(words), sep="\n")
+    if line := setting_json(result):
+        print(line)  # as it stands, to be pasted

@@ -7,7 +7,7 @@ import numpy as np
 
 from cli.overrides import Overrides
 from cli.subjects import Subjects
-from data import SubwordTokenizer, Tokenizer, encode_whole, load_corpus
+from data import SubwordTokenizer, Text, Tokenizer, encode_whole, load_corpus
 from data.documents import TokenDocuments, by_document
 from data.origin import Origin
 from data.progress import WorkProgress
@@ -17,11 +17,14 @@ from evaluation import Settings, check_passages_fit, check_text_is_enough
 def held_out_documents(
     tokenizer: Tokenizer, settings: Mapping[str, Any], split: str
 ) -> Sequence[np.ndarray]:
-    """The documents of a split of the corpus that is set (the group `data`) in tokens."""
+    """The documents of a split of the corpus that is set (the group `data`) in tokens.
+
+    `split` all: every document, whole.
+    """
     origin = Origin.of(settings)
     with WorkProgress() as on_progress:
         corpus = load_corpus(**vars(origin), on_progress=on_progress)
-    texts = corpus.report if split == "report" else corpus.validation
+    texts: list[Text] = getattr(corpus, "documents" if split == "all" else split)
     if not texts:
         raise ValueError(
             f"split=report: data.corpus={origin.corpus} keeps no text for it, data=books does; "

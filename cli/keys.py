@@ -21,6 +21,7 @@ from common.rules import (
     problems,
     text,
 )
+from hf.config_out import WRITERS
 from model.rules import GENERATION
 from training.optimizers import RULES as OPTIMIZER
 
@@ -57,7 +58,7 @@ EVALUATE = {
     "checkpoint": _CHECKPOINT,
     "as": one_of(("mean", "columns"), "columns"),
     "output_dir": optional(text("my-evaluation")),
-    "split": one_of(("validation", "report"), "validation"),
+    "split": optional(one_of(("validation", "report", "all"), "validation")),
     "accelerator": one_of(("auto", "cpu", "gpu"), "auto"),
     "figures": FIGURES,
 }
@@ -76,6 +77,12 @@ GENERATE = {
     "max_new_tokens": integer(1, 1_000_000, 200),  # room for them is made at once
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
+}
+EXPORT = {
+    "checkpoint": _CHECKPOINT,
+    "output_dir": text("my-model"),
+    "family": optional(one_of(WRITERS, "llama")),
+    "dtype": one_of(("float32", "bfloat16", "float16"), "float32"),
 }
 COMPARE = {
     "runs": list_of(text("runs/NAME/TIMESTAMP")),

@@ -1,11 +1,14 @@
-"""Paths to checkpoints that are not there, told before torch is imported.
+"""What `checkpoint=` and `init_from=` may name, told before torch is imported.
 
-What is wrong with one that is there is told by those who read it.
+A run, a checkpoint file, a folder in Hugging Face's layout, or a model on the Hub. What is wrong
+with one that is there is told by those who read it.
 """
 
 import os
 from collections.abc import Sequence
 from typing import Any
+
+from training.foreign import is_foreign
 
 KEYS = ("checkpoint", "init_from")
 
@@ -20,12 +23,34 @@ def path_problems(config: dict[str, Any]) -> list[str]:
     for key in keys:
         value = config.get(key)
         for path in listed(value) if isinstance(value, str) else []:
-            if path and not os.path.exists(path):
+            if path and not os.path.exists(path) and not is_foreign(path):
                 lines.append(
                     f"{key}={path}: no such file or directory; give a run directory that holds "
-                    "checkpoints/best.ckpt, or a checkpoint file"
+                    "checkpoints/best.ckpt, a checkpoint file, or a folder in Hugging Face's layout"
                 )
     return lines
+
+
+def scored_text_problems(config: dict[str, Any]) -> list[str]:
+    """A line where the text to score is missing, or would be the one of training.
+
+    A model from elsewhere brings none of its own, and the whole of a text is scored only where no
+    training saw it.
+    """
+    if config.get("data") is not None or not isinstance(config["checkpoint"], str):
+        return []
+    for path in listed(config["checkpoint"]):
+        if is_foreign(path):
+            return [
+                f"checkpoint={path}: was trained elsewhere, so that the text to score must be "
+                "named; add data=text data.path=book.txt"
+            ]
+    if config["split"] != "all":
+        return []
+    return [
+        "split=all: of the checkpoint's own text most was trained on; leave it out, or name "
+        "another text, as in data=text data.path=book.txt"
+    ]
 
 
 def column_problems(config: dict[str, Any]) -> list[str]:

@@ -119,14 +119,14 @@ def save_config(directory: Path, config: dict[str, Any], overrides: list[str]) -
     write_text(directory / CLAIM / "overrides.yaml", OmegaConf.to_yaml(overrides))
 
 
-def evaluation_directory(run: Path, output_dir: str | None) -> Path:
-    """Where an evaluation's results go: `output_dir`, or a new `evaluations/<timestamp>`.
+def evaluation_directory(evaluations: Path, output_dir: str | None) -> Path:
+    """Where an evaluation's results go: `output_dir`, or a new `<timestamp>` in `evaluations`.
 
     It is held until the command ends. UserError where another process writes into it, or where a
     link leads out of a run.
     """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    path = Path(output_dir) if output_dir is not None else run / EVALUATIONS / stamp
+    path = Path(output_dir) if output_dir is not None else evaluations / stamp
     asked = f"output_dir={path}"
     if (path / CLAIM).exists():
         raise UserError(f"{asked}: holds a run, whose files it would replace")

@@ -33,8 +33,9 @@ class Subjects:
 
     `configs`, `runs`, `identities` and `subjects` go along the paths.
 
-    Each is read twice: here to see that all is well before anything is measured, and again when
-    its turn has come, so that one model at a time is in memory.
+    One alone is read once. Of several each is read twice: here to see that all is well before
+    anything is measured, and again when its turn has come, so that one model at a time is in
+    memory.
     """
 
     def __init__(
@@ -49,21 +50,23 @@ class Subjects:
         self.identities: list[dict[str, Any]] = []
         self.configs: list[dict[str, Any]] = []
         self.runs: list[Path] = []
+        alone = len(paths) == 1
         for path in paths:
-            trained = load_trained(path, torch.device("cpu"))
+            trained = load_trained(path, device if alone else torch.device("cpu"))
             if not self.subjects:
                 self.first = trained
             elif reason := _difference(self.first, trained, same_corpus, same_model):
                 raise ValueError(f"checkpoint={path}: {reason}")
-            self._add(trained, device)
+            load = (lambda: self.first.model) if alone else _loader(path, device)
+            self._add(trained, load, device)
 
-    def _add(self, trained: Trained, device: torch.device) -> None:
+    def _add(self, trained: Trained, load: Callable[[], Transformer], device: torch.device) -> None:
         digest = sha256(trained.path)
         if digest in [identity["sha256"] for identity in self.identities]:
             raise ValueError(
                 f"checkpoint={trained.path}: holds the same as one before it; name each once"
             )
-        path = str(trained.path)
+        path = trained.name or str(trained.path)
         self.configs.append(trained.config)
         self.runs.append(trained.run)
         self.identities.append({"path": path, "step": trained.step, "sha256": digest})
@@ -72,9 +75,11 @@ class Subjects:
                 digest[:16],
                 path,
                 trained.model.config,
-                _loader(path, device),
+                load,
                 precision_of(device.type),
                 describe(trained.model),
+                trained.beginning,
+                trained.is_foreign,
             )
         )
 
@@ -82,6 +87,11 @@ class Subjects:
     def train_lengths(self) -> list[int]:
         """In tokens, of each."""
         return [config["data"]["seq_len"] for config in self.configs]
+
+    @property
+    def any_foreign(self) -> bool:
+        """Whether a model was trained elsewhere, on text that nobody here knows."""
+        return any(subject.is_foreign for subject in self.subjects)
 
     def check_possible(self, methods: Sequence[str]) -> None:
         """ValueError, as of `evaluation.check_possible`, where it is raised for every model."""

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,8 +22,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     one that has vanished is seen. Raises OSError, which names `path`, where it cannot be written.
     """
     _remove_what_the_dead_left(path)
-    writer = f"{socket.gethostname()}-{os.getpid()}"
-    part = path.with_name(f"{path.name}.{writer}-{secrets.token_hex(4)}.part")
+    part = _part_of(path)
     try:
         with open(part, "x+b") as file:
             yield file
@@ -36,6 +36,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """An empty directory to fill, which becomes `path` when the block ends without error.
+
+    It stands beside `path`, which is not there or is empty; the directories above are made. After
+    an error nothing is left of it. Raises OSError, which names `path`, where it cannot be made.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_what_the_dead_left(path)
+    part = _part_of(path)
+    part.mkdir()
+    try:
+        yield part
+        for file in part.iterdir():
+            _flush_file(file)
+        with suppress(FileNotFoundError):
+            path.rmdir()
+        part.rename(path)
+        _flush_directory(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # not what stands beside it
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
@@ -54,6 +81,12 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def _part_of(path: Path) -> Path:
+    """A name beside `path`, of this process alone, for what is to take its place."""
+    writer = f"{socket.gethostname()}-{os.getpid()}"
+    return path.with_name(f"{path.name}.{writer}-{secrets.token_hex(4)}.part")
+
+
 def _remove_what_the_dead_left(path: Path) -> None:
     """Remove what processes of this machine, killed while they wrote `path`, left beside it."""
     start = f"{path.name}.{socket.gethostname()}-"
@@ -61,7 +94,7 @@ def _remove_what_the_dead_left(path: Path) -> None:
         process = part.name.removeprefix(start).partition("-")[0]
         with suppress(OSError):
             if process.isdecimal() and not _is_alive(int(process)):
-                part.unlink()
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _is_alive(process: int) -> bool:
@@ -75,6 +108,11 @@ def _is_alive(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def _flush_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_directory(directory: Path) -> None:

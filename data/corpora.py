@@ -27,7 +27,7 @@ from data.origin import Origin, key_problems
 from data.progress import OnProgress, silent
 from data.recordfiles import TEXT_KEY, RecordFile
 from data.textfiles import read_texts, text_files
-from data.texts import SEPARATOR, Text
+from data.texts import SEPARATOR, Text, rejoined
 from data.userfiles import UserFile, told_of_bytes, untold
 
 MIX = "mix"
@@ -54,6 +54,11 @@ class Corpus:
     train: list[Text]
     validation: list[Text]
     report: list[Text] = field(default_factory=list)
+
+    @property
+    def documents(self) -> list[Text]:
+        """All of them, whole where the splits have parts of one."""
+        return rejoined([*self.train, *self.validation, *self.report])
 
 
 def origin_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -67,11 +67,15 @@ class TokenDocuments(Sequence[np.ndarray]):
         """Documents that come one by one and are kept in one array, of the first one's dtype."""
         tokens, ends, dtype = bytearray(), array("q", [0]), None
         for document in documents:
-            dtype = dtype or document.dtype
+            dtype = document.dtype if dtype is None else dtype
             tokens += document.data
             ends.append(len(tokens) // dtype.itemsize)
         bounds = np.frombuffer(ends, dtype=np.int64)
-        return cls(np.frombuffer(tokens, dtype=dtype or np.uint8), bounds[:-1], bounds[1:])
+        return cls(
+            np.frombuffer(tokens, dtype=np.uint8 if dtype is None else dtype),
+            bounds[:-1],
+            bounds[1:],
+        )
 
     @classmethod
     def between(cls, separator: int, tokens: np.ndarray) -> "TokenDocuments":

@@ -97,15 +97,17 @@ def _streamed(origin: Origin, folder: Path, on_progress: OnProgress) -> list[str
     splits = chosen_splits(found, origin)
     _check_room(origin, [found[own] for own in splits.values()])
     for split, own in splits.items():
-        texts = _texts(origin, found[own], bound(origin, split))
-        _write(texts, folder / f"{split}.parquet", f"Streaming {own} of {name}", on_progress)
+        what, most = f"Streaming {own} of {name}", bound(origin, split)
+        say(f"{what} into {folder}")
+        total = most or _size(found[own], "num_examples")
+        texts = _watched(_texts(origin, found[own], most), what, total, on_progress)
+        _write(texts, folder / f"{split}.parquet")
     return list(splits)
 
 
 def _check_room(origin: Origin, found: list[Any]) -> None:
     """ValueError where the whole of a data set, as far as it says its size, has no room."""
-    sizes = [(one.info.splits or {}).get(str(one.split)) for one in found]
-    size = sum(known.num_bytes or 0 for known in sizes if known)
+    size = sum(_size(one, "num_bytes") for one in found)
     folder = next(one for one in (_folder(), *_folder().parents) if one.exists())
     free = shutil.disk_usage(folder).free
     if origin.documents is None and size > free:
@@ -113,6 +115,12 @@ def _check_room(origin: Origin, found: list[Any]) -> None:
             f"data.documents=null: {origin.path} has {size / 1e9:,.1f} GB, and {folder} "
             f"{free / 1e9:,.1f} GB of room; take a part of it, e.g. data.documents=100000"
         )
+
+
+def _size(found: Any, what: str) -> int:
+    """`num_bytes` or `num_examples` of a split that is streamed; 0 where it does not say so."""
+    known = (found.info.splits or {}).get(str(found.split))
+    return getattr(known, what, None) or 0
 
 
 def _texts(origin: Origin, found: Any, most: int | None) -> Iterator[str]:
@@ -130,7 +138,15 @@ def _texts(origin: Origin, found: Any, most: int | None) -> Iterator[str]:
             yield value
 
 
-def _write(texts: Iterator[str], path: Path, what: str, on_progress: OnProgress) -> None:
+def _watched(texts: Iterator[str], what: str, total: int, on_progress: OnProgress) -> Iterator[str]:
+    """The texts; `on_progress` is told of them where their number is known."""
+    for number, text in enumerate(texts, 1):
+        yield text
+        if total:
+            on_progress(what, number, total)
+
+
+def _write(texts: Iterator[str], path: Path) -> None:
     """Write texts as the one column of a Parquet file, a few megabytes at a time."""
     import pyarrow
     from pyarrow import parquet

@@ -1,5 +1,6 @@
 """What is read of a Hugging Face data set, which split of it; its errors in our words."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,7 +52,7 @@ def library(origin: Origin) -> Iterator[Any]:
     try:
         yield datasets
     except Exception as error:  # of any kind: it reads with half a dozen libraries
-        key = "name" if "config" in str(error).lower() else "path"
+        key = "name" if re.search("Config name|BuilderConfig", str(error)) else "path"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"data.{key}={shown(getattr(origin, key))}: {shown(reason)}") from error
 

@@ -49,6 +49,15 @@ class Text:
         return "".join(self)
 
 
+def rejoined(stretches: Iterable[Text]) -> list[Text]:
+    """Documents as they were before they were cut: stretches of one that adjoin are one again."""
+    by_end: dict[tuple[Read, int], Text] = {}
+    for text in sorted(stretches, key=lambda text: text._start):
+        before = by_end.pop((text._read, text._start), text)
+        by_end[text._read, text._end] = Text(text._read, before._start, text._end)
+    return list(by_end.values())
+
+
 def joined(
     texts: Iterable[Text], what: str = "", on_progress: OnProgress = silent
 ) -> Iterator[str]:

@@ -14,6 +14,7 @@ Reading order:
     engine.py         runs the cells of one model
     aggregate.py      from cells to figures; statistics.py: their intervals
     estimates.py      differences of figures, and which is best beyond their interval
+    setting.py        the best method in the words of transformers' config.json
     result.py         the result as plain data
     measurement.py    the cells of some models, run where they are missing, and their result
     extrapolation.py  all of it in order; columns.py: the same of different models, side by side
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from evaluation.report.columns.terminal import column_tables
     from evaluation.report.figures import figure
     from evaluation.report.files import write_report
+    from evaluation.report.setting import setting_json, setting_words
     from evaluation.report.tensorboard import log_tensorboard
     from evaluation.report.terminal import legend, table, tables
     from evaluation.result import Extrapolation
@@ -79,7 +81,9 @@ __all__ = [
     "measure_extrapolation",
     "parse_method",
     "precision_of",
+    "setting_json",
     "setting_problems",
+    "setting_words",
     "table",
     "tables",
     "unread",
@@ -99,6 +103,7 @@ __getattr__ = importing(
         "evaluation.report.columns.terminal": ["column_tables"],
         "evaluation.report.figures": ["figure"],
         "evaluation.report.files": ["write_report"],
+        "evaluation.report.setting": ["setting_json", "setting_words"],
         "evaluation.report.tensorboard": ["log_tensorboard"],
         "evaluation.report.terminal": ["legend", "table", "tables"],
         "evaluation.result": ["Extrapolation"],

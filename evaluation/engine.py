@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evaluation.cells import OUT_OF_MEMORY, Cell, Cells, Key
-from evaluation.measures.measure import Material, Task
+from evaluation.measures.measure import ON_A_GPU, TOKENS_PER_BATCH, Material, Task
 from evaluation.measures.registry import MEASURES
 from evaluation.plan import Condition, Plan
 from methods.apply import applied
@@ -31,11 +31,13 @@ def run_cells(
     Mode, scaling and all else of the model are afterwards as before. `on_progress` gets the
     (estimated) tokens as they are read.
     """
-    with _evaluating(model):
+    cuda = next(model.parameters()).device.type == "cuda"
+    size = material.max_tokens_per_batch or (ON_A_GPU if cuda else TOKENS_PER_BATCH)
+    with _evaluating(model), _beginning(model, material.beginning):
         for condition in todo:
             meter = _Meter(cost(condition, material), on_progress)
             method = plan.methods[condition.method]
-            task = Task(material, method, condition.length, meter.count)
+            task = Task(material, method, condition.length, meter.count, size)
             lengths = {"context": condition.length, "train_length": material.train_length}
             with applied(method, model, **lengths) as ready:
                 cell = _measured(ready, condition.measure, task, meter)
@@ -114,6 +116,29 @@ def _figures_or_reason(
         return None, OUT_OF_MEMORY
     except ValueError as error:  # a context too short for the measure, a position never learned
         return None, str(error)
+
+
+@contextmanager
+def _beginning(model: nn.Module, tokens: Sequence[int]) -> Iterator[None]:
+    """Meanwhile `tokens` stand in the place of the first ones of whatever the model is called with.
+
+    So do they in a part of it that `methods.crop` calls it with.
+    """
+    if not tokens:
+        yield
+        return
+
+    def begin(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        rows = inputs[0].clone()  # (B, S)
+        first = rows[:, : len(tokens)]
+        first[:] = rows.new_tensor(tokens)[: first.shape[1]]
+        return (rows, *inputs[1:])
+
+    hook = model.register_forward_pre_hook(begin)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

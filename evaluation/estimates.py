@@ -139,16 +139,17 @@ def best_methods(
     names = [method.name for method in settings.methods]
     return {
         measure: {
-            str(length): best_of(_estimates(results, measure, names, length, n_bytes), measure)
+            str(length): best_of(estimates_at(results, measure, names, length, n_bytes), measure)
             for length in settings.lengths
         }
         for measure in settings.measures
     }
 
 
-def _estimates(
+def estimates_at(
     results: Results, measure: str, methods: Sequence[str], length: int, n_bytes: np.ndarray
 ) -> dict[str, Estimate]:
+    """What was found of `methods` at a length; those of which nothing was found are left out."""
     found = {
         name: estimate(results, Condition(measure, name, length), n_bytes)[0] for name in methods
     }

@@ -10,7 +10,6 @@ from torch import nn
 from data import Tokenizer
 from evaluation.cells import Cells
 from evaluation.measurement import Measurement, OnProgress, run_missing
-from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
 from evaluation.measures.registry import DEFAULT_MEASURES
 from evaluation.result import Extrapolation
 from evaluation.settings import TRIALS, Settings, check_settings
@@ -31,7 +30,7 @@ def measure_extrapolation(
     passages: int = 48,
     target_tokens: int | None = None,
     trials: int = TRIALS,
-    max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
+    max_tokens_per_batch: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Extrapolation:
     """Measure one model on held-out text with growing context, under each method.
@@ -41,8 +40,8 @@ def measure_extrapolation(
     and in float32 elsewhere, without compilation (every length would be one of its own).
 
     Args:
-        model: tokens (B, S) -> logits (B, S, V), as `model.Transformer` is, whose
-            `set_scaling`, `set_score_scaling` and `config` are used.
+        model: (tokens (B, S), logits_to_keep=n) -> logits (B, n, V), as `model.Transformer` is,
+            whose `set_scaling`, `set_score_scaling` and `config` are used.
         documents: held-out token ids, one 1-D array per document.
         token_bytes: integers (V,), the UTF-8 bytes of each token's text.
         tokenizer: for the measures that write text of their own (passkey, distractors).

@@ -18,6 +18,7 @@ from evaluation.measures.registry import MEASURES
 from evaluation.passages import passages_for_longest
 from evaluation.plan import Condition, plan_cells
 from evaluation.result import Extrapolation
+from evaluation.setting import winning_setting
 from evaluation.settings import Settings
 from evaluation.statistics import INTERVAL_RESAMPLES
 from evaluation.subject import Subject
@@ -46,7 +47,7 @@ class Measurement:
         _check_tokenizer(settings, tokenizer)
         self.subjects, self.settings, self.cells = subjects, settings, cells
         passages, too_long = passages_for_longest(documents, settings.lengths, settings.passages)
-        self.material = _material(settings, documents, passages, tokenizer)
+        self.material = _material(settings, documents, passages, tokenizer, subjects[0].beginning)
         self.fit = [n for n in settings.lengths if n not in too_long]
         self.plans = {s.key: plan_cells(s.config, settings, too_long) for s in subjects}
         assert len(self.plans) == len(subjects), [subject.key for subject in subjects]
@@ -80,7 +81,15 @@ class Measurement:
             measures=measures,
             unmeasured=unmeasured,
             best=best_methods(self.results, settings, self.n_bytes),
+            setting=self._setting(),
         )
+
+    def _setting(self) -> dict[str, Any] | None:
+        """Of models from elsewhere, which have a config.json to paste it into."""
+        first = self.subjects[0]
+        if not first.is_foreign:
+            return None
+        return winning_setting(self.results, self.settings, self.n_bytes, first.config)
 
     def _protocol(self) -> dict[str, Any]:
         settings = self.settings
@@ -127,6 +136,7 @@ def _material(
     documents: Sequence[np.ndarray],
     passages: np.ndarray,
     tokenizer: Tokenizer | None,
+    beginning: Sequence[int],
 ) -> Material:
     return Material(
         documents,
@@ -136,6 +146,7 @@ def _material(
         settings.target_tokens,
         settings.trials,
         settings.max_tokens_per_batch,
+        beginning,
     )
 
 

@@ -29,6 +29,10 @@ class Extrapolation:
         best: measure -> length as text -> the names that are better than every other there, beyond
             the 95 % interval of the difference (`evaluation.estimates.best_of`); [] where chance
             may have made the best.
+        setting: of a model from elsewhere (`evaluation.setting`): {"length": at which it was found,
+            "best": the method that is best there, beyond the interval better than none, "method":
+            the best one of those that transformers has, "rope_parameters": for its config.json};
+            None for each that there is not.
         reasons: name -> {length as text: why its loss was not measured}.
         unmeasured: measure -> name -> {length as text: why it was not measured}.
     """
@@ -43,3 +47,4 @@ class Extrapolation:
     measures: dict[str, dict[str, dict[str, dict[str, Any]]]] = field(default_factory=dict)
     unmeasured: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
     best: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    setting: dict[str, Any] | None = None

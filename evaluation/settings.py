@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from common.rules import at_least, integer, list_of, optional, problems, refuse
-from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
 from evaluation.measures.registry import DEFAULT_MEASURES, MEASURES, MEASURES_RULE, check_measures
 from evaluation.passages import passages_for_longest
 from methods.method import DEFAULT_METHODS, Method, check_methods, method_problems
@@ -22,7 +21,7 @@ RULES = {
     "passages": at_least(1, 16),
     "target_tokens": optional(at_least(1, 128)),
     "trials": integer(1, 1_000_000, 110),
-    "max_tokens_per_batch": at_least(1, 4096),
+    "max_tokens_per_batch": optional(at_least(1, 4096)),
 }
 
 
@@ -38,7 +37,8 @@ class Settings:
         passages: how many to score; fewer where the documents hold fewer.
         target_tokens: scored in each passage.
         trials: of each passkey and copy cell.
-        max_tokens_per_batch: inputs of one forward; a single passage may go past it.
+        max_tokens_per_batch: inputs of one forward; a single passage may go past it. None: what
+            suits the device (`evaluation.measures.measure.TOKENS_PER_BATCH`).
     """
 
     train_length: int
@@ -48,7 +48,7 @@ class Settings:
     passages: int
     target_tokens: int
     trials: int
-    max_tokens_per_batch: int
+    max_tokens_per_batch: int | None
 
 
 def check_settings(
@@ -59,7 +59,7 @@ def check_settings(
     passages: int = 48,
     target_tokens: int | None = None,
     trials: int = TRIALS,
-    max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
+    max_tokens_per_batch: int | None = None,
 ) -> Settings:
     """The settings that a measurement would use: None is replaced by what it stands for.
 
@@ -127,9 +127,10 @@ def check_text_is_enough(settings: Settings, documents: Sequence[np.ndarray]) ->
     """ValueError where every document is too short for the shortest of the lengths."""
     most, shortest = max(map(len, documents), default=0), settings.lengths[0]
     if most <= shortest:
+        shorter = f"try lengths=[{most - 1}], " if most > 1 else "try "
         raise ValueError(
             f"lengths={settings.lengths}: the text is too short for the shortest, which needs "
-            f"{shortest + 1} tokens; its longest document has {most}. Try data=stdlib, or "
+            f"{shortest + 1} tokens; its longest document has {most}; {shorter}data=stdlib, or "
             "another data.path="
         )
 

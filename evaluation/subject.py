@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ class Subject:
         load: returns the model, on the device where it is to run.
         precision: what it computes in, in words.
         about: what sets it apart, plain data: position, theta, parameters, ….
+        beginning: the tokens that each of its contexts begins with.
+        is_foreign: whether it was trained elsewhere, for Hugging Face's libraries.
     """
 
     key: str
@@ -30,13 +32,16 @@ class Subject:
     load: Callable[[], nn.Module]
     precision: str
     about: dict[str, Any]
+    beginning: Sequence[int] = ()
+    is_foreign: bool = False
 
     @classmethod
-    def in_memory(cls, model: nn.Module) -> Subject:
+    def in_memory(cls, model: nn.Module, beginning: Sequence[int] = ()) -> Subject:
         """A model that is there already."""
         weight = next(model.parameters())
         precision = precision_of(weight.device.type, str(weight.dtype).removeprefix("torch."))
-        return cls("model", None, model.config, lambda: model, precision, describe(model))
+        about = describe(model)
+        return cls("model", None, model.config, lambda: model, precision, about, beginning)
 
 
 def describe(model: nn.Module) -> dict[str, Any]:

@@ -6,6 +6,10 @@ In reading order: `hub.py` finds the folder of a name; `description.py` reads it
 opens the files, `families/weight.py` says how their tensors become ours, and `loading.py` builds
 the model; `tokenizer_in.py` reads its tokenizer.
 
+The other way, `holding.py` finds the family that holds a model by writing its config.json
+(`config_out.py`, `scaling_out.py`) and reading it back, and `writing.py` fills a folder with it,
+its weights (`weights_out.py`) and its tokenizer (`tokenizer_out.py`).
+
 Nothing of a folder is executed, and no pickle is read.
 """
 

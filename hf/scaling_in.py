@@ -113,8 +113,8 @@ def _read(
     given, kind = {key: value for key, value in given.items() if value is not None}, _type(given)
     share = given.get("partial_rotary_factor", share)
     if kind == "proportional":  # which rotates whole heads, some pairs by nothing
-        share = _number("partial_rotary_factor", 1.0 if share is None else share)
-        given["partial_rotary_factor"], dim = share, head_dim
+        given["partial_rotary_factor"] = 1.0 if share is None else share  # 0: no positions
+        dim = head_dim
     else:
         share = _number("partial_rotary_factor", 1.0 if share is None else share)
         if share > 1 or (whole and share != 1):

@@ -6,7 +6,7 @@ Nothing here needs torch.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from common.rules import (
@@ -181,6 +181,15 @@ class TransformerConfig:
             lines += str(error).splitlines()
         refuse(lines)
         return built
+
+    def groups(self) -> dict[str, Any]:
+        """What `from_config` builds this of, but for the vocabulary: every key, plain data."""
+        made: dict[str, Any] = {"position": self.position, "scaling": asdict(self.scaling)}
+        for key in RULES:
+            group, _, name = key.partition(".")
+            if name:
+                made.setdefault(group, {})[name] = getattr(self, _FIELDS.get(key, name))
+        return made
 
     # The widths that None leaves to a rule
 

@@ -5,6 +5,7 @@ import os
 # Read when torch is imported, here and in the processes that tests start. Inductor's own processes
 # would have to import torch first, which takes longer than what the tests compile.
 os.environ |= {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test asks the Hub
 
 from collections.abc import Iterator
 from pathlib import Path

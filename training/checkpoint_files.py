@@ -64,10 +64,13 @@ def find_checkpoint(path: str | Path, key: str = "checkpoint") -> Path:
             return file
     what, way_out = "no such file or directory", ""
     if os.path.isdir(path):
-        what, way_out = f"no {BEST} in there", _way_out(found, key)
+        what, way_out = f"no checkpoints/{BEST} and no config.json in there", _way_out(found, key)
     elif os.path.exists(path):
         what = "neither a directory nor a regular file"
-    way_out = way_out or f"; give a run directory that holds checkpoints/{BEST}"
+    way_out = way_out or (
+        f"; give a run directory that holds checkpoints/{BEST}, or a folder in Hugging Face's "
+        "layout"
+    )
     raise ValueError(f"{key}={path}: {what}{way_out}")
 
 

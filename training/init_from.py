@@ -1,16 +1,22 @@
-"""Starting a new run with the model and the weights of another one (`init_from`)."""
+"""Starting a new run with the model and the weights of another one (`init_from`).
+
+The other one is a run of this project, or a model from elsewhere in Hugging Face's layout.
+"""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+import hf
 from common.plain import plain_problem
 from common.rules import shown
 from common.terminal import say
 from data.module import TextDataModule
 from model.rules import removed
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
+from training.foreign import is_foreign
 
 # Weights that one position encoding has and another has not.
 POSITIONAL = ("position_embedding.weight", "attention.ssmax.scale")
@@ -29,6 +35,10 @@ def continued_config(config: dict[str, Any], typed: set[str]) -> tuple[dict[str,
     theirs = _config_of(path)
     position = config["position"] if "position" in typed else theirs["position"]
     asked = {**config, "position": position}
+    if is_foreign(path) and "data.tokenizer" not in typed:
+        folder = _folder_of(path)
+        hf.load_tokenizer(folder, _where(path))  # what is wrong with it is wrong with that model
+        asked["data"] = {**config["data"], "tokenizer": str(folder.absolute())}
     for group in GROUPS:
         own = {name for name in theirs[group] if f"{group}.{name}" in typed or name in COMPUTES}
         if _is_todays(group, position, typed):
@@ -48,24 +58,66 @@ def load_weights(net: nn.Module, path: str, data: TextDataModule) -> None:
     `position=nope` from a run with RoPE is DroPE (train with positions, drop them, train on).
     ValueError where the text's tokenizer or another weight differs.
     """
-    checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"), "init_from")
-    if checkpoint["ropewalk"]["tokenizer"] != data.tokenizer.state():
-        raise ValueError(f"init_from={path}: that run's tokenizer is another; take its data= here")
-    weights, own = network_weights(checkpoint), net.state_dict()
+    tokenizer, weights = _foreign_weights(path) if is_foreign(path) else _own_weights(path)
+    if tokenizer != data.tokenizer.state():
+        raise ValueError(f"init_from={path}: its tokenizer is another; take that one's data= here")
+    own = net.state_dict()
     for key in sorted(weights.keys() | own.keys()):
         theirs = tuple(weights[key].shape) if key in weights else "absent"
         ours = tuple(own[key].shape) if key in own else "absent"
         if key.endswith(POSITIONAL) and "absent" in (theirs, ours):
             say(f"init_from={path}: {key} is {theirs} there and {ours} here")
         elif theirs != ours:
+            same = f"data.seq_len={theirs[0]}" if key in POSITIONAL else "the same model="
             raise ValueError(
-                f"init_from={path}: {key} is {theirs} there and {ours} here; give the same model="
+                f"init_from={path}: {key} is {theirs} there and {ours} here; give {same}"
             )
+    _check_head(net, weights, path)
     net.load_state_dict(own | {key: value for key, value in weights.items() if key in own})
 
 
+def _check_head(net: Any, weights: Mapping[str, Tensor], path: str) -> None:
+    """ValueError where the head is the embedding here, and a matrix of its own there."""
+    head, embedding = weights.get("head.weight"), weights["embedding.weight"]
+    if net.config.tied_head and head is not None and not head.equal(embedding):
+        raise ValueError(
+            f"init_from={path}: its head is not its embedding; give model.tied_head=false"
+        )
+
+
+def vocab_size_of(path: str) -> int:
+    """How many tokens the model of the run or checkpoint `path` has."""
+    if is_foreign(path):
+        return hf.read(_folder_of(path), _where(path)).config.vocab_size
+    found = find_checkpoint(path, key="init_from")
+    return read_checkpoint(found, "init_from")["ropewalk"]["vocab_size"]
+
+
+def _own_weights(path: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The state of the tokenizer, and that of the network, of a run."""
+    checkpoint = read_checkpoint(find_checkpoint(path, key="init_from"), "init_from")
+    return checkpoint["ropewalk"]["tokenizer"], network_weights(checkpoint)
+
+
+def _foreign_weights(path: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The same of a model from elsewhere, in float32."""
+    folder, where = _folder_of(path), _where(path)
+    tokenizer = hf.load_tokenizer(folder, where)
+    return tokenizer.state(), hf.load(folder, "cpu", where=where).state_dict()
+
+
+def _folder_of(path: str) -> Path:
+    return hf.find(path, _where(path))
+
+
+def _where(path: str) -> str:
+    return f"init_from={path}"
+
+
 def _config_of(path: str) -> dict[str, Any]:
-    """The config in a checkpoint: plain data with the groups of a model."""
+    """The config of a model: plain data with its groups."""
+    if is_foreign(path):
+        return hf.read(_folder_of(path), _where(path)).config.groups()
     found = find_checkpoint(path, key="init_from")
     config = read_checkpoint(found, "init_from")["ropewalk"].get("config")
     problem = plain_problem(config)

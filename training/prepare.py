@@ -22,7 +22,7 @@ from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
 from training.checkpoint_files import network_weights, read_checkpoint
 from training.device import check_precision, pick_device
-from training.init_from import load_weights
+from training.init_from import load_weights, vocab_size_of
 from training.parts import build_callbacks
 
 # Tips, TPUs and deprecations within Lightning are nothing that a user of this project can act on.
@@ -52,7 +52,7 @@ class Prepared:
         """What every checkpoint of the run says of itself: plain data."""
         return {
             "config": self.config,
-            "vocab_size": self.data.vocab_size,
+            "vocab_size": self.model_config.vocab_size,
             "tokenizer": self.data.tokenizer.state(),
             "fingerprint": self.data.fingerprint,
         }
@@ -78,7 +78,7 @@ def prepare(config: dict[str, Any], checkpoint: Path | None = None) -> Prepared:
     if (tokenizer := config["data"]["tokenizer"]) not in NAMES:
         path = str(Path(tokenizer).expanduser().absolute())
         config = config | {"data": config["data"] | {"tokenizer": path}}
-    model_config = TransformerConfig.from_config(config, data.vocab_size)
+    model_config = TransformerConfig.from_config(config, _vocab_size(config, data, checkpoint))
     if checkpoint:
         check_same_run(checkpoint, data, model_config)
     torch.manual_seed(config["seed"])
@@ -92,6 +92,13 @@ def _tokenizer_of(checkpoint: Path) -> Tokenizer | None:
     """The subword tokenizer that a run began with: its file may have moved, or be another now."""
     state = read_checkpoint(checkpoint, "resume")["ropewalk"]["tokenizer"]
     return tokenizer_from_state(state) if state["name"] == SubwordTokenizer.name else None
+
+
+def _vocab_size(config: dict[str, Any], data: TextDataModule, checkpoint: Path | None) -> int:
+    """Of the model: that of the text's tokenizer, or of what it goes on from, which may be more."""
+    if checkpoint:
+        return read_checkpoint(checkpoint, "resume")["ropewalk"]["vocab_size"]
+    return data.vocab_size if config["init_from"] is None else vocab_size_of(config["init_from"])
 
 
 def check_same_run(checkpoint: Path, data: TextDataModule, model: TransformerConfig) -> None:

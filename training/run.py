@@ -160,7 +160,8 @@ class Run:
         checkpoint = read_checkpoint(find_checkpoint(self.directory))
         # A phase may have changed the model since the run began; a resumed run, its backend.
         config = checkpoint["ropewalk"]["config"] | {"rope": self.prepared.config["rope"]}
-        net = Transformer(TransformerConfig.from_config(config, self.prepared.data.vocab_size))
+        vocab_size = self.prepared.model_config.vocab_size
+        net = Transformer(TransformerConfig.from_config(config, vocab_size))
         net.load_state_dict(network_weights(checkpoint))
         return net.to(self.prepared.device)
 

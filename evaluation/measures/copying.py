@@ -20,14 +20,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from evaluation.measures.trials import check_trials, recalled, spread_cuts
+from evaluation.measures.trials import Row, check_trials, recalled, spread_cuts
 from evaluation.statistics import mean_ci95
 
 PASSAGE = 128  # tokens that come again
 CUE = 16  # tokens of it by which the model may know it
 MOST_SCORED = 256
-
-Row = Callable[[int], np.ndarray]
 
 
 def measure_copy(
@@ -46,7 +44,7 @@ def measure_copy(
     passage in its document. Accuracy is that of the most probable token, the text so far given.
 
     Args:
-        model: tokens (B, S) -> logits (B, S, V), in eval mode.
+        model: (tokens (B, S), logits_to_keep=n) -> logits (B, n, V), in eval mode.
         documents: held-out token ids, one 1-D array per document.
         on_forward: called after each forward with the number of its inputs.
 

@@ -48,7 +48,8 @@ def measure_decode(
     assert 1 <= target_tokens < passages.shape[1], (target_tokens, passages.shape)
     tokens = torch.from_numpy(passages).to(next(model.parameters()).device)
     read = on_forward or (lambda n: None)
-    full = _nats(model(tokens[:, :-1])[:, -target_tokens:], tokens[:, -target_tokens:])
+    logits = model(tokens[:, :-1], logits_to_keep=target_tokens)  # (P, T, V)
+    full = _nats(logits, tokens[:, -target_tokens:])
     read(tokens[:, :-1].numel())
     result = {"full": float(full.mean()), "decoded": None, "difference": None}
     try:
@@ -78,7 +79,7 @@ def _decode(
         if part.shape[1] == 0:  # no prefix
             continue
         # Not by __call__, which may be compiled: the cache's length changes with each call.
-        logits.append(decoder.forward(part, cache=cache)[:, -1])  # (P, V)
+        logits.append(decoder.forward(part, cache=cache, logits_to_keep=1)[:, -1])  # (P, V)
         read(part.numel())
     return torch.stack(logits[-n_single:], dim=1)
 

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evaluation.measures.measure import MAX_TOKENS_PER_BATCH
 from evaluation.precision import autocast
 
 
@@ -24,7 +23,7 @@ def same_target_nll(
     context: int,
     target_tokens: int,
     *,
-    max_tokens_per_batch: int = MAX_TOKENS_PER_BATCH,
+    max_tokens_per_batch: int = 16_384,
     on_forward: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Score the last `target_tokens` tokens of every passage, read through a window of `context`.
@@ -33,7 +32,8 @@ def same_target_nll(
     has `context` tokens on its left and the first one `context` - `target_tokens` + 1.
 
     Args:
-        model: tokens (B, S) -> logits (B, S, V); call it in eval mode.
+        model: (tokens (B, S), logits_to_keep=n) -> logits (B, n, V) after the last n tokens;
+            call it in eval mode.
         passages: integers (P, at least `context` + 1).
         max_tokens_per_batch: inputs of one forward; a single passage may go past it.
         on_forward: called after each forward with the number of its inputs.
@@ -55,9 +55,8 @@ def same_target_nll(
 @torch.inference_mode()
 def _forward_nll(model: nn.Module, windows: Tensor, target_tokens: int) -> Tensor:
     with autocast(windows.device):
-        logits = model(windows[:, :-1])  # (B, S, V)
-    # Slice before the cast: float32 logits of a whole long window would be the largest tensor.
-    logits = logits[:, -target_tokens:].float()  # (B, T, V)
+        # Those of a whole long window would be the largest tensor by far.
+        logits = model(windows[:, :-1], logits_to_keep=target_tokens)  # (B, T, V)
     targets = windows[:, -target_tokens:]  # (B, T)
-    nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+    nll = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
     return nll.view_as(targets).cpu().double()

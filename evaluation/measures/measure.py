@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from methods.method import Method
 
 
-MAX_TOKENS_PER_BATCH = 16_384  # inputs of one forward, where nothing else is asked for
+# Inputs of one forward by default. Larger batches are no faster on a CPU; on a GPU short ones wait
+# for the launches of kernels.
+TOKENS_PER_BATCH, ON_A_GPU = 4096, 32_768
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Material:
         documents: token ids, a 1-D array each.
         passages: int64 (P, longest S + 1), of the loss; their last T tokens are its targets.
         tokenizer: None where only token ids are known; the passkey measures need it.
+        beginning: the tokens that stand for the first ones of every context.
     """
 
     documents: Sequence[np.ndarray]
@@ -38,7 +41,8 @@ class Material:
     train_length: int
     target_tokens: int
     trials: int
-    max_tokens_per_batch: int
+    max_tokens_per_batch: int | None  # None: what suits the device
+    beginning: Sequence[int] = ()
 
 
 class Task(NamedTuple):
@@ -48,11 +52,18 @@ class Task(NamedTuple):
     method: Method
     context: int
     on_forward: Callable[[int], None]  # told the input tokens of each forward
+    max_tokens_per_batch: int
 
     @property
     def windows(self) -> np.ndarray:
-        """The passages' ends, int64 (P, S + 1)."""
-        return self.material.passages[:, -(self.context + 1) :]
+        """The passages' ends, int64 (P, S + 1), with the tokens that contexts begin with."""
+        ends = self.material.passages[:, -(self.context + 1) :]
+        if not self.material.beginning:
+            return ends
+        ends = ends.copy()
+        first = ends[:, : len(self.material.beginning)]
+        first[:] = self.material.beginning[: first.shape[1]]
+        return ends
 
 
 class Measure(NamedTuple):

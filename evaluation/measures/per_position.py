@@ -30,7 +30,8 @@ def measure_positions(
     is counted to it.
 
     Args:
-        model: tokens (B, S) -> logits (B, S, V), in eval mode and under a method.
+        model: (tokens (B, S), logits_to_keep=n) -> logits (B, n, V), in eval mode and under a
+            method.
         passages: integers (P, S + 1).
         max_tokens_per_batch, on_forward: as `evaluation.measures.loss.same_target_nll` takes them.
 

@@ -33,7 +33,7 @@ def _loss(model: nn.Module, task: Task) -> Figures:
         m.passages,
         task.context,
         m.target_tokens,
-        max_tokens_per_batch=m.max_tokens_per_batch,
+        max_tokens_per_batch=task.max_tokens_per_batch,
         on_forward=task.on_forward,
     )
     if not np.isfinite(nll).all():
@@ -45,7 +45,7 @@ def _trial_options(task: Task) -> dict[str, Any]:
     return {
         "context": task.context,
         "trials": task.material.trials,
-        "max_tokens_per_batch": task.material.max_tokens_per_batch,
+        "max_tokens_per_batch": task.max_tokens_per_batch,
         "on_forward": task.on_forward,
     }
 
@@ -55,7 +55,7 @@ def _passkey(model: nn.Module, task: Task, distractors: int) -> Figures:
 
     documents, tokenizer = task.material.documents, task.material.tokenizer
     assert tokenizer is not None  # `needs_tokenizer`
-    options = _trial_options(task)
+    options = _trial_options(task) | {"beginning": task.material.beginning}
     return measure_passkey(model, documents, tokenizer, distractors=distractors, **options)
 
 
@@ -77,7 +77,7 @@ def _positions(model: nn.Module, task: Task) -> Figures:
     return measure_positions(
         model,
         task.windows,
-        max_tokens_per_batch=task.material.max_tokens_per_batch,
+        max_tokens_per_batch=task.max_tokens_per_batch,
         on_forward=task.on_forward,
     )
 

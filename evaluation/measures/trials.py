@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from common.rules import at_least, problems, refuse
 from evaluation.precision import autocast
 
+Row = Callable[[int], np.ndarray]  # a trial's tokens (S,)
+
 
 def check_trials(trials: int) -> None:
     """ValueError unless `trials` is a whole number, at least 1."""
@@ -49,7 +51,7 @@ def spread_cuts(
 
 def recalled(
     model: nn.Module,
-    row: Callable[[int], np.ndarray],
+    row: Row,
     trials: int,
     scored: int,
     *,
@@ -79,7 +81,6 @@ def recalled(
 def _most_probable(model: nn.Module, tokens: Tensor, scored: int) -> Tensor:
     """The most probable token at each of the last `scored` places, given those before: (B, T)."""
     with autocast(tokens.device):
-        logits = model(tokens)  # (B, S, V)
-    # Sliced before anything else is made of it: it is the largest tensor of a long context. The
-    # last token was read too, so that the model reads `context` tokens; nothing follows it.
-    return logits[:, -scored - 1 : -1].argmax(-1)
+        logits = model(tokens, logits_to_keep=scored + 1)  # (B, T + 1, V)
+    # The last token was read too, so that the model reads `context` tokens; nothing follows it.
+    return logits[:, :-1].argmax(-1)

@@ -11,6 +11,8 @@ from evaluation.report.words import mark_words, nothing_found
 from evaluation.result import Extrapolation
 
 BPB_TITLE = "Bits per byte of the same text, with growing context"
+TOKENS_TITLE = "Nats per token of the same text"
+IN_WORDS = "the keys were hidden and asked for in plain words, which the model was not trained on"
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,24 @@ def loss_comparison(
     )
 
 
+def token_comparison(result: Extrapolation) -> Comparison | None:
+    """The loss by tokens; None where a token is a byte, and the same stands in bits already."""
+    p = result.protocol
+    if p.get("target_bytes", 0) in (0, p["passages"] * p["target_tokens"]):
+        return None
+    return loss_comparison(result, "nll", None, TOKENS_TITLE)
+
+
+def token_words(result: Extrapolation) -> str:
+    """How the loss by tokens is to be read."""
+    p = result.protocol
+    size = p["target_bytes"] / (p["passages"] * p["target_tokens"])
+    return (
+        f"a token is {size:.2f} bytes of this text; models with other tokenizers are compared by "
+        "bits per byte"
+    )
+
+
 def _measure_comparison(result: Extrapolation, measure: str) -> Comparison:
     """At the lengths where it was measured, or was to be."""
     kind = MEASURES[measure]
@@ -122,8 +142,10 @@ def notes(comparison: Comparison, result: Extrapolation) -> list[str]:
     by_length = zip(*comparison.values.values(), strict=True)
     compared = max((sum(value is not None for value in there) for there in by_length), default=0)
     marks = mark_words(comparison.measure, marked, compared, result.protocol["passages"])
-    nothing = nothing_found(comparison.measure, result.measures.get(comparison.measure, {}))
-    return [line for line in (nothing or marks,) if line]
+    figures = result.measures.get(comparison.measure, {})
+    nothing = nothing_found(comparison.measure, figures)
+    asked = any("prompt" in cell for by_length in figures.values() for cell in by_length.values())
+    return [line for line in (nothing or marks, IN_WORDS if asked else None) if line]
 
 
 def scored(result: Extrapolation) -> str:

@@ -20,8 +20,11 @@ from evaluation.report.comparison import (
     scored,
     several_words,
     times,
+    token_comparison,
+    token_words,
 )
 from evaluation.report.figures import draw_all
+from evaluation.report.setting import setting_json, setting_words
 from evaluation.report.words import sentence
 from evaluation.result import Extrapolation
 
@@ -94,9 +97,16 @@ def markdown(result: Extrapolation) -> str:
         if comparison.measure == "loss" and result.tax:
             keys = ("perplexity_ratio", "perplexity_ratio_ci95")
             parts += _section(loss_comparison(result, *keys, RATIO_TITLE), result.train_length)
+        if comparison.measure == "loss" and (by_token := token_comparison(result)):
+            parts += _section(by_token, result.train_length)
+            parts.append(sentence(token_words(result)))
         parts += map(sentence, notes(comparison, result))
         if lines := comparison.reason_lines():
             parts.append("\n".join(lines))
+    if words := setting_words(result):
+        parts += ["## Setting", words]
+        if line := setting_json(result):
+            parts.append(f"```json\n{line}\n```")
     legend = [f"- `{name}`: {line}" for name, line in result.protocol["methods"].items()]
     return "\n\n".join([*parts, "## Methods", "\n".join(legend)]) + "\n"
 

@@ -15,6 +15,8 @@ from evaluation.report.comparison import (
     scored,
     several_words,
     times,
+    token_comparison,
+    token_words,
 )
 from evaluation.report.words import better_words
 from evaluation.result import Extrapolation
@@ -29,6 +31,9 @@ def tables(result: Extrapolation) -> Iterator[RenderableType]:
         # Not the table's own title and caption, which would be wrapped to its width.
         title, drawn = Text(comparison.title, style="italic"), _draw(comparison, result)
         yield Group(title, drawn, *(Text(line, style="dim") for line in lines))
+        if comparison.measure == "loss" and (by_token := token_comparison(result)):
+            line = Text(token_words(result), style="dim")
+            yield Group(Text(by_token.title, style="italic"), _draw(by_token, result), line)
 
 
 def table(result: Extrapolation) -> RenderableType:

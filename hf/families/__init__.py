@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from common.rules import shown
-from hf.families import cohere, gemma, glm, gpt2, llama, neox, olmo, phi
+from hf.families import arcee, cohere, gemma, glm, gpt2, llama, mpt, neox, olmo, phi
 from hf.families.family import Family
 
 
 def _registered() -> Iterator[Family]:
-    for module in (llama, olmo, gemma, neox, phi, cohere, glm, gpt2):
+    for module in (llama, arcee, olmo, gemma, neox, phi, cohere, glm, gpt2, mpt):
         yield from module.FAMILIES
 
 

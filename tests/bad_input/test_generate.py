@@ -141,7 +141,10 @@ TABLE = [
     ("checkpoint=fifo", "regular file"),
     ("checkpoint=/dev/zero", "regular file"),
     ("checkpoint=text.txt", "not a checkpoint"),
-    ("checkpoint=folder", "in there"),
+    ("checkpoint=folder", "no config.json in there"),
+    ("checkpoint=weightless", "has neither model.safetensors"),
+    ("checkpoint=wordless", "tokenizer.json"),
+    ("checkpoint=owner/name", "no such folder", "the network"),
     ("temperature=-1 top_k=0", "temperature=-1", "top_k=0"),
     ("checkpoint=null seed=-1", "checkpoint=null", "seed=-1"),
 ]

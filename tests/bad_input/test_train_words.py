@@ -178,7 +178,11 @@ PLACES = [
     ("init_from=/dev/zero", "regular file"),
     ("init_from=fifo", "regular file"),
     ("init_from=text.txt", "not a checkpoint"),
-    ("init_from=folder", "in there"),
+    ("init_from=folder", "no config.json in there"),
+    ("init_from=weightless", "has neither model.safetensors"),
+    ("init_from=wordless", "tokenizer.json"),
+    ("init_from=owner/name", "no such folder", "the network"),
+    ("data.tokenizer=byte init_from=model", "tokenizer is another"),
     ("data.tokenizer=char init_from=run", "tokenizer is another"),
     ("resume=auto init_from=nowhere", "nowhere"),
 ]

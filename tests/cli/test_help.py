@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from cli.compose import CONFIGS, composed
 from cli.help import help_text
 
-COMMANDS = ("train", "evaluate", "generate", "benchmark", "compare")
+COMMANDS = ("train", "evaluate", "generate", "export", "benchmark", "compare")
 
 
 def keys(command: str, *lines: str) -> str:

@@ -57,6 +57,8 @@ MISTAKES = [
     (["compare.py", "nope", "figures=jpg"], "figures=jpg: must be one of png, svg, pdf"),
     (["compare.py", "nope"], "nope: no such directory"),
     (["benchmark.py", "parts=[accuracy]", "rounds=5"], "only parts="),
+    (["export.py", "checkpoint=nowhere", "dtype=f16"], "checkpoint=nowhere", "output_dir=null"),
+    (["export.py", "checkpoint=file", "output_dir=file/x"], "file is a file"),
 ]
 # Runs commands, one after the other, and tells of each: status, stderr, whether torch is there.
 ASK = """
@@ -104,7 +106,7 @@ def test_wrong_values_need_no_torch(mistakes: list[tuple[list[str], ...]], tmp_p
 def test_the_question_is_right(tmp_path: Path) -> None:
     """Negative control: what only torch can tell is told with torch."""
     ((status, message, torch),) = ask([["generate.py", f"checkpoint={tmp_path}"]], tmp_path)
-    assert status == 2 and "no best.ckpt in there" in message and torch
+    assert status == 2 and "no checkpoints/best.ckpt" in message and torch
 
 
 def test_an_answer_takes_a_second_or_two(tmp_path: Path) -> None:

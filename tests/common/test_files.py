@@ -9,7 +9,7 @@ from socket import gethostname
 
 import pytest
 
-from common.files import replacing, write_json, write_text
+from common.files import new_directory, replacing, write_json, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -55,3 +55,41 @@ def test_what_a_dead_process_left_is_removed_and_a_living_ones_is_not(tmp_path: 
         path.touch()
     write_text(tmp_path / "last[1].ckpt", "new")
     assert {path.name for path in tmp_path.iterdir()} == {*("last[1].ckpt", alive.name, other.name)}
+
+
+def test_a_directory_appears_whole(tmp_path: Path) -> None:
+    with new_directory(tmp_path / "a/b") as directory:
+        write_text(directory / "file", "new")
+        assert not (tmp_path / "a/b").exists()
+    assert (tmp_path / "a/b/file").read_text() == "new"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_or_not_at_all(there: bool, tmp_path: Path) -> None:
+    if there:
+        (tmp_path / "a").mkdir()
+    with pytest.raises(RuntimeError), new_directory(tmp_path / "a") as directory:
+        write_text(directory / "file", "half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] * there
+
+
+def test_a_directory_that_holds_something_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError) as error, new_directory(tmp_path / "a") as directory:
+        write_text(directory / "file", "new")
+        write_text(tmp_path / "a/other", "old")
+    assert error.value.filename == str(tmp_path / "a")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "other"]
+
+
+def test_what_a_killed_process_left_of_a_directory_is_cleared_away(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = tmp_path / f"a.{gethostname()}-{dead.pid}-00.part"
+    left.mkdir()
+    (left / "file").write_text("half")
+    with new_directory(tmp_path / "a"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -205,6 +205,7 @@ def test_what_is_on_the_hub_is_streamed_once(
     assert strings("owner/name", name="en") == (TEXTS, OWN)
     assert hub.records == len(TEXTS) + len(OWN)
     assert strings("owner/name", name="en") == (TEXTS, OWN)
+    assert capsys.readouterr().out.count("Streaming train of owner/name into ") == 1
     hub.reachable = False
     assert strings("owner/name", name="en") == (TEXTS, OWN)
     assert "the Hub cannot be reached; taken as it was, @aaaaaaaaaaaa" in capsys.readouterr().out

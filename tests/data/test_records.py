@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -216,6 +217,14 @@ def test_a_field_of_a_text_without_records(tmp_path: Path) -> None:
     for keys in ({"text_key": ""}, {"text_key": "body"}, {"documents": 5}, {"split": "train"}):
         with pytest.raises(ValueError, match=r"data\.(text_key|documents|split)="):
             load_corpus("stdlib", **keys)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.txt.zst"])
+def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).write_bytes(b"whatever")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"files need pyarrow; pip install '\.\[hf\]'"):
+        load_corpus("text", path=str(tmp_path))
 
 
 def test_a_file_that_changes_between_two_readings(tmp_path: Path) -> None:

@@ -187,6 +187,37 @@ def test_where_the_targets_reach_past_the_training_length_nothing_is_compared():
     assert "the targets are longer" in result.reasons["crop"]["64"]
 
 
+# --- what contexts begin with ----------------------------------------------------------------
+
+
+def begun(**options):
+    """The result of a model that was trained with the token 7 before every text."""
+    subject = replace(Subject.in_memory(tiny()), beginning=[7])
+    settings = check_settings(TRAIN_LENGTH, [16, 64], ["none", "crop"], target_tokens=4, **options)
+    return measure_checkpoints([subject], [DOCUMENT], BYTES, settings)
+
+
+def test_every_context_begins_with_the_tokens_of_training():
+    result = begun(measures=["loss", "positions", "decode"], passages=8)
+    passages = choose_passages([DOCUMENT], 64, 8)
+    ends = {n: passages[:, -(n + 1) :].copy() for n in (16, 64)}
+    for windows in ends.values():
+        windows[:, 0] = 7
+    for column, (length, windows) in enumerate(ends.items()):
+        expected = same_target_nll(tiny().eval(), windows, length, 4).mean()
+        assert result.methods["none"]["nll"][column] == pytest.approx(expected)
+    # What is left of a context that is cropped begins so as well.
+    flat = result.methods["crop"]["nll"]
+    assert flat == [result.methods["none"]["nll"][0]] * 2
+    assert result.measures["decode"]["none"]["16"]["difference"] < 1e-4
+
+
+def test_no_hook_stays_on_a_model():
+    model = tiny()
+    measure(model, lengths=[16], methods=["none"])
+    assert not model._forward_pre_hooks
+
+
 # --- the crop --------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ the last word's key: the rule, and a value that works.
 import gzip
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
@@ -17,6 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from cli.compose import plain
 from commands import ROOT, write_text
+from foreign_folder import write_llama
 from forked import Outcome, forked
 from model import Transformer, TransformerConfig
 from training.checkpoint_files import AtomicCheckpointIO
@@ -75,7 +77,10 @@ def listing(home: Path) -> dict[str, tuple[int, int]]:
 
 
 def make_home(folder: Path) -> Path:
-    """A working directory with a text, files that are no texts, and a model never trained."""
+    """A working directory with a text, files that are no texts, and models never trained.
+
+    One of them is from elsewhere; of two more a part is missing.
+    """
     home = folder / "home"
     (home / "folder").mkdir(parents=True)
     write_text(home / "text.txt", lines=300)
@@ -88,6 +93,9 @@ def make_home(folder: Path) -> Path:
     (home / "held/.hydra").mkdir(parents=True)
     save_checkpoint(home / "run")
     save_checkpoint(home / "learned", "position=learned")
+    model = write_llama(home / "model", n_layers=1, n_heads=2, n_kv_heads=1)
+    for name, lacking in (("weightless", "model.safetensors"), ("wordless", "tokenizer.json")):
+        shutil.copytree(model, home / name, ignore=shutil.ignore_patterns(lacking))
     return home
 
 

@@ -52,7 +52,7 @@ VALUES = (
     *(None, -1, 0, 10**30, 1.5, float("nan"), "", "x", [], {}, [1], True, "../../x", b"\0"),
     *(torch.zeros(2), torch.full((3, 3), float("nan")), "${oc.env:HOME}", {"_target_": "os.abort"}),
 )
-READERS = ("resume", "init_from", "evaluate", "generate")
+READERS = ("resume", "init_from", "evaluate", "generate", "export")
 
 
 def file_trial(shop: Workshop, seed: int, number: int) -> Trial:
@@ -147,6 +147,7 @@ def _command(reader: str, run: str) -> tuple[str, ...]:
         "init_from": ("train.py", *RUN, f"init_from={run}", "run_dir=new"),
         "evaluate": ("evaluate.py", f"checkpoint={run}", *FEW, "output_dir=new"),
         "generate": ("generate.py", f"checkpoint={run}", "max_new_tokens=8"),
+        "export": ("export.py", f"checkpoint={run}", "output_dir=new"),
     }[reader]
 
 

@@ -81,6 +81,7 @@ def test_it_would_run(tmp_path: Path, canary: Path) -> None:
         ("train.py", "init_from=run"),
         ("evaluate.py", "checkpoint=run"),
         ("generate.py", "checkpoint=run", "prompt=a"),
+        ("export.py", "checkpoint=run", "output_dir=out"),
     ],
     ids=" ".join,
 )

@@ -182,7 +182,7 @@ def test_an_evaluation_stays_in_its_run(run: Path, tmp_path: Path) -> None:
     (run / "evaluations").symlink_to(tmp_path / "outside")
     for output_dir in (None, f"{run}/evaluations/mine"):
         with pytest.raises(UserError, match="leads out of the run by a link"):
-            evaluation_directory(run, output_dir)
+            evaluation_directory(run / "evaluations", output_dir)
     assert not any((tmp_path / "outside").iterdir())
     (run / "evaluations").unlink()
     kept = evaluation_directory(run, f"{run}/evaluations/mine")

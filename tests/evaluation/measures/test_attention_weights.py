@@ -220,8 +220,8 @@ def test_a_model_that_crops_its_context_is_measured_in_what_it_reads():
             super().__init__()
             self.model = model()
 
-        def forward(self, tokens):
-            return self.model(tokens[:, -TRAIN_LENGTH:])
+        def forward(self, tokens, logits_to_keep):
+            return self.model(tokens[:, -TRAIN_LENGTH:], logits_to_keep=logits_to_keep)
 
     whole = measure_attention(model(), PASSAGES[:, -TRAIN_LENGTH - 1 :], train_length=TRAIN_LENGTH)
     assert measure(Cropped()) == whole["layers"]

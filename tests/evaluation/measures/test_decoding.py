@@ -53,12 +53,12 @@ def test_a_factor_that_grows_while_decoding_is_found_out():
     model = tiny()
     forward, dynamic = model.forward, parse_method("dynamic")
 
-    def growing(tokens, positions=None, cache=None):
+    def growing(tokens, positions=None, cache=None, **options):
         past = 0 if cache is None else cache.length
         lengths = {"context": past + tokens.shape[1], "train_length": TRAIN_LENGTH}
         with torch.inference_mode(False):  # it writes into buffers
             model.set_scaling(**dynamic.arguments(model.config, **lengths))
-        return forward(tokens, positions, cache)
+        return forward(tokens, positions, cache, **options)
 
     model.forward = growing
     figures = measure_decode(model.eval(), PASSAGES, target_tokens=6)
