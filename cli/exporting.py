@@ -5,11 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.compose import composed
-
-SAMPLING = (
-    *("max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
-    "repetition_penalty",
-)
+from cli.keys import SAMPLING
 
 
 def directory_problems(output_dir: str) -> list[str]:
