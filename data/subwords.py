@@ -118,6 +118,11 @@ class SubwordTokenizer:
         starts = range(len(whole) - len(plain) + 1)
         return next((whole[:i] for i in starts if whole[i : i + len(plain)] == plain), [])
 
+    def without_beginning(self) -> "SubwordTokenizer":
+        """The same, which puts no token around a text by itself."""
+        content = json.loads(self._json) | {"post_processor": None}
+        return SubwordTokenizer(json.dumps(content), self._separator)
+
     def encode(self, text: str) -> np.ndarray:
         """Unsigned (tokens,), without special tokens. ValueError for a lone surrogate."""
         (encoding,) = self._encode([text])
