@@ -9,7 +9,7 @@ from cli import Overrides, plain, refuse, run_command, user_errors
 
 def main(composed: DictConfig, overrides: Overrides) -> None:
     """Write the model, its tokenizer and a model card to `output_dir`, or nothing."""
-    from cli.exporting import directory_problems, sampling_defaults
+    from cli.exporting import directory_problems, exported_tokenizer, sampling_defaults
     from cli.keys import EXPORT, key_problems
 
     config = plain(composed)
@@ -29,8 +29,8 @@ def main(composed: DictConfig, overrides: Overrides) -> None:
         held = hold(trained.model.config, config["family"], where)
         card = model_card(trained, held, config["dtype"])
     with new_directory(Path(config["output_dir"])) as directory:
-        sampling = sampling_defaults()
-        write(directory, trained.model, trained.tokenizer, held, config["dtype"], sampling)
+        tokenizer, sampling = exported_tokenizer(trained), sampling_defaults()
+        write(directory, trained.model, tokenizer, held, config["dtype"], sampling)
         write_text(directory / "README.md", card)
     print(f"family: {held.raw['model_type']}, {held.family.architecture}")
     print(f"model: {config['output_dir']}")

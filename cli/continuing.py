@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cli.keys import SAMPLING
 from cli.prompts import until
 from cli.token_count import TokenCount
 from cli.trained import Trained
@@ -20,9 +21,6 @@ from model import generate_batch
 from model.decoding import longest
 from model.decoding_graph import graph_refusal
 from model.generation import prompt_problems
-
-# What `model.generate_batch` is told as it stands
-SETTINGS = ("max_new_tokens", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 class Row(NamedTuple):
@@ -85,7 +83,7 @@ class Continuing:
 
         A text must be read before the next is asked for. Those of one batch are computed together.
         """
-        settings = {key: self.config[key] for key in SETTINGS}
+        settings = {key: self.config[key] for key in SAMPLING}
         graph = bool(self.config["cuda_graph"])
         stops = [stop.replace("\\n", "\n") for stop in self.config["stop"] or ()]
         tokenizer = self.trained.tokenizer
@@ -146,13 +144,13 @@ def _end(trained: Trained, config: dict[str, Any]) -> int | None:
 
 
 def encoded(trained: Trained, prompt: str, key: str) -> Tensor:
-    """The prompt in the model's tokens (S,), with those that it puts before every text.
+    """The prompt in the model's tokens (S,), with those that its contexts begin with.
 
     ValueError where it cannot be.
     """
     try:
         ids = trained.tokenizer.encode(prompt).tolist()
-        return torch.tensor([*trained.tokenizer.beginning, *ids])
+        return torch.tensor([*trained.beginning, *ids])
     except (ValueError, UnicodeError) as error:
         raise ValueError(f"{key}={_shown(prompt)}: {error}") from error
 

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.compose import composed
+from cli.keys import SAMPLING
+from data import SubwordTokenizer, Tokenizer
 
-SAMPLING = (
-    *("max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
-    "repetition_penalty",
-)
+if TYPE_CHECKING:
+    from cli.trained import Trained
 
 
 def directory_problems(output_dir: str) -> list[str]:
@@ -21,6 +21,14 @@ def directory_problems(output_dir: str) -> list[str]:
     if os.path.isdir(path) and os.listdir(path):
         return [f"output_dir={output_dir}: is not empty; take another, or remove it first"]
     return []
+
+
+def exported_tokenizer(trained: "Trained") -> Tokenizer:
+    """Its tokenizer, which begins a text there as the model's contexts begin here."""
+    tokenizer = trained.tokenizer
+    if isinstance(tokenizer, SubwordTokenizer) and not trained.beginning:
+        return tokenizer.without_beginning()
+    return tokenizer
 
 
 def sampling_defaults() -> dict[str, Any]:

@@ -78,6 +78,8 @@ GENERATE = {
     "seed": _SEED,
     "accelerator": EVALUATE["accelerator"],
 }
+# What of these is told to `model.generate_batch` as it stands
+SAMPLING = tuple(key for key in GENERATION if key != "seed")
 EXPORT = {
     "checkpoint": _CHECKPOINT,
     "output_dir": text("my-model"),

@@ -11,7 +11,7 @@ import extras  # noqa: F401 - what a checkpoint may need to be built
 import hf
 from cli.labels import safe_name
 from cli.rundir import EVALUATIONS, run_of
-from data import Tokenizer, tokenizer_from_state
+from data import SubwordTokenizer, Tokenizer, tokenizer_from_state
 from model import Transformer, TransformerConfig
 from training.checkpoint_contents import check_filled
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
@@ -87,7 +87,7 @@ def load_trained(path: str, device: torch.device) -> Trained:
 def _from_elsewhere(name: str, device: torch.device) -> Trained:
     where = f"checkpoint={name}"
     directory = hf.find(name, where)
-    tokenizer = hf.load_tokenizer(directory, where)
+    tokenizer = SubwordTokenizer.from_file(directory, where)
     model = hf.load(directory, device, where=where)
     config = model.config.groups()
     config["data"] |= {"corpus": None, "path": None}  # a text must be named

@@ -30,7 +30,7 @@ class RecordFile(UserFile):
         records = self._rows if self._is_table else self._lines
         with self.opened() as (raw, file):
             before = 0
-            for where, value in records(key, raw, file):
+            for where, value in records(key, file):
                 if where % LINES == 0:
                     on_bytes(raw.tell() - before)
                     before = raw.tell()
@@ -47,7 +47,7 @@ class RecordFile(UserFile):
     def _at(self, number: int) -> str:
         return f"data.path={self.path}: {'row' if self._is_table else 'line'} {number}"
 
-    def _lines(self, key: str, raw: BinaryIO, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    def _lines(self, key: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
         """The number of each line that is not blank, and the value of its field."""
         number = 0
         while line := file.readline(LONGEST_LINE + 1):
@@ -87,7 +87,7 @@ class RecordFile(UserFile):
             no_such_field(key, record, texts, f"line {number} of {self.path}")
         return record[key]
 
-    def _rows(self, key: str, raw: BinaryIO, file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    def _rows(self, key: str, file: BinaryIO) -> Iterator[tuple[int, Any]]:
         """The number of each row, from 1, and its value in the column."""
         pyarrow = pyarrow_for(self.path)
         try:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data.subword_blocks import documents_in, encode_documents
+from data.documents import by_document
+from data.subword_blocks import encode_documents
 from data.subword_files import read_files, separator_of
 from data.subword_texts import UNREADABLE, decoder_kinds, texts_of_tokens
 from data.token_ids import checked, token_dtype
@@ -117,6 +118,11 @@ class SubwordTokenizer:
         starts = range(len(whole) - len(plain) + 1)
         return next((whole[:i] for i in starts if whole[i : i + len(plain)] == plain), [])
 
+    def without_beginning(self) -> "SubwordTokenizer":
+        """The same, which puts no token around a text by itself."""
+        content = json.loads(self._json) | {"post_processor": None}
+        return SubwordTokenizer(json.dumps(content), self._separator)
+
     def encode(self, text: str) -> np.ndarray:
         """Unsigned (tokens,), without special tokens. ValueError for a lone surrogate."""
         (encoding,) = self._encode([text])
@@ -128,7 +134,7 @@ class SubwordTokenizer:
         It may have any length: no more than a few of its blocks are in memory.
         """
         ended = False
-        for ids in encode_documents(self._encode, documents_in(blocks)):
+        for ids in encode_documents(self._encode, by_document(blocks)):
             if ended:
                 yield self._of_separator()
             ended = not ids

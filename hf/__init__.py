@@ -4,7 +4,7 @@ In reading order: `hub.py` finds the folder of a name; `description.py` reads it
 `families/` (a file for each kind of family, of which `families/family.py` says what it is),
 `keys.py`, which leaves no key unread, and `scaling_in.py` for the rotary positions; `weights.py`
 opens the files, `families/weight.py` says how their tensors become ours, and `loading.py` builds
-the model; `tokenizer_in.py` reads its tokenizer.
+the model. Its tokenizer is a `data.SubwordTokenizer`.
 
 The other way, `holding.py` finds the family that holds a model by writing its config.json
 (`config_out.py`, `scaling_out.py`) and reading it back, and `writing.py` fills a folder with it,
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from hf.description import Description, read
     from hf.hub import find, is_directory, is_name
     from hf.loading import load
-    from hf.tokenizer_in import load_tokenizer
 
-__all__ = ["Description", "find", "is_directory", "is_name", "load", "load_tokenizer", "read"]
+__all__ = ["Description", "find", "is_directory", "is_name", "load", "read"]
 
 __getattr__ = importing(
     __name__,
@@ -31,6 +30,5 @@ __getattr__ = importing(
         "hf.description": ["Description", "read"],
         "hf.hub": ["find", "is_directory", "is_name"],
         "hf.loading": ["load"],
-        "hf.tokenizer_in": ["load_tokenizer"],
     },
 )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.rules import Rule, nearest, number, refuse, shown
-from methods.registry import CONTROLS, LEAST_TRAIN_LENGTH, MAPS, example_of, line_of, settings_of
+from methods.registry import LEAST_TRAIN_LENGTH, MAPS, example_of, line_of, settings_of
 from model.config import TransformerConfig
 from model.frequencies import rope_frequencies
 
@@ -103,7 +103,7 @@ class Method:
     @property
     def is_control(self) -> bool:
         """Whether it shows what a model is worth that forgets, and is no way to read further."""
-        return self.crop or self.map in CONTROLS
+        return self.crop or (self.map is not None and MAPS[self.map].control)
 
     @property
     def line(self) -> str:

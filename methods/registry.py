@@ -105,7 +105,6 @@ MAPS: dict[str, MapMethod] = {
         control=True,
     ),
 }
-CONTROLS = ("window", "sinks")
 LEAST_TRAIN_LENGTH = 4  # below it the rules give windows of nothing
 
 

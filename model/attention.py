@@ -7,6 +7,8 @@ Shapes: B batch, S sequence, T keys (S, or more with a cache), C d_model, H head
 Hk heads of keys and values, D head_dim, N chosen queries.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -211,35 +213,27 @@ class RoPEAttention(WithPhases):
         """
         if self.position != "rope" or self.core.rotates:
             return self._heads(x)
-        fused, norm = self.fused_projection, self.q_norm
         phases, attention_factor = self._frequencies(length)
-        if norm is not None and not norm.fuses:
+        rotation: dict[str, Any] = {
+            "positions": positions,
+            "cu_seqlens": cu_seqlens,
+            "phases": phases,
+            "interleaved": self.interleaved,
+            "attention_factor": attention_factor,
+            "backend": self.backend,
+        }
+        if self.q_norm is not None and not self.q_norm.fuses:
             q, k, v = self._heads(x)
-            q, k = rotate(
-                q,
-                k,
-                positions=positions,
-                cu_seqlens=cu_seqlens,
-                phases=phases,
-                interleaved=self.interleaved,
-                attention_factor=attention_factor,
-                backend=self.backend,
-            )
-            return q, k, v
+            return *rotate(q, k, **rotation), v
         return rope_qkv(
-            x if fused else self.qkv(x),
+            x if self.fused_projection else self.qkv(x),
             self.n_heads,
             self.n_kv_heads,
-            positions=positions,
-            cu_seqlens=cu_seqlens,
-            phases=phases,
-            interleaved=self.interleaved,
-            attention_factor=attention_factor,
             q_norm=None if self.q_norm is None else self.q_norm.weight,
             k_norm=None if self.k_norm is None else self.k_norm.weight,
             eps=self.norm_eps,
-            backend=self.backend,
-            weight=self.qkv.weight if fused else None,
+            weight=self.qkv.weight if self.fused_projection else None,
+            **rotation,
         )
 
     def _frequencies(self, length: int) -> tuple[Tensor, float]:

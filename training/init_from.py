@@ -13,6 +13,7 @@ import hf
 from common.plain import plain_problem
 from common.rules import shown
 from common.terminal import say
+from data import SubwordTokenizer
 from data.module import TextDataModule
 from model.rules import removed
 from training.checkpoint_files import find_checkpoint, network_weights, read_checkpoint
@@ -37,7 +38,8 @@ def continued_config(config: dict[str, Any], typed: set[str]) -> tuple[dict[str,
     asked = {**config, "position": position}
     if is_foreign(path) and "data.tokenizer" not in typed:
         folder = _folder_of(path)
-        hf.load_tokenizer(folder, _where(path))  # what is wrong with it is wrong with that model
+        # What is wrong with it is wrong with that model
+        SubwordTokenizer.from_file(folder, _where(path))
         asked["data"] = {**config["data"], "tokenizer": str(folder.absolute())}
     for group in GROUPS:
         own = {name for name in theirs[group] if f"{group}.{name}" in typed or name in COMPUTES}
@@ -102,7 +104,7 @@ def _own_weights(path: str) -> tuple[dict[str, str], dict[str, Tensor]]:
 def _foreign_weights(path: str) -> tuple[dict[str, str], dict[str, Tensor]]:
     """The same of a model from elsewhere, in float32."""
     folder, where = _folder_of(path), _where(path)
-    tokenizer = hf.load_tokenizer(folder, where)
+    tokenizer = SubwordTokenizer.from_file(folder, where)
     return tokenizer.state(), hf.load(folder, "cpu", where=where).state_dict()
 
 

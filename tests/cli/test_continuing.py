@@ -56,10 +56,17 @@ def texts(model: Trained, prompts: Sequence[str] = PROMPTS, **keys: object) -> d
     return {row.label(rows[-1]): "".join(p) for row, p in continuing.texts(rows, TokenCount())}
 
 
-def test_prompts_begin_as_the_tokenizer_has_it() -> None:
+@pytest.mark.parametrize(
+    ("name", "init_from", "before"), [(None, None, []), ("x", None, [0]), (None, "x", [0])]
+)
+def test_prompts_begin_as_the_texts_of_the_training_did(
+    name: str | None, init_from: str | None, before: list[int]
+) -> None:
+    """With <s>, which the tokenizer puts before a text, but for a model trained here alone."""
     model = trained(subwords(), 300)
+    model.name, model.config["init_from"] = name, init_from
     first, *_ = Continuing.of(model, config()).rows(PROMPTS, "prompts")
-    assert first.tokens[0] == 0 and model.tokenizer.decode(first.tokens[1:].tolist()) == "abc"
+    assert first.tokens.tolist() == [*before, *model.tokenizer.encode("abc").tolist()]
 
 
 def test_only_what_the_tokenizer_knows_is_drawn() -> None:

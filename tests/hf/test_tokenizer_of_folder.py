@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-import hf
+from data import SubwordTokenizer
 from folders import write_folder
 from hf.description import read
 
@@ -28,7 +28,7 @@ def write_tokenizer(folder: Path) -> tokenizers.Tokenizer:
 def test_it_encodes_without_special_tokens_and_separates_by_the_end(tmp_path: Path) -> None:
     write_folder(tmp_path)
     theirs = write_tokenizer(tmp_path)
-    ours = hf.load_tokenizer(tmp_path)
+    ours = SubwordTokenizer.from_file(tmp_path, "checkpoint=x")
     assert ours.encode(TEXT).tolist() == theirs.encode(TEXT, add_special_tokens=False).ids
     assert ours.decode(ours.encode(TEXT)) == TEXT
     assert ours.separator == theirs.token_to_id("<end>")
@@ -38,7 +38,7 @@ def test_it_encodes_without_special_tokens_and_separates_by_the_end(tmp_path: Pa
 def test_a_folder_without_one_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     with pytest.raises(ValueError, match=r"^checkpoint=.*tokenizer.json"):
-        hf.load_tokenizer(tmp_path)
+        SubwordTokenizer.from_file(tmp_path, "checkpoint=x")
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match=r"^here: "):
-        hf.load_tokenizer(tmp_path, where="here")
+        SubwordTokenizer.from_file(tmp_path, "here")
