@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from data.texts import SEPARATOR
-
 if TYPE_CHECKING:
     from tokenizers import Encoding
 
@@ -57,32 +55,6 @@ def encode_documents(encode: Encode, documents: Iterable[Iterable[str]]) -> Iter
                 yield ids
             if window.last:
                 yield []
-
-
-def documents_in(blocks: Iterable[str]) -> Iterator[Iterator[str]]:
-    """The documents of a text between its separators, in blocks; each to be read to its end."""
-    parts, more = _parts(blocks), True
-
-    def document() -> Iterator[str]:
-        nonlocal more
-        for part in parts:
-            if part is None:
-                return
-            yield part
-        more = False
-
-    while more:
-        yield document()
-
-
-def _parts(blocks: Iterable[str]) -> Iterator[str | None]:
-    """The blocks without their separators, each of which is None."""
-    for block in blocks:
-        first, *others = block.split(SEPARATOR)
-        yield first
-        for other in others:
-            yield None
-            yield other
 
 
 def windows(blocks: Iterable[str]) -> Iterator[Window]:

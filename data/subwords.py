@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from data.subword_blocks import documents_in, encode_documents
+from data.documents import by_document
+from data.subword_blocks import encode_documents
 from data.subword_files import read_files, separator_of
 from data.subword_texts import UNREADABLE, decoder_kinds, texts_of_tokens
 from data.token_ids import checked, token_dtype
@@ -128,7 +129,7 @@ class SubwordTokenizer:
         It may have any length: no more than a few of its blocks are in memory.
         """
         ended = False
-        for ids in encode_documents(self._encode, documents_in(blocks)):
+        for ids in encode_documents(self._encode, by_document(blocks)):
             if ended:
                 yield self._of_separator()
             ended = not ids
