@@ -76,18 +76,19 @@ class BatchLoader:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        ended = multiprocessing.Event()
+        ended = multiprocessing.Event() if self.num_workers else None
         loader = DataLoader(
             _Batches(self.make),
             batch_size=None,  # an item is a whole batch
             sampler=range(self.first(), self.length),
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=partial(_leave_signals_to_the_run, ended),
+            worker_init_fn=None if ended is None else partial(_leave_signals_to_the_run, ended),
             # DataLoader draws a seed even where nothing is random. Drawn from the global
             # generator it would change the dropout of the run with every validation.
             generator=torch.Generator(),
         )
         batches = iter(loader)
-        Finalize(batches, ended.set, exitpriority=0)  # with them, or before the SIGTERM of the exit
+        if ended is not None:  # set with the end of them, or before the exit's SIGTERM
+            Finalize(batches, ended.set, exitpriority=0)
         return _items(batches)
