@@ -48,7 +48,7 @@ def _field(line: str, where: str) -> str:
     example = 'each line must be like {"prompt": "To be"}'
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the last: brackets without end
         raise ValueError(f"{where}: is no JSON ({error}); {example}") from error
     prompt = row.get("prompt") if isinstance(row, dict) else None
     if not isinstance(prompt, str) or not prompt:

@@ -3,7 +3,8 @@
     huggingface/<key>/train.parquet, validation.parquet, origin.json
 
 The key hangs on the data set's revision and on what is read of it. `origin.json` is written last:
-where it is, the others are whole, and nothing is asked of the Hub but which revision is its newest.
+where it is, with the others, these are whole, and nothing is asked of the Hub but which revision is
+its newest.
 """
 
 import hashlib
@@ -60,7 +61,7 @@ def hub_files(origin: Origin, on_progress: OnProgress) -> dict[str, Path]:
     """The Parquet files of a `pinned` data set, by split; made where they are not there yet."""
     folder = _folder() / _digest([VERSION, asdict(origin)])
     splits = noted(folder / "origin.json")
-    if splits is None:
+    if splits is None or not all((folder / f"{split}.parquet").is_file() for split in splits):
         splits = _streamed(origin, folder, on_progress)
         note(folder / "origin.json", splits)
     return {split: folder / f"{split}.parquet" for split in splits}

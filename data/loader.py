@@ -1,7 +1,12 @@
 """Batches of a function from a number to a batch, in order, by DataLoader's workers."""
 
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.synchronize import Event
+from multiprocessing.util import Finalize
 
 import numpy as np
 import torch
@@ -31,16 +36,28 @@ class _Batches(Dataset):
 
 
 def _items(batches: Iterator[tuple[Tensor, ...] | OSError]) -> Iterator[tuple[Tensor, ...]]:
-    for item in batches:
-        if isinstance(item, OSError):
-            raise item
-        yield item
+    try:
+        for item in batches:
+            if isinstance(item, OSError):
+                raise item
+            yield item
+    finally:
+        del batches  # or the traceback would keep them, and their workers
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    """A worker ends with the run, not by a signal that was sent to all processes of a group."""
+def _leave_signals_to_the_run(ended: Event, worker: int) -> None:
+    """A worker ends with the run, not by a signal that was sent to all processes of a group.
+
+    With the run means: by the SIGTERM that multiprocessing sends, at its exit, to workers that are
+    left, and whose end it then waits for.
+    """
+
+    def end(*_: object) -> None:
+        if ended.is_set():
+            os._exit(0)
+
     for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, end if number == signal.SIGTERM else signal.SIG_IGN)
 
 
 class BatchLoader:
@@ -59,15 +76,19 @@ class BatchLoader:
         return self.length
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        ended = multiprocessing.Event() if self.num_workers else None
         loader = DataLoader(
             _Batches(self.make),
             batch_size=None,  # an item is a whole batch
             sampler=range(self.first(), self.length),
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=None if ended is None else partial(_leave_signals_to_the_run, ended),
             # DataLoader draws a seed even where nothing is random. Drawn from the global
             # generator it would change the dropout of the run with every validation.
             generator=torch.Generator(),
         )
-        return _items(iter(loader))
+        batches = iter(loader)
+        if ended is not None:  # set with the end of them, or before the exit's SIGTERM
+            Finalize(batches, ended.set, exitpriority=0)
+        return _items(batches)

@@ -37,7 +37,7 @@ RULES = {
 
 
 def key_problems(settings: Mapping[str, Any]) -> list[str]:
-    """A line for each key of a origin that breaks its rule, or that its corpus does not read."""
+    """A line for each key of an origin that breaks its rule, or that its corpus does not read."""
     origin = Origin.of(settings)
     values = {f"data.{key}": getattr(origin, key) for key in (*OF_RECORDS, *OF_HUGGINGFACE)}
     lines = problems(values, RULES)

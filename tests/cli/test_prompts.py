@@ -69,6 +69,7 @@ def test_prompts_are_the_lines_of_a_file(tmp_path: Path) -> None:
     [
         ("p.txt", "\n \n", "holds no prompt"),
         ("p.jsonl", '{"prompt": "a"}\n{"prompt"', "line 2: is no JSON"),
+        ("p.jsonl", "[" * 100_000, "line 1: is no JSON"),
         ("p.jsonl", '\n{"text": "a"}', 'line 2: has no text in "prompt"'),
         ("p.jsonl", '["a"]', 'line 1: has no text in "prompt"'),
         ("p.jsonl", '{"prompt": ""}', 'line 1: has no text in "prompt"'),

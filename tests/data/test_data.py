@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import multiprocessing
 import os
 import random
 from collections import Counter
@@ -241,6 +242,25 @@ def test_tokens_cut_under_a_run_end_it_with_a_line(
         list(batches)  # a worker may have made some before
     assert str(cache) in error.value.filename
     assert "Traceback" not in str(error.value)
+    assert not multiprocessing.active_children()
+
+
+LEFT: list[object] = []  # what is still there when a process exits
+
+
+def leave_batches(file: Path) -> None:
+    """Begin an iteration that nobody ends."""
+    batches = iter(text_module(file, num_workers=1).train_dataloader())
+    next(batches)
+    LEFT.append(batches)
+
+
+def test_workers_that_are_left_do_not_hold_the_exit_up(text_file: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=leave_batches, args=[text_file])
+    process.start()
+    process.join(timeout=60)
+    process.kill()
+    assert process.exitcode == 0
 
 
 class Recorder(L.LightningModule):

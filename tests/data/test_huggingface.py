@@ -216,6 +216,12 @@ def test_what_is_on_the_hub_is_streamed_once(
     assert files == ["train.parquet", "validation.parquet"]
 
 
+def test_what_was_removed_is_streamed_again(hub: Hub, cache: Path) -> None:
+    strings("owner/name", name="en")
+    next(cache.rglob("train.parquet")).unlink()
+    assert strings("owner/name", name="en") == (TEXTS, OWN)
+
+
 def test_a_part_of_it_alone_is_streamed(hub: Hub) -> None:
     assert strings("owner/name", name="en", documents=20) == (TEXTS[:20], OWN[:2])
     assert hub.records == 22
