@@ -79,7 +79,7 @@ class Subjects:
                 precision_of(device.type),
                 describe(trained.model),
                 trained.beginning,
-                trained.is_foreign,
+                trained.family,
             )
         )
 
@@ -91,7 +91,7 @@ class Subjects:
     @property
     def any_foreign(self) -> bool:
         """Whether a model was trained elsewhere, on text that nobody here knows."""
-        return any(subject.is_foreign for subject in self.subjects)
+        return any(subject.family is not None for subject in self.subjects)
 
     def check_possible(self, methods: Sequence[str]) -> None:
         """ValueError, as of `evaluation.check_possible`, where it is raised for every model."""

@@ -29,6 +29,7 @@ class Trained:
     step: int | None  # None: unknown, as the text is, of one from elsewhere
     fingerprint: dict[str, Any]  # of the text it was trained on
     name: str | None = None  # what a model from elsewhere was called
+    family: str | None = None  # and its model_type
 
     @property
     def is_foreign(self) -> bool:
@@ -97,7 +98,8 @@ def _from_elsewhere(name: str, device: torch.device) -> Trained:
             f"{model.config.vocab_size}; give a folder whose files belong together"
         )
     unknown = {"corpus": "", "sha256": ""}
-    return Trained(model, tokenizer, config, directory, None, unknown, name)
+    family = hf.read(directory, where).family.model_type
+    return Trained(model, tokenizer, config, directory, None, unknown, name, family)
 
 
 def _of_run(path: str, device: torch.device) -> Trained:

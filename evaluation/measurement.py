@@ -87,9 +87,11 @@ class Measurement:
     def _setting(self) -> dict[str, Any] | None:
         """Of models from elsewhere, which have a config.json to paste it into."""
         first = self.subjects[0]
-        if not first.is_foreign:
+        if first.family is None:
             return None
-        return winning_setting(self.results, self.settings, self.n_bytes, first.config)
+        return winning_setting(
+            self.results, self.settings, self.n_bytes, first.config, first.family
+        )
 
     def _protocol(self) -> dict[str, Any]:
         settings = self.settings

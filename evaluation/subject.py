@@ -23,7 +23,7 @@ class Subject:
         precision: what it computes in, in words.
         about: what sets it apart, plain data: position, theta, parameters, ….
         beginning: the tokens that each of its contexts begins with.
-        is_foreign: whether it was trained elsewhere, for Hugging Face's libraries.
+        family: the model_type of one that was trained elsewhere, for Hugging Face's libraries.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Subject:
     precision: str
     about: dict[str, Any]
     beginning: Sequence[int] = ()
-    is_foreign: bool = False
+    family: str | None = None
 
     @classmethod
     def in_memory(cls, model: nn.Module, beginning: Sequence[int] = ()) -> Subject:

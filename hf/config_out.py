@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from hf.scaling_out import NO_POSITIONS, rope_parameters
+from hf.scaling_out import NO_POSITIONS, is_read_by, rope_parameters
 from model import TransformerConfig
 
 Raw = dict[str, Any]
@@ -139,7 +139,7 @@ def _glm(config: TransformerConfig, max_length: int) -> Raw:
 
 def _phi3(config: TransformerConfig, max_length: int) -> Raw:
     found = _mistral(config, max_length) | _rope_of_a_part(config)
-    if config.scaling.method not in ("none", "ntk", "longrope"):  # it would read another one
+    if not is_read_by("phi3", found["rope_parameters"]["rope_type"]):
         found["rope_parameters"] = {"rope_type": "default", "rope_theta": config.theta}
     return found
 

@@ -50,6 +50,11 @@ def rope_parameters(
     return {**found, "partial_rotary_factor": _share(config)}
 
 
+def is_read_by(family: str, rope_type: str) -> bool:
+    """Whether a family, a `model_type`, takes that type in transformers: Phi 3 knows few."""
+    return family != "phi3" or rope_type in ("default", "longrope")
+
+
 def max_positions(config: TransformerConfig, seq_len: int) -> int:
     """`max_position_embeddings` of a model trained at `seq_len` tokens, as its scaling reads it."""
     scaling = config.scaling

@@ -67,15 +67,18 @@ def test_all_of_a_text_is_one_document_and_a_tenth_of_it_is_held_out(home: Path)
     assert result["lengths"] == [7000] and result["setting"] is None
 
 
-def test_it_is_known_by_its_config_and_its_weights(home: Path, tmp_path: Path) -> None:
+def test_it_is_known_by_its_config_its_tokenizer_and_its_weights(
+    home: Path, tmp_path: Path
+) -> None:
     other = shutil.copytree(home / "llama", tmp_path / "other")
     assert sha256(other) == sha256(home / "llama")
     (other / "README.md").write_text("a word")
     assert sha256(other) == sha256(home / "llama")
-    weights = bytearray((other / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (other / "model.safetensors").write_bytes(weights)
-    assert sha256(other) != sha256(home / "llama")
+    for name in ("model.safetensors", "tokenizer.json"):  # what a text begins with is said there
+        content = (other / name).read_bytes()
+        (other / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert sha256(other) != sha256(home / "llama")
+        (other / name).write_bytes(content)
 
 
 @pytest.mark.slow

@@ -25,10 +25,10 @@ LENGTHS = (16, 64, 128)
 
 
 def found(
-    shifts: dict[str, tuple[float, float]], foreign: bool = True, **fields: object
+    shifts: dict[str, tuple[float, float]], family: str | None = "llama", **fields: object
 ) -> Extrapolation:
     """The result for losses of 16 passages, shifted by method at 64 and at 128 tokens, in nats."""
-    subject = replace(Subject.in_memory(tiny()), is_foreign=foreign)
+    subject = replace(Subject.in_memory(tiny()), family=family)
     subject = replace(subject, config=replace(subject.config, **fields))
     settings = check_settings(TRAIN_LENGTH, LENGTHS, list(shifts), passages=16, target_tokens=4)
     document = np.tile(DOCUMENT, 2)
@@ -83,6 +83,13 @@ def test_what_transformers_has_not_is_said_with_the_best_that_it_has() -> None:
     assert setting_json(alone) is None
 
 
+def test_a_type_that_its_family_does_not_read_is_no_setting() -> None:
+    result = found({"none": (9, 9), "yarn": (0, 2), "ntk": (3, 4)}, family="phi3")
+    assert result.setting is not None
+    assert (result.setting["best"], result.setting["method"]) == ("yarn", "ntk")
+    assert result.setting["rope_parameters"]["rope_type"] == "default"
+
+
 def test_nothing_is_recommended_where_chance_may_have_made_it() -> None:
     result = found({"none": (0, 0), "yarn": (0, 0)})
     assert result.setting and result.setting["best"] is None
@@ -98,7 +105,7 @@ def test_nothing_is_said_where_nothing_was_compared(shifts: dict) -> None:
 
 
 def test_a_model_of_this_project_has_no_config_json() -> None:
-    assert found({"none": (9, 9), "yarn": (0, 0)}, foreign=False).setting is None
+    assert found({"none": (9, 9), "yarn": (0, 0)}, family=None).setting is None
 
 
 def test_two_thetas_are_written_by_type_of_layer() -> None:
