@@ -57,16 +57,17 @@ def _field(line: str, where: str) -> str:
 
 
 def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """The pieces of a stream up to the first of `stops` in it, which is left out.
+    """The pieces of a stream up to the one of `stops` that is whole first, which is left out.
 
-    What may be the beginning of a stop is held back until it is known.
+    How the stream is cut into pieces has no part in it. What may be the beginning of a stop is held
+    back until it is known.
     """
     held = ""
     for piece in pieces:
         held += piece
-        found = [place for stop in stops if (place := held.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in stops if (at := held.find(stop)) >= 0]
         if found:
-            yield held[: min(found)]
+            yield held[: min(found)[1]]
             return
         sure = len(held) - max((_begun(held, stop) for stop in stops), default=0)
         if sure:
