@@ -63,16 +63,21 @@ def _measured(trained: Trained) -> tuple[dict[str, Any] | None, dict[str, Any] |
 def _about(trained: Trained, results: dict[str, Any] | None) -> list[tuple[str, str]]:
     """What it was trained on, and how well it did."""
     config, data = trained.model.config, trained.config["data"]
+    scaling = config.scaling
+    by = f" by {scaling.factor:g}" if scaling.factor is not None else ""
     rows = [
         ("tokenizer", f"{trained.tokenizer.name}, {trained.tokenizer.vocab_size:,} tokens"),
         ("position", config.position),
-        ("scaling", config.scaling.method),
+        ("scaling", f"{scaling.method}{by}"),
         ("training length", f"{config.train_length:,} tokens"),
     ]
     if data.get("corpus"):  # else the model was trained elsewhere
         path = data.get("path")  # not where it lies on this machine
         name = f", {PurePath(str(path)).name}" if path else ""
         rows = [("text", f"{data['corpus']}{name}"), *rows, ("step", f"{trained.step:,}")]
+    if source := trained.config.get("init_from"):
+        begun = PurePath(str(source))
+        rows.insert(0, ("weights begun from", begun.name if begun.is_absolute() else str(source)))
     if results is not None:
         if results.get("tokens") is not None:
             rows.append(("tokens of the run", f"{results['tokens']:,}"))

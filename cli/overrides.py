@@ -15,7 +15,10 @@ from cli.errors import UserError
 from common.rules import shown
 
 # Text that a person types as it is: spaces, commas, brackets and all.
-PATHS = ("checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir", "prompt_file")
+PATHS = (
+    *("checkpoint", "data.path", "run_dir", "resume", "init_from", "output_dir"),
+    *("prompt_file", "prompts", "output"),
+)
 VERBATIM = ("prompt", *PATHS)
 WITH_VALUE = ("-c", "--cfg", "-cd", "--config-dir")  # flags that the next word belongs to
 

@@ -19,6 +19,7 @@ from fake_runs import LENGTHS, write_json, write_run
 from hf.holding import hold
 
 SMALL = ("model.d_model=32", "model.n_heads=4", "model.n_layers=2", "model.mlp_hidden=48")
+YARN = ("scaling=yarn", "scaling.factor=4", "scaling.train_length=8")
 FILES = {
     *("README.md", "config.json", "generation_config.json", "model.safetensors"),
     *("tokenizer.json", "tokenizer_config.json"),
@@ -114,6 +115,15 @@ def test_generation_is_that_of_generate_py(home: Path) -> None:
     found = GenerationConfig.from_pretrained(home / "out")
     assert (found.do_sample, found.temperature, found.max_new_tokens) == (True, 0.8, 400)
     assert not found.top_k and found.eos_token_id == found.pad_token_id == 0
+
+
+@pytest.mark.parametrize("source", ["owner/name", "/home/me/name"])
+def test_the_card_says_what_was_trained_on_and_how_far(source: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path, *SMALL, *YARN, f"init_from={source}")
+    trained = load_trained(str(run), torch.device("cpu"))
+    card = model_card(trained, hold(trained.model.config, None, ""), "float32")
+    assert "| scaling | yarn by 4 |" in card
+    assert f"| weights begun from | {source.removeprefix('/home/me/')} |" in card
 
 
 @pytest.mark.parametrize("case", ["another step", "no run", "unfinished"])

@@ -158,7 +158,7 @@ MEASURES: dict[str, Measure] = {
         reads=("target_tokens",),
     ),
     "passkey": _of_trials(
-        "share of keys of digits, hidden anywhere in held-out text, that are told at its end",
+        "share of keys of digits, hidden anywhere in a text, that are told at its end",
         partial(_passkey, distractors=0),
         "accuracy",
         cropped=True,

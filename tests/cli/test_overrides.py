@@ -54,6 +54,12 @@ def test_a_tokenizers_path_is_verbatim_too(path: str) -> None:
     assert overrides.of("data.tokenizer") == [f"data.tokenizer={path}"]
 
 
+@pytest.mark.parametrize("key", ["prompt_file", "prompts", "output"])
+def test_files_of_generate_are_verbatim_too(key: str) -> None:
+    (line,), _ = split_arguments([f"{key}=my texts, (1).jsonl"])
+    assert values_of(Overrides([line]).parsed[0]) == ["my texts, (1).jsonl"]
+
+
 def test_names_of_tokenizers_are_swept() -> None:
     (line,), _ = split_arguments(["data.tokenizer=byte,char"])
     assert values_of(Overrides([line]).parsed[0]) == ["byte", "char"]
