@@ -27,7 +27,7 @@ def test_options_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "resume=" in (words := after("python train.py "))
     assert not [word for word in words if word.startswith(("hydra", "phases", "_"))]
     assert after("python train.py 'half") == []
-    assert after("python evaluate.py split=") == ["split=validation"]
+    assert after("python evaluate.py accelerator=") == ["accelerator=auto"]
 
 
 def test_options_of_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_the_newest_whole_one_is_named(tmp_path: Path) -> None:
     os.truncate(directory / "last.ckpt", 1000)
     assert "step-00000002.ckpt'" in refusal(directory / "best.ckpt")
     (directory / "best.ckpt").unlink()
-    with pytest.raises(ValueError, match=r"no best.ckpt in there; .*/step-00000002.ckpt"):
+    with pytest.raises(ValueError, match=r"no config.json in there; .*/step-00000002.ckpt"):
         find_checkpoint(directory.parent)
 
 
