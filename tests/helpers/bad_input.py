@@ -103,7 +103,7 @@ TEXTS = {
     "empty.txt": b"",
     "records.jsonl": b'{"id": 1, "text": "a record"}\n' * 99,
     "broken.jsonl": b'{"text": "a record"}\n{"text": "cut',
-    "cut.jsonl.gz": gzip.compress(b'{"text": "a record"}\n' * 99)[:-9],
+    "cut.jsonl.gz": gzip.compress(b'{"text": "a record"}\n' * 99, mtime=0)[:-9],
     "no.parquet": b"no Parquet file",
     "one.txt": b"a",
     "short.txt": b"too short\n",
