@@ -1,6 +1,7 @@
 """From what a user typed to a folder: a path, or the name of a model on the Hugging Face Hub."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from hf.files import CONFIG, read_json
@@ -49,10 +50,15 @@ def _fetched(repo: str, revision: str | None, where: str) -> Path:
     import huggingface_hub as hub
     from huggingface_hub import errors
 
+    fetch = partial(
+        hub.snapshot_download,
+        repo,
+        revision=revision,
+        allow_patterns=WANTED,
+        ignore_patterns=UNWANTED,
+    )
     try:
-        folder = hub.snapshot_download(
-            repo, revision=revision, allow_patterns=WANTED, ignore_patterns=UNWANTED
-        )
+        folder = fetch()
     except errors.GatedRepoError as error:
         raise ValueError(
             f"{where}: the Hub asks you to accept its terms at https://huggingface.co/{repo} and "
@@ -65,8 +71,12 @@ def _fetched(repo: str, revision: str | None, where: str) -> Path:
             f"{where}: no such folder, and the Hub has no model {repo} that you may read"
         ) from error
     except Exception as error:  # of whatever library fetches: no network, a full disk, a timeout
-        raise ValueError(
-            f"{where}: no such folder, and {repo} is not in Hugging Face's cache and cannot be "
-            f"fetched ({type(error).__name__}); check the name and the network, or give a folder"
-        ) from error
+        try:
+            folder = fetch(local_files_only=True)
+        except Exception:
+            raise ValueError(
+                f"{where}: no such folder, and {repo} is not in Hugging Face's cache and cannot "
+                f"be fetched ({type(error).__name__}); check the name and the network, or give a "
+                "folder"
+            ) from error
     return Path(folder)

@@ -255,6 +255,7 @@ def leave_batches(file: Path) -> None:
     LEFT.append(batches)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA cannot be used in a fork")
 def test_workers_that_are_left_do_not_hold_the_exit_up(text_file: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=leave_batches, args=[text_file])
     process.start()

@@ -47,12 +47,18 @@ def export(
 
 def loaded(directory: Path) -> Any:
     """What AutoModelForCausalLM makes of it, in eval mode; every weight must have been found."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     with mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
-        model, found = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
+        config = AutoConfig.from_pretrained(directory)
+        # Before 5.24 the default attention left out the caps of scores.
+        capped = getattr(config, "attn_logit_softcapping", None) is not None
+        options = {"attn_implementation": "eager"} if capped else {}
+        model, found = AutoModelForCausalLM.from_pretrained(
+            directory, output_loading_info=True, **options
+        )
     assert not any(found.values()), found
     return model.eval()
 

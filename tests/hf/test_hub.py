@@ -103,3 +103,17 @@ def test_neither_code_nor_pickles_are_asked_for(monkeypatch: pytest.MonkeyPatch)
         *("config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"),
         *("tokenizer.json", "generation_config.json"),
     ]
+
+
+def test_what_is_cached_needs_no_network(tmp_path, monkeypatch):
+    """Where the first try fails of whatever, the cache is asked by itself."""
+    asked = []
+
+    def download(repo, *, local_files_only=False, **_):
+        asked.append(local_files_only)
+        if not local_files_only:
+            raise ConnectionError
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert hf.find("someone/small") == tmp_path and asked == [False, True]
