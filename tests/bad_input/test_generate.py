@@ -59,7 +59,7 @@ TABLE = [
     ("prompts=latin.txt", "not UTF-8 text", "iconv"),
     ("prompts=empty.txt", "holds no prompt"),
     ("prompts=", "must be null or text", "try prompts=prompts.txt"),
-    ("prompts=[text.txt]", "null or text"),
+    ("prompts=[text.txt]", "cannot be read", "give a text file"),
     ("prompts=text.txt prompt=x", "no effect with prompts="),
     ("prompts=text.txt prompt_file=text.txt", "no effect with prompts="),
     ("checkpoint=learned prompts=text.txt", "prompts='line 133", "reads 32"),

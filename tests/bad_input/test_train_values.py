@@ -105,7 +105,7 @@ TABLE = [
     ("model.pattern=[windwo]", "one of full, window", "try model.pattern=[window]"),
     ("model.pattern=[{a:1}]", "one of full, window"),
     ("model.pattern=[window]", "needs the length", "try model.window=64"),
-    ("model.qk_norm=1", "true or false"),
+    ("model.qk_norm=1", "true, false, width or heads"),
     ("model.crossbatch=3", "no effect", "leave it out"),
     ("data=nope", "no such option", "options: books"),
     ("data=null", "the name of one of"),
