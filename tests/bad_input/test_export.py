@@ -35,4 +35,4 @@ TABLE = [
 
 @pytest.mark.parametrize("row", rows(TABLE, every=12))
 def test_export_refuses(row: tuple, home: Path) -> None:
-    check_refused("export.py", row, home, ["checkpoint=run", "output_dir=out"])
+    check_refused("export.py", row, home, ["checkpoint=run", "output_dir=exported"])
