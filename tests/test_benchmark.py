@@ -19,6 +19,7 @@ CONFIG = OmegaConf.load(ROOT / "configs" / "benchmark.yaml")
 TINY = ("rounds=2", "cells=[64x1x32x8x128-bf16,64x1024x12x12x64-bf16]", "lengths=[16,32]")
 
 
+@pytest.mark.slow
 def test_command_on_a_cpu(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     peers = "peers=[copy,ropewalk,pytorch,table,seed]"

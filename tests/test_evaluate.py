@@ -26,6 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.mark.slow
 def test_two_checkpoints_make_one_table_and_a_repetition_measures_nothing(home: Path) -> None:
     options = ("checkpoint=[a, b]", *FEW, "output_dir=out", "figures=svg")
     status, out, err = evaluate(home, *options)

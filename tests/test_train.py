@@ -192,6 +192,7 @@ def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: 
     assert "methods=[longrope]: the model has no factors" in done.stderr
 
 
+@pytest.mark.slow
 def test_generate_takes_the_prompt_as_it_is_and_repeats_with_its_seed(home: Path) -> None:
     prompt = "To be, or {not} [to] 'be': ${x} \\ (1=2)"
     options = ("checkpoint=run", f"prompt={prompt}", "max_new_tokens=12", "top_k=5")

@@ -155,6 +155,7 @@ class FakeEvent:
         return float(end.time - self.time)
 
 
+@pytest.mark.slow
 def test_step_on_a_cpu(monkeypatch) -> None:
     small = {"vocab_size": 64, "n_layers": 1, "d_model": 32, "n_heads": 2, "mlp_hidden": 32}
     monkeypatch.setattr(benchmarks.parts.step, "SIZE", SIZE | small)

@@ -62,6 +62,7 @@ def test_a_run_that_vanishes_is_not_made_again(home: Path, monkeypatch) -> None:
     assert not (home / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_is_not_gone_on_with(home: Path, monkeypatch) -> None:
     assert command_here("train.py", *RUN, cwd=home).returncode == 0
     (home / "run/results.json").unlink()

@@ -61,6 +61,7 @@ def test_learned_positions_reach_as_far_as_the_random_ones():
         model(tokens(1, 65))
 
 
+@pytest.mark.slow
 def test_they_compile_in_one_graph():
     torch._dynamo.reset()
     model = make(random_positions=64).float().train()

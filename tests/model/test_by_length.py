@@ -101,7 +101,8 @@ def test_a_cache_keeps_keys_as_they_were_rotated(scaling):
     assert later.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["dynamic", pytest.param("longrope", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dynamic", "longrope"])
 def test_one_graph_serves_every_length_beyond(name):
     torch._dynamo.reset()
     eager = small_model(n_layers=1, scaling=SCALINGS[name])

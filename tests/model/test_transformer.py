@@ -220,10 +220,9 @@ def test_autocast_trains_and_decodes():
 # Compilation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pytorch", "triton"])
-@pytest.mark.parametrize(
-    "variant", [pytest.param({}, marks=pytest.mark.slow), {"n_kv_heads": 2, "qk_norm": True}]
-)
+@pytest.mark.parametrize("variant", [{}, {"n_kv_heads": 2, "qk_norm": True}])
 def test_it_compiles_in_one_graph(backend, variant):
     torch._dynamo.reset()
     eager, x = make(torch.float32, backend=backend, **variant), tokens()

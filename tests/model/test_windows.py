@@ -212,13 +212,8 @@ def test_a_scaling_changes_the_rotating_layers_alone():
     assert torch.equal(model(x), before)
 
 
-@pytest.mark.parametrize(
-    "variant",
-    [
-        VARIANTS[1],
-        *(pytest.param(variant, marks=pytest.mark.slow) for variant in VARIANTS[2:6]),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS[1:6])
 def test_it_compiles_in_one_graph(variant):
     torch._dynamo.reset()
     eager, compiled, x = make(**variant).float(), make(**variant).float(), tokens()

@@ -44,7 +44,8 @@ def trial(story: tuple[str, ...], before: str = "") -> subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("story", [STORY, pytest.param(LONGER, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("story", [STORY, LONGER])
 def test_a_run_killed_and_killed_again_ends_like_the_one_that_was_left_alone(
     story: tuple[str, ...],
 ) -> None:

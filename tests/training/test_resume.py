@@ -81,6 +81,7 @@ def test_what_cannot_change_half_way_is_refused(home: Path, change: str) -> None
     assert done.returncode == 2 and "cannot change half-way" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(home: Path) -> None:
     (home / "early/.hydra").mkdir(parents=True)
     (home / "early/metrics.jsonl").write_text('{"step": 1, "train/loss": 99.0}\n')
