@@ -108,6 +108,7 @@ def test_the_wheel_holds_the_kernels_and_nothing_else(site):
     assert {folder.name.partition("-")[0] for folder in site.iterdir()} == {"ropewalk"}
 
 
+@pytest.mark.slow
 def test_it_works_outside_the_clone_and_so_do_copies_under_other_names(site, tmp_path):
     for name in ("turning", "mine/rope_kernels"):
         shutil.copytree(ROOT / "kernels", tmp_path / name, ignore=NOT_SOURCES)

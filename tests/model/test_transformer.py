@@ -238,7 +238,8 @@ def test_it_compiles_in_one_graph(backend, variant):
 
 
 # With windows: test_recompilation.py
-@pytest.mark.parametrize("variant", [{}, pytest.param({"window": 5}, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [{}, {"window": 5}])
 def test_a_compiled_model_takes_any_length(variant):
     torch._dynamo.reset()
     eager, compiled = make(torch.float32, **variant), make(torch.float32, **variant)

@@ -90,6 +90,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_begins_anew(home: Path) ->
     assert metrics(home / "early") == metrics(home / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_its_results_gets_them(home: Path) -> None:
     shutil.copytree(home / "whole", home / "unmeasured")
     (home / "unmeasured/results.json").unlink()
