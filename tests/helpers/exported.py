@@ -53,7 +53,7 @@ def loaded(directory: Path) -> Any:
     logging.disable_progress_bar()
     with mock.patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
         config = AutoConfig.from_pretrained(directory)
-        # Before 5.24 the default attention left out the caps of scores.
+        # The default attention of transformers 5.17 leaves the caps of scores out.
         capped = getattr(config, "attn_logit_softcapping", None) is not None
         options = {"attn_implementation": "eager"} if capped else {}
         model, found = AutoModelForCausalLM.from_pretrained(
