@@ -46,7 +46,8 @@ class CappedCore(Core):
         self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, dropout: float
     ) -> Tensor:
         """What q (B, N, H, D) reads of k, v (B, K, Hk, D); `allowed` broadcasts to (B, H, N, K)."""
-        scores = capped(dots(q, k), self.cap)  # (B, H, N, K)
+        with torch.autocast(q.device.type, enabled=False):  # it would round the scores to 16 bits
+            scores = capped(dots(q, k), self.cap)  # (B, H, N, K)
         if allowed is not None:
             attends = allowed.any(-1, keepdim=True)  # False: softmax over nothing would be NaN
             scores = scores.masked_fill(~allowed & attends, -torch.inf)

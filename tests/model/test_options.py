@@ -8,6 +8,8 @@ from torch import Tensor
 
 from model import RoPEAttention, Transformer, TransformerConfig
 from model.block import MLP, Block
+from model.capped_core import CappedCore
+from model.cores import Call
 
 B, S, C = 2, 9, 16
 SIZES = {"vocab_size": 19, "n_layers": 2, "d_model": C, "n_heads": 2, "backend": "pytorch"}
@@ -180,6 +182,17 @@ def test_long_texts_are_capped_in_blocks_with_the_same_gradients(monkeypatch):
     torch.testing.assert_close(again, loss, rtol=1e-12, atol=0)
     blocks = torch.autograd.grad(again, [*net.parameters()])
     torch.testing.assert_close(blocks, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_capped_scores_are_not_rounded_by_autocast():
+    q, k = torch.randn(2, 1, 9, 2, 4, generator=torch.Generator().manual_seed(0))
+    core = CappedCore(causal=True, window=None, cap=2.0)
+    values = torch.eye(9)[None, :, None].expand(1, 9, 2, 9)  # what is read are the weights
+    plain = core(q, k, values, Call())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = core(q, k, values, Call())
+    weights = plain.to(torch.bfloat16)  # once, where they meet the values
+    torch.testing.assert_close(rounded.float(), weights.float(), rtol=0, atol=0)
 
 
 def test_a_theta_of_windows_is_left_alone_by_scalings():
