@@ -7,6 +7,7 @@ import importlib.util
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +20,12 @@ from benchmarks.bench import Bench
 from benchmarks.failures import recorded
 from benchmarks.tables import caption, new_table, number
 from benchmarks.timing import interleaved, median_ratio, release
+from hf.holding import hold
+from hf.weights_out import tensors
 from model import Transformer, TransformerConfig, generate_batch
 from model.decoding_graph import NoGraph, graph_refusal
 
-PROMPT_TOKENS = 32
+PROMPT_TOKENS, LONGEST = 32, 2**16
 SIZE: dict[str, Any] = {  # SmolLM2-135M's
     "vocab_size": 49152,
     "n_layers": 30,
@@ -120,48 +123,14 @@ def as_llama(net: Transformer) -> Any:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config, weight = net.config, net.embedding.weight
-    llama: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.d_model,
-            intermediate_size=config.mlp_width,
-            num_hidden_layers=config.n_layers,
-            num_attention_heads=config.n_heads,
-            num_key_value_heads=config.kv_heads,
-            rms_norm_eps=config.norm_eps,
-            tie_word_embeddings=True,
-            max_position_embeddings=2**16,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-    )
+    held = hold(replace(config, train_length=LONGEST), "llama", "decode")
+    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+    llama: Any = LlamaForCausalLM(LlamaConfig(**held.raw, **ends))
     llama = llama.to(weight.device, weight.dtype).eval()
-    llama.model.load_state_dict(llama_weights(net))
+    weights = tensors(net.state_dict(), config, held, weight.dtype)
+    found = llama.load_state_dict(weights, strict=False)
+    assert found.missing_keys == ["lm_head.weight"], found  # which is the embedding
     return llama
-
-
-def llama_weights(net: Transformer) -> dict[str, Tensor]:
-    """The weights of a model of Llama's form by transformers' names."""
-    config, state = net.config, net.state_dict()
-    q, kv = config.n_heads * config.head_width, config.kv_heads * config.head_width
-    weights = {"embed_tokens.weight": state["embedding.weight"]}
-    weights["norm.weight"] = state["norm.weight"]
-    for i in range(config.n_layers):
-        own, theirs = f"blocks.{i}.", f"layers.{i}."
-        parts = state[f"{own}attention.qkv.weight"].split((q, kv, kv))
-        for name, part in zip("qkv", parts, strict=True):
-            weights[f"{theirs}self_attn.{name}_proj.weight"] = part
-        gate, up = state[f"{own}mlp.up.weight"].chunk(2)
-        weights |= {
-            f"{theirs}self_attn.o_proj.weight": state[f"{own}attention.out.weight"],
-            f"{theirs}mlp.gate_proj.weight": gate,
-            f"{theirs}mlp.up_proj.weight": up,
-            f"{theirs}mlp.down_proj.weight": state[f"{own}mlp.down.weight"],
-            f"{theirs}input_layernorm.weight": state[f"{own}attention_norm.weight"],
-            f"{theirs}post_attention_layernorm.weight": state[f"{own}mlp_norm.weight"],
-        }
-    return weights
 
 
 def _ours(net: Transformer, graph: bool, prompts: Tensor, new: int) -> Tensor:
