@@ -9,7 +9,16 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "triton", "lightning", "hydra-core", "tensorboard", "numpy", "liger-kernel")
+PACKAGES = (
+    "torch",
+    "triton",
+    "lightning",
+    "hydra-core",
+    "tensorboard",
+    "numpy",
+    "transformers",
+    "liger-kernel",
+)
 
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
