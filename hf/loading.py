@@ -4,6 +4,7 @@ The model is built without memory, and every parameter is made of its tensors, o
 device and in the dtype that it stays in: there is never a second copy of the model.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -133,10 +134,7 @@ def _dtype_of(stored: Mapping[str, Stored]) -> torch.dtype:
     """The type that most numbers of the files have."""
     sizes: dict[str, int] = {}
     for one in stored.values():
-        count = 1
-        for size in one.shape:
-            count *= size
-        sizes[one.dtype] = sizes.get(one.dtype, 0) + count
+        sizes[one.dtype] = sizes.get(one.dtype, 0) + math.prod(one.shape)
     return getattr(torch, DTYPES[max(sizes, key=lambda name: sizes[name])])
 
 
