@@ -91,6 +91,7 @@ def test_generate_takes_a_file_and_ends_its_samples_at_a_stop(home: Path) -> Non
     assert cut == whole[: whole.index(stop, 4)] + "\n"
 
 
+@pytest.mark.slow
 def test_prompts_of_a_file_are_continued_together_as_each_alone(home: Path) -> None:
     """In three batches, under a method that follows the length past training; and into a file."""
     prompts = ["line", "one", "two and", "tree"]

@@ -174,6 +174,7 @@ def test_evaluate_repeats_the_runs_own_figures(home: Path) -> None:
         assert again["methods"][method]["nll"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluate_takes_methods_by_name_and_refuses_what_the_model_cannot(home: Path) -> None:
     options = ("checkpoint=run", "passages=2", "lengths=[32,64]", "output_dir=methods")
     done = command_here(

@@ -48,6 +48,7 @@ def methods(directory: Path) -> dict:
     return {name: (figures["nll"], figures["ci95"]) for name, figures in found.items()}
 
 
+@pytest.mark.slow
 def test_the_evaluation_after_the_fit(home: Path, stop_after_two_cells, monkeypatch) -> None:
     options = (*OPTIONS, *MEASURED, "run_dir=cut")
     done = command_here("train.py", *options, cwd=home)

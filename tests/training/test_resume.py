@@ -103,6 +103,7 @@ def test_a_run_that_ended_before_its_results_gets_them(home: Path) -> None:
         assert again[key] == whole[key], key
 
 
+@pytest.mark.slow
 def test_resume_auto_finds_the_run_and_takes_changes(home: Path) -> None:
     named = home / "runs/text-nano-pytorch/20260101-000000"
     shutil.copytree(home / "lost", named)

@@ -219,6 +219,7 @@ def python(code: str) -> str:
     return run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_without_triton():
     output = python(
         "import sys, importlib.abc\n"
