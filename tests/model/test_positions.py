@@ -191,9 +191,8 @@ def test_learned_positions_need_their_number():
 # All of them
 
 
-@pytest.mark.parametrize(
-    "position", ["alibi", pytest.param("sinusoidal", marks=pytest.mark.slow), "learned"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("position", ["alibi", "sinusoidal", "learned"])
 def test_it_compiles_in_one_graph_and_learns(position):
     torch._dynamo.reset()
     eager, compiled, x = make(position).float(), make(position).float(), tokens()

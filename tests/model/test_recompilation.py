@@ -12,6 +12,7 @@ from small_models import small_model
 LENGTHS = range(9, 120, 10)  # 12 of them; torch gives up at the ninth graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variant",
     [{"window": 6}, {"position": "alibi", "n_kv_heads": 2}],

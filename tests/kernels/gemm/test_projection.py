@@ -113,6 +113,7 @@ def test_norms_and_positions_leave_the_operator_out(by_one_operator, monkeypatch
         rope_qkv(x, *HEADS, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_under_compile(forced, autocast, request):

@@ -268,10 +268,9 @@ def test_func_transforms_are_right_or_raise():
             torch.testing.assert_close(result, expected)
 
 
+@pytest.mark.slow
 @everywhere
-@pytest.mark.parametrize(
-    "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_in_one_graph(device, dtype):
     q, k = tensors(device, dtype)
 

@@ -227,9 +227,10 @@ def test_func_vmap_over_placements_is_right_or_raises(device, kind, rows):
         torch.testing.assert_close(list(results), expected)
 
 
+@pytest.mark.slow
 @everywhere
 @both
-@pytest.mark.parametrize("kind", [pytest.param("offsets", marks=pytest.mark.slow), "cu_seqlens"])
+@pytest.mark.parametrize("kind", ["offsets", "cu_seqlens"])
 def test_compiled_in_one_graph(rope, device, kind):
     options, _ = placements(device)[kind]
     torch._dynamo.reset()

@@ -42,9 +42,10 @@ def launches(monkeypatch):
     plan._rotate_launch.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("interleaved", "seq_len"),
-    [(True, 1), (False, 1), (True, 3), pytest.param(False, 3, marks=pytest.mark.slow)],
+    [(True, 1), (False, 1), (True, 3), (False, 3)],
 )
 @pytest.mark.parametrize(("tile", "groups"), TILES)
 def test_every_head_is_rotated_whichever_program_takes_it(
